@@ -1,0 +1,129 @@
+//! One owned allocation.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use freehold_tensor::Device;
+
+use crate::{AllocError, HOST_ALIGNMENT, MemoryResource, Stream, host};
+
+/// An owned block of memory, given back to its resource when dropped.
+///
+/// The bytes are not initialised. A buffer hands out its address and nothing more: reading and writing is up to code
+/// that knows what the bytes mean and on which device they are.
+///
+/// Dropping never panics and works on any thread, because the last drop often happens inside a DLPack deleter.
+pub struct Buffer {
+    ptr: NonNull<u8>,
+    bytes: usize,
+    align: usize,
+    stream: Stream,
+    // Dropped by hand: the last reference may run foreign code, which must not unwind out of our drop.
+    resource: ManuallyDrop<Arc<dyn MemoryResource>>,
+}
+
+impl Buffer {
+    /// Allocates `bytes` bytes from `resource`, aligned to `align` or more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MemoryResource::allocate`].
+    pub fn new(
+        resource: &Arc<dyn MemoryResource>,
+        bytes: usize,
+        align: usize,
+        stream: Stream,
+    ) -> Result<Buffer, AllocError> {
+        let ptr = resource.allocate(bytes, align, stream)?;
+        Ok(Buffer { ptr, bytes, align, stream, resource: ManuallyDrop::new(Arc::clone(resource)) })
+    }
+
+    /// Allocates host memory from [`host`].
+    ///
+    /// # Errors
+    ///
+    /// When the system has no such block.
+    pub fn host(bytes: usize) -> Result<Buffer, AllocError> {
+        Buffer::new(host(), bytes, HOST_ALIGNMENT, Stream::NONE)
+    }
+
+    /// The address: valid for [`len`](Self::len) bytes on [`device`](Self::device) while the buffer lives, and not
+    /// null even where the length is zero.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
+    /// The size in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the size is zero.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The alignment that was asked for; the address may be aligned to more.
+    pub fn align(&self) -> usize {
+        self.align
+    }
+
+    /// The device whose memory this is.
+    pub fn device(&self) -> Device {
+        self.resource.device()
+    }
+
+    /// The stream on which the memory will be freed.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// Sets the stream on which the memory will be freed: the one that uses it last.
+    pub fn set_stream(&mut self, stream: Stream) {
+        self.stream = stream;
+    }
+
+    /// Where the memory came from.
+    pub fn resource(&self) -> &Arc<dyn MemoryResource> {
+        &self.resource
+    }
+}
+
+// SAFETY: the block belongs to this value alone, and `MemoryResource` promises that it can be freed from any thread.
+unsafe impl Send for Buffer {}
+// SAFETY: a shared reference gives the address, the size and the resource (which is Sync), and no access to the bytes.
+unsafe impl Sync for Buffer {}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let free = AssertUnwindSafe(|| {
+            // SAFETY: `new` got `ptr` from this resource for this size and alignment, and drop runs once. Whoever used
+            // the memory on a stream has told us by `set_stream`.
+            unsafe { self.resource.deallocate(self.ptr, self.bytes, self.align, self.stream) };
+        });
+        let freed = catch_unwind(free);
+        // SAFETY: the field is not used after this, and drop runs once.
+        let resource = unsafe { ManuallyDrop::take(&mut self.resource) };
+        let released = catch_unwind(AssertUnwindSafe(|| drop(resource)));
+        for payload in [freed, released].into_iter().filter_map(Result::err) {
+            #[cfg(feature = "tracing")]
+            tracing::error!(bytes = self.bytes, "a memory resource panicked while it freed; the memory may be lost");
+            // A payload's own drop may panic again, so it is lost with the memory.
+            std::mem::forget(payload);
+        }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("ptr", &self.ptr)
+            .field("bytes", &self.bytes)
+            .field("device", &self.device())
+            .field("resource", &self.resource.name())
+            .finish()
+    }
+}

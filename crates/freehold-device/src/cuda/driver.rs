@@ -1,0 +1,142 @@
+//! The driver that was found.
+
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::symbols::Symbols;
+use super::{LIBRARY_VARIABLE, Status, Unavailable};
+
+/// The name under which the driver installs its library; the loader searches its usual places. Not `libcuda.so`: on a
+/// machine with the toolkit that can be a stub for linking.
+const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+
+/// The version of CUDA that a driver supports, in the driver's encoding: 12080 is 12.8.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Version(pub i32);
+
+impl Version {
+    /// The major number.
+    pub const fn major(self) -> i32 {
+        self.0 / 1000
+    }
+
+    /// The minor number.
+    pub const fn minor(self) -> i32 {
+        self.0 % 1000 / 10
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major(), self.minor())
+    }
+}
+
+/// One CUDA device; its index in [`Driver::devices`] is its index in DLPack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The name, such as `NVIDIA H200`.
+    pub name: String,
+    /// The memory of the device, in bytes.
+    pub total_memory: u64,
+}
+
+/// A CUDA driver that works and has at least one device.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Driver {
+    /// The CUDA version that the driver supports.
+    pub version: Version,
+    /// The devices, in the driver's order (which `CUDA_VISIBLE_DEVICES` changes).
+    pub devices: Vec<DeviceInfo>,
+}
+
+/// The CUDA driver of this machine, or why there is none. Looked for once, then remembered.
+///
+/// The first call runs `cuInit`. It makes no context and takes no device memory, but it binds CUDA to this process: a
+/// child forked afterwards cannot use CUDA (a child that is spawned can). Call it only when CUDA is asked about.
+pub fn probe() -> Result<&'static Driver, &'static Unavailable> {
+    static DRIVER: OnceLock<Result<Driver, Unavailable>> = OnceLock::new();
+    DRIVER
+        .get_or_init(|| {
+            let chosen = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty());
+            let path = chosen.as_deref().unwrap_or(OsStr::new(LIBRARY));
+            // SAFETY: a library of this name is the machine's driver, which every CUDA program loads; another one is
+            // named by whoever controls the environment, and with it what this process loads anyway.
+            let found = unsafe { Driver::load(path) };
+            #[cfg(feature = "tracing")]
+            match &found {
+                Ok(driver) => tracing::debug!(version = %driver.version, devices = driver.devices.len(), "CUDA driver"),
+                Err(why) => tracing::debug!(%why, "no CUDA"),
+            }
+            found
+        })
+        .as_ref()
+}
+
+impl Driver {
+    /// Opens a driver library, which stays open for the life of the process, and asks it for its devices.
+    /// [`probe`] is this for the machine's own driver.
+    ///
+    /// # Safety
+    ///
+    /// * Running the library's initialisers is sound.
+    /// * Where it has functions with the names of the CUDA driver, they behave as `cuda.h` says.
+    pub unsafe fn load(path: impl AsRef<OsStr>) -> Result<Driver, Unavailable> {
+        // SAFETY: the caller vouches for the initialisers and the signatures.
+        let symbols = unsafe { Symbols::open(path.as_ref()) }?;
+        // SAFETY: `cuInit` takes flags, which must be zero.
+        match unsafe { (symbols.init)(0) } {
+            Status::SUCCESS => {}
+            Status::NO_DEVICE => return Err(Unavailable::NoDevice),
+            status => return Err(Unavailable::InitFailed(status)),
+        }
+        let mut version: c_int = 0;
+        // SAFETY: the pointer is to an int of ours, as `cuda.h` asks.
+        check("cuDriverGetVersion", unsafe { (symbols.driver_get_version)(&raw mut version) })?;
+        let mut count: c_int = 0;
+        // SAFETY: as above.
+        check("cuDeviceGetCount", unsafe { (symbols.device_get_count)(&raw mut count) })?;
+        if count <= 0 {
+            return Err(Unavailable::NoDevice);
+        }
+        let devices = (0..count).map(|ordinal| describe(&symbols, ordinal)).collect::<Result<_, _>>()?;
+        Ok(Driver { version: Version(version), devices })
+    }
+}
+
+/// Asks for the name and the memory of one device.
+fn describe(symbols: &Symbols, ordinal: c_int) -> Result<DeviceInfo, Unavailable> {
+    let mut device: c_int = 0;
+    // SAFETY: the pointer is to an int of ours, as `cuda.h` asks.
+    check("cuDeviceGet", unsafe { (symbols.device_get)(&raw mut device, ordinal) })?;
+    let mut name: [c_char; 256] = [0; 256];
+    // The last byte is kept from the driver, so that the text always ends.
+    let room = name.len() as c_int - 1;
+    // SAFETY: the pointer is to `room` bytes of ours and more.
+    check("cuDeviceGetName", unsafe { (symbols.device_get_name)(name.as_mut_ptr(), room, device) })?;
+    // SAFETY: the array is initialised and its last byte is zero.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+    let mut bytes: usize = 0;
+    // SAFETY: the pointer is to a size_t of ours.
+    check("cuDeviceTotalMem_v2", unsafe { (symbols.device_total_mem)(&raw mut bytes, device) })?;
+    Ok(DeviceInfo { name: name.to_string_lossy().into_owned(), total_memory: bytes as u64 })
+}
+
+fn check(function: &'static str, status: Status) -> Result<(), Unavailable> {
+    if status == Status::SUCCESS { Ok(()) } else { Err(Unavailable::QueryFailed { function, status }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_decode() {
+        assert_eq!(Version(12080).to_string(), "12.8");
+        assert_eq!(Version(11020).to_string(), "11.2");
+        assert_eq!(Version(13000).to_string(), "13.0");
+        assert!(Version(12080) < Version(13000));
+    }
+}

@@ -1,0 +1,107 @@
+//! Host memory from the allocator of the program.
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::{Arc, LazyLock};
+
+use freehold_tensor::Device;
+
+use crate::resource::{dangling, layout_for};
+use crate::{AllocError, AllocReason, AllocStatistics, MemoryResource, Statistics, Stream};
+
+/// The least alignment of host memory: DLPack says that `data` is aligned to 256 bytes.
+pub const HOST_ALIGNMENT: usize = 256;
+
+/// Allocations of at least this many bytes begin at a page, see [`HOST_LARGE_ALIGNMENT`].
+pub const HOST_LARGE: usize = 2 << 20;
+
+/// The least alignment of host allocations of at least [`HOST_LARGE`] bytes: whole pages can be advised, protected
+/// or registered with a device without touching a neighbour's.
+pub const HOST_LARGE_ALIGNMENT: usize = 4096;
+
+/// Host memory from [`std::alloc`], aligned to [`HOST_ALIGNMENT`] or more.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct HostMemory;
+
+impl HostMemory {
+    /// What is really asked of the allocator. It depends on the request only, so a free finds the same again.
+    fn layout(bytes: usize, align: usize) -> Result<Layout, AllocError> {
+        let least = if bytes >= HOST_LARGE { HOST_LARGE_ALIGNMENT } else { HOST_ALIGNMENT };
+        // The request is checked as it was made: raising a bad alignment could hide it.
+        layout_for(bytes, align, Device::CPU)?;
+        layout_for(bytes, align.max(least), Device::CPU).map_err(|error| AllocError { align, ..error })
+    }
+}
+
+// SAFETY: a block of `std::alloc` is exclusive, has at least the size and the alignment asked for, does not depend on
+// `self` and can be freed from any thread. Zero bytes give a dangling pointer, which nothing may access.
+unsafe impl MemoryResource for HostMemory {
+    fn device(&self) -> Device {
+        Device::CPU
+    }
+
+    fn allocate(&self, bytes: usize, align: usize, _stream: Stream) -> Result<NonNull<u8>, AllocError> {
+        let layout = Self::layout(bytes, align)?;
+        if layout.size() == 0 {
+            return Ok(dangling(layout));
+        }
+        // SAFETY: the size is not zero.
+        let ptr = unsafe { std::alloc::alloc(layout) };
+        NonNull::new(ptr).ok_or(AllocError::new(bytes, align, Device::CPU, AllocReason::Refused))
+    }
+
+    unsafe fn deallocate(&self, ptr: NonNull<u8>, bytes: usize, align: usize, _stream: Stream) {
+        match Self::layout(bytes, align) {
+            // SAFETY: the caller promises that `allocate` returned `ptr` for this size and alignment, so it came from
+            // `std::alloc::alloc` with this same, non-zero layout.
+            Ok(layout) if layout.size() != 0 => unsafe { std::alloc::dealloc(ptr.as_ptr(), layout) },
+            // Zero bytes were never taken. A request that is not valid cannot have been allocated: the caller broke
+            // its promise, and keeping the memory is the harmless answer.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn name(&self) -> &str {
+        "host"
+    }
+}
+
+static COUNTED: LazyLock<Arc<Statistics<HostMemory>>> = LazyLock::new(|| Arc::new(Statistics::new(HostMemory)));
+static HOST: LazyLock<Arc<dyn MemoryResource>> = LazyLock::new(|| COUNTED.clone());
+
+/// The host memory of the process: [`HostMemory`] with counters, see [`host_statistics`].
+pub fn host() -> &'static Arc<dyn MemoryResource> {
+    &HOST
+}
+
+/// What was allocated through [`host`] so far.
+pub fn host_statistics() -> AllocStatistics {
+    COUNTED.statistics()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alignment_is_raised_and_never_lowered() {
+        let align = |bytes, align| HostMemory::layout(bytes, align).expect("valid request").align();
+        assert_eq!(align(1, 1), 256);
+        assert_eq!(align(HOST_LARGE - 1, 1), 256);
+        assert_eq!(align(HOST_LARGE, 1), 4096);
+        assert_eq!(align(1, 65536), 65536);
+        assert_eq!(align(HOST_LARGE, 65536), 65536);
+    }
+
+    #[test]
+    fn errors_name_the_alignment_that_was_asked_for() {
+        // Valid at an alignment of 1, too large once rounded up to ours.
+        let error = HostMemory::layout(isize::MAX as usize - 1, 1).expect_err("cannot be rounded up");
+        assert_eq!((error.reason, error.align), (AllocReason::TooLarge, 1));
+        // 3 is not a power of two, although the maximum of 3 and 256 is.
+        for bad in [0, 3] {
+            let error = HostMemory::layout(16, bad).expect_err("not a power of two");
+            assert_eq!((error.reason, error.align), (AllocReason::Alignment, bad));
+        }
+    }
+}

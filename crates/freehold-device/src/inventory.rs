@@ -1,0 +1,32 @@
+//! Which devices are present.
+
+use freehold_tensor::{Device, DeviceKind};
+
+use crate::cuda;
+
+/// The devices present: the host, then the CUDA devices in the driver's order.
+///
+/// This reads the CUDA driver, see [`cuda::probe`] for what that means.
+pub fn devices() -> Vec<Device> {
+    let cuda = cuda_count();
+    std::iter::once(Device::CPU).chain((0..cuda).map(|id| Device::new(DeviceKind::CUDA, id))).collect()
+}
+
+/// Whether a device is present, and its index one that exists.
+///
+/// Pinned and managed CUDA memory belong to a CUDA device and are present with it. The driver is read only where the
+/// answer depends on it: asking for the host never touches CUDA.
+pub fn is_present(device: Device) -> bool {
+    match device.kind {
+        DeviceKind::CPU => device.id == 0,
+        DeviceKind::CUDA | DeviceKind::CUDA_HOST | DeviceKind::CUDA_MANAGED => {
+            device.id >= 0 && device.id < cuda_count()
+        }
+        _ => false,
+    }
+}
+
+fn cuda_count() -> i32 {
+    // The count came from the driver as an `int`, so it fits one.
+    cuda::probe().map_or(0, |driver| i32::try_from(driver.devices.len()).unwrap_or(i32::MAX))
+}
