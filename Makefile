@@ -1,0 +1,42 @@
+# Every target sets up what it needs and that needs no root. The work is in scripts/, one script a target.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build python demo test bench install uninstall clean
+
+help: ## this list
+	@echo "Freehold: many libraries, one memory space."
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  make test STEPS='rust python'   only these steps of the tests"
+	@echo "  make install PREFIX=/opt/fh     headers, libraries, pkg-config and CMake files"
+
+setup: ## the virtual environment, its packages and the cargo tools, where they are missing
+	@scripts/setup.sh all
+
+build: ## the C library: libfreehold.so and libfreehold.a, optimised
+	@scripts/build.sh library
+
+python: ## the Python package, built and put into .venv
+	@scripts/build.sh python
+
+demo: ## the story in a minute: NumPy, PyTorch and C share memory, and the ledger says who owns what
+	@scripts/demo.sh
+
+test: ## everything that CI checks
+	@scripts/test.sh $(STEPS)
+
+bench: ## the figures of docs/benchmarks.md, measured here
+	@scripts/bench.sh
+
+install: build ## the C library under PREFIX (and DESTDIR)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install
+
+uninstall: ## removes what `make install` put under PREFIX (and DESTDIR)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
+
+clean: ## removes what was built; .venv and its packages stay
+	@scripts/build.sh clean

@@ -1,0 +1,26 @@
+# Sourced by the other scripts: where things are, and how to speak.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+
+# Both can point elsewhere, so that several checkouts share one.
+VENV=${FREEHOLD_VENV:-$ROOT/.venv}
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+case $TARGET in /*) ;; *) TARGET=$ROOT/$TARGET ;; esac
+export CARGO_TARGET_DIR=$TARGET
+PYTHON=$VENV/bin/python
+REQUIREMENTS=$ROOT/scripts/requirements
+
+# PyO3 asks this interpreter, in every cargo command alike, so that one build serves them all.
+if [ -x "$PYTHON" ]; then export PYO3_PYTHON=$PYTHON; fi
+
+have() { command -v "$1" >/dev/null 2>&1; }
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+megabytes() { du -sm "$1" 2>/dev/null | cut -f1; }
+
+version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
+
+# What `make setup` fetched on a machine that lacked it.
+if ! have cargo && [ -f "$VENV/rust/env" ]; then . "$VENV/rust/env"; fi
+if [ -d "$VENV/tools/bin" ]; then PATH=$PATH:$VENV/tools/bin; fi

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The one test command. Usage: scripts/test.sh [step...]; without steps, all of them, in the order below.
+#
+# Every step runs, also after a failure, and the last lines are one verdict a step. What cannot be run here (clang and
+# valgrind need root to install) is a SKIP with its reason; with CI=true or FREEHOLD_NO_SKIP=1 a skip fails the run.
+set -uo pipefail
+. "$(dirname "$0")/lib.sh"
+
+ALL_STEPS=(fmt rust snapshots python abi install miri doctest clippy)
+NO_SKIP=${FREEHOLD_NO_SKIP:-}
+if [ "${CI:-}" = true ]; then NO_SKIP=1; fi
+export FREEHOLD_NO_SKIP=$NO_SKIP
+LOGS=$ROOT/build/test
+# A changed snapshot is a failure to look at, never a file written behind one's back.
+export INSTA_UPDATE=no
+
+# A step says why it cannot run, or what part of it could not, with a line that starts so.
+skip() { echo "SKIP: $*"; }
+
+step_fmt() { cargo fmt --all --check; }
+step_clippy() { cargo clippy --workspace --all-targets --quiet -- -D warnings; }
+# insta lists the snapshots that the tests compared, for step_snapshots.
+step_rust() {
+    rm -f "$LOGS/snapshots.used"
+    INSTA_SNAPSHOT_REFERENCES_FILE=$LOGS/snapshots.used \
+        cargo nextest run --workspace --exclude freehold-python --no-fail-fast
+}
+step_doctest() { cargo test --doc --workspace --exclude freehold-python; }
+
+# The comparing is in the tests themselves; what is left is a snapshot file that no test compares any more.
+step_snapshots() {
+    [ -f "$LOGS/snapshots.used" ] || step_rust || return 1
+    local orphans
+    orphans=$(comm -23 <(git ls-files -- '*.snap' | sort) <(sed "s|^$ROOT/||" "$LOGS/snapshots.used" | sort -u))
+    if [ -z "$orphans" ]; then return 0; fi
+    printf 'snapshots that no test compares:\n%s\n' "$orphans"
+    return 1
+}
+
+# The crates whose unsafe code can run without foreign code. Tests that read files or start processes say so themselves
+# with cfg!(miri), and so do those that would take minutes when interpreted.
+step_miri() {
+    if ! cargo +nightly miri --version >/dev/null 2>&1; then
+        skip "miri is not installed, and without rustup it cannot be added"
+        return
+    fi
+    MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=8 \
+        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold --no-fail-fast
+}
+
+step_python() {
+    scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
+}
+
+step_abi() { scripts/build.sh library && tests/abi/run.sh; }
+step_install() { tests/install/run.sh; }
+
+steps=("$@")
+if [ ${#steps[@]} -eq 0 ]; then steps=("${ALL_STEPS[@]}"); fi
+for step in "${steps[@]}"; do
+    declare -F "step_$step" >/dev/null || die "there is no step '$step'; there are: ${ALL_STEPS[*]}"
+done
+
+# Only these two steps need the frameworks (the second for the real dlpack.h, which apache-tvm-ffi ships).
+case " ${steps[*]} " in
+    *" python "* | *" abi "*) scripts/setup.sh test || exit 1 ;;
+    *) scripts/setup.sh tools || exit 1 ;;
+esac
+. scripts/lib.sh
+mkdir -p "$LOGS"
+
+# The line in which nextest or pytest says how many tests it ran.
+closing_line() { grep -aE '^ *Summary \[|^=*.*[0-9]+ (passed|failed).* in [0-9.]+' "$1" | tail -n 1; }
+
+summary=() closings=() failed=0
+for step in "${steps[@]}"; do
+    say "$step"
+    log=$LOGS/$step.log
+    start=$SECONDS
+    "step_$step" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    note=$(sed -n 's/^SKIP: //p' "$log" | sort -u | paste -sd ';' | sed 's/;/; /g')
+    closing=$(closing_line "$log")
+    if [[ $closing =~ [1-9][0-9]*\ skipped ]]; then note="${note:+$note; }$BASH_REMATCH"; fi
+    verdict=PASS
+    if [ -n "$note" ]; then verdict=SKIP; fi
+    if [ "$status" -ne 0 ]; then verdict=FAIL note="exit $status, see ${log#"$ROOT"/}"; fi
+    if [ $verdict = FAIL ] || { [ $verdict = SKIP ] && [ -n "$NO_SKIP" ]; }; then failed=1; fi
+    summary+=("$(printf '%-4s  %-10s %4d s   %s' $verdict "$step" $((SECONDS - start)) "$note")")
+    if [ -n "$closing" ]; then closings+=("$closing"); fi
+done
+
+echo
+printf '%s\n' "${summary[@]}"
+if [ $failed -ne 0 ] && [ -n "$NO_SKIP" ]; then echo "A skip counts as a failure here."; fi
+if [ ${#closings[@]} -gt 0 ]; then printf '%s\n' "${closings[@]}"; fi
+exit $failed
