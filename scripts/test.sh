@@ -21,7 +21,7 @@ step_fmt() { cargo fmt --all --check; }
 step_clippy() { cargo clippy --workspace --all-targets --quiet -- -D warnings; }
 # insta lists the snapshots that the tests compared, for step_snapshots.
 step_rust() {
-    rm -f "$LOGS/snapshots.used"
+    : >"$LOGS/snapshots.used"
     INSTA_SNAPSHOT_REFERENCES_FILE=$LOGS/snapshots.used \
         cargo nextest run --workspace --exclude freehold-python --no-fail-fast
 }
@@ -69,8 +69,16 @@ esac
 . scripts/lib.sh
 mkdir -p "$LOGS"
 
-# The line in which nextest or pytest says how many tests it ran.
-closing_line() { grep -aE '^ *Summary \[|^=*.*[0-9]+ (passed|failed).* in [0-9.]+' "$1" | tail -n 1; }
+# What a step's log says about how many tests ran: the closing line of nextest or pytest, or the sum of cargo test's.
+closing_line() {
+    sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+        /^test result:/ { passed += $4; failed += $6; ignored += $8; seen = 1; next }
+        /^ *Summary \[/ || /^=*.*[0-9]+ (passed|failed).* in [0-9.]+s/ { last = $0 }
+        END {
+            if (last) print last
+            else if (seen) printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored
+        }'
+}
 
 summary=() closings=() failed=0
 for step in "${steps[@]}"; do
@@ -81,17 +89,17 @@ for step in "${steps[@]}"; do
     status=${PIPESTATUS[0]}
     note=$(sed -n 's/^SKIP: //p' "$log" | sort -u | paste -sd ';' | sed 's/;/; /g')
     closing=$(closing_line "$log")
-    if [[ $closing =~ [1-9][0-9]*\ skipped ]]; then note="${note:+$note; }$BASH_REMATCH"; fi
+    if [[ $closing =~ [1-9][0-9]*\ skipped ]]; then note="${note:+$note; }${BASH_REMATCH[0]}"; fi
     verdict=PASS
-    if [ -n "$note" ]; then verdict=SKIP; fi
+    if [ -n "$note" ]; then verdict=SKIP; else note=$(sed 's/^ *Summary \[[^]]*\] //; s/^=* *//; s/ *=*$//' <<<"$closing"); fi
     if [ "$status" -ne 0 ]; then verdict=FAIL note="exit $status, see ${log#"$ROOT"/}"; fi
     if [ $verdict = FAIL ] || { [ $verdict = SKIP ] && [ -n "$NO_SKIP" ]; }; then failed=1; fi
     summary+=("$(printf '%-4s  %-10s %4d s   %s' $verdict "$step" $((SECONDS - start)) "$note")")
-    if [ -n "$closing" ]; then closings+=("$closing"); fi
+    case $step in rust | python) closings+=("$closing") ;; esac
 done
 
 echo
 printf '%s\n' "${summary[@]}"
 if [ $failed -ne 0 ] && [ -n "$NO_SKIP" ]; then echo "A skip counts as a failure here."; fi
-if [ ${#closings[@]} -gt 0 ]; then printf '%s\n' "${closings[@]}"; fi
+printf '%s\n' ${closings[@]+"${closings[@]}"}
 exit $failed
