@@ -111,8 +111,10 @@ impl Drop for Buffer {
         for payload in [freed, released].into_iter().filter_map(Result::err) {
             #[cfg(feature = "tracing")]
             tracing::error!(bytes = self.bytes, "a memory resource panicked while it freed; the memory may be lost");
-            // A payload's own drop may panic again, so it is lost with the memory.
-            std::mem::forget(payload);
+            // What `panic!` makes is a text, which drops quietly; anything else may panic again and is kept for ever.
+            if !payload.is::<&'static str>() && !payload.is::<String>() {
+                std::mem::forget(payload);
+            }
         }
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn layout_for(bytes: usize, align: usize, device: Device) -> Result<L
 
 /// What an allocation of zero bytes returns: an address that is a multiple of the alignment and that nothing has.
 pub(crate) fn dangling(layout: Layout) -> NonNull<u8> {
-    // `Layout::dangling_ptr` is not stable yet, and `NonNull::without_provenance` is newer than our minimum Rust.
+    // What `NonNull::without_provenance` does, which is newer than our minimum Rust.
     let address = std::ptr::without_provenance_mut::<u8>(layout.align());
     // A layout's alignment is a power of two, so the address is not null; `NonNull::dangling` is never reached.
     NonNull::new(address).unwrap_or(NonNull::dangling())

@@ -1,5 +1,6 @@
 //! The functions of the driver that are used, resolved at once.
 
+use std::error::Error;
 use std::ffi::{OsStr, c_char, c_int, c_uint};
 
 use libloading::Library;
@@ -23,7 +24,8 @@ macro_rules! symbols {
             /// * Where it has functions of these names, they have the signatures of `cuda.h`.
             pub(super) unsafe fn open(path: &OsStr) -> Result<Symbols, Unavailable> {
                 // SAFETY: the caller vouches for the initialisers.
-                let library = unsafe { Library::new(path) }.map_err(|error| Unavailable::NoLibrary(error.to_string()))?;
+                let opened = unsafe { Library::new(path) };
+                let library = opened.map_err(|error| Unavailable::NoLibrary(loader_text(path, &error)))?;
                 let mut missing = Vec::new();
                 // SAFETY: the caller vouches for the signatures.
                 $(let $field = unsafe {
@@ -45,6 +47,14 @@ macro_rules! symbols {
             }
         }
     };
+}
+
+/// What the system's loader said. `libloading` keeps it as the source of an error that says only "dlopen failed".
+fn loader_text(path: &OsStr, error: &libloading::Error) -> String {
+    let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let path = path.to_string_lossy();
+    // glibc begins with the path, other loaders do not say it at all.
+    if text.contains(&*path) { text } else { format!("{path}: {text}") }
 }
 
 // `CUdevice` is an `int`, sizes are `size_t`; `_v2` names are those that `cuda.h` maps the plain ones to.
