@@ -23,4 +23,4 @@ version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Ca
 
 # What `make setup` fetched on a machine that lacked it.
 if ! have cargo && [ -f "$VENV/rust/env" ]; then . "$VENV/rust/env"; fi
-if [ -d "$VENV/tools/bin" ]; then PATH=$PATH:$VENV/tools/bin; fi
+PATH=$PATH:$VENV/tools/bin:$VENV/bin

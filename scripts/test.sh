@@ -53,7 +53,7 @@ step_python() {
 }
 
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }
-step_install() { tests/install/run.sh; }
+step_install() { scripts/build.sh library && tests/install/run.sh; }
 
 steps=("$@")
 if [ ${#steps[@]} -eq 0 ]; then steps=("${ALL_STEPS[@]}"); fi
@@ -61,9 +61,9 @@ for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || die "there is no step '$step'; there are: ${ALL_STEPS[*]}"
 done
 
-# Only these two steps need the frameworks (the second for the real dlpack.h, which apache-tvm-ffi ships).
+# Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" abi "*) scripts/setup.sh test || exit 1 ;;
+    *" python "* | *" abi "* | *" install "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac
 . scripts/lib.sh

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Measures the figures of docs/benchmarks.md on this machine, in one run, and writes them there.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+scripts/setup.sh test
+. scripts/lib.sh
+scripts/build.sh library
+scripts/build.sh python
+
+mkdir -p build/bench
+results=build/bench/results.jsonl
+say "Rust"
+cargo bench --quiet -p freehold --bench boundary | tee "$results"
+say "C"
+cc -O2 -std=c11 -Iinclude tests/bench/roundtrip.c -L"$TARGET/release" -lfreehold -o build/bench/roundtrip
+LD_LIBRARY_PATH=$TARGET/release build/bench/roundtrip | tee -a "$results"
+say "Python"
+"$PYTHON" tests/bench/handover.py | tee -a "$results"
+"$PYTHON" tests/bench/report.py docs/benchmarks.md <"$results"
+say "docs/benchmarks.md has the tables"
