@@ -1,0 +1,228 @@
+//! Interned names: frameworks and call sites as four bytes.
+//!
+//! A record holds labels, not strings, so that opening one copies no text. The table is one per process, only ever
+//! grows, and is bounded. It takes no lock: a thread that is stopped in the middle of an insertion (by `fork`, by a
+//! signal) cannot block another.
+
+use std::fmt;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// A short name that was interned: a framework (`numpy`) or a call site (`train.py:31`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label(u32);
+
+/// The most names that [`Label::intern`] keeps, the well-known ones not counted.
+pub const MAX_LABELS: u32 = 65_536;
+
+/// The most bytes of a name that are kept; a longer one is cut at a character boundary.
+pub const MAX_LABEL_BYTES: usize = 1024;
+
+macro_rules! well_known {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        impl Label { $($(#[$doc])* pub const $name: Label = Label($number);)* }
+
+        const WELL_KNOWN: &[&str] = &[$($text),*];
+    };
+}
+
+well_known! {
+    /// No name was given.
+    NONE = 0, "";
+    /// The caller did not say which framework it is.
+    UNKNOWN = 1, "unknown";
+    /// Stands for every name after the table is full.
+    OTHER = 2, "(other)";
+    /// Freehold itself.
+    FREEHOLD = 3, "freehold";
+    /// NumPy.
+    NUMPY = 4, "numpy";
+    /// PyTorch.
+    TORCH = 5, "torch";
+    /// JAX.
+    JAX = 6, "jax";
+    /// TensorFlow.
+    TENSORFLOW = 7, "tensorflow";
+    /// CuPy.
+    CUPY = 8, "cupy";
+    /// Paddle.
+    PADDLE = 9, "paddle";
+    /// MLX.
+    MLX = 10, "mlx";
+    /// Arrow.
+    PYARROW = 11, "pyarrow";
+    /// TVM FFI.
+    TVM_FFI = 12, "tvm_ffi";
+    /// pandas.
+    PANDAS = 13, "pandas";
+    /// An object with the buffer protocol and nothing else.
+    BUFFER = 14, "buffer";
+    /// A caller in C that gave no name.
+    C = 15, "c";
+    /// A caller in C++ that gave no name.
+    CPP = 16, "c++";
+    /// A caller in Rust that gave no name.
+    RUST = 17, "rust";
+    /// A caller in Python that gave no name.
+    PYTHON = 18, "python";
+}
+
+/// Names start here; below are the well-known ones and room for more of them.
+const FIRST: u32 = 64;
+/// Twice as many places as names, so that a probe stays short.
+const PLACES: usize = 2 * MAX_LABELS as usize;
+
+/// An interned name; never freed.
+struct Entry {
+    hash: u64,
+    text: Box<str>,
+}
+
+static TABLE: [AtomicPtr<Entry>; PLACES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; PLACES];
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Label {
+    /// The label of a name. The same name gives the same label for the life of the process.
+    ///
+    /// The table keeps [`MAX_LABELS`] names of at most [`MAX_LABEL_BYTES`] bytes; after that every new name is
+    /// [`Label::OTHER`].
+    pub fn intern(name: &str) -> Label {
+        let name = clip(name);
+        if let Some(i) = WELL_KNOWN.iter().position(|known| *known == name) {
+            return Label(i as u32);
+        }
+        let hash = hash(name.as_bytes());
+        let mut made: *mut Entry = std::ptr::null_mut();
+        let mut place = hash as usize % PLACES;
+        let label = loop {
+            let found = TABLE[place].load(Ordering::Acquire);
+            if found.is_null() {
+                if made.is_null() {
+                    if COUNT.fetch_add(1, Ordering::Relaxed) >= MAX_LABELS {
+                        COUNT.fetch_sub(1, Ordering::Relaxed);
+                        return Label::OTHER;
+                    }
+                    made = Box::into_raw(Box::new(Entry { hash, text: name.into() }));
+                }
+                let empty = std::ptr::null_mut();
+                match TABLE[place].compare_exchange(empty, made, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Label(FIRST + place as u32),
+                    // Another thread took the place; it may have brought the same name.
+                    Err(_) => continue,
+                }
+            }
+            // SAFETY: a non-null pointer in the table came from `Box::into_raw` above and is never freed or changed.
+            let entry = unsafe { &*found };
+            if entry.hash == hash && *entry.text == *name {
+                break Label(FIRST + place as u32);
+            }
+            place = (place + 1) % PLACES;
+        };
+        if !made.is_null() {
+            COUNT.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: `made` came from `Box::into_raw` in this call and was not put into the table.
+            drop(unsafe { Box::from_raw(made) });
+        }
+        label
+    }
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        if self.0 < FIRST {
+            return WELL_KNOWN.get(self.0 as usize).copied().unwrap_or("");
+        }
+        let Some(place) = TABLE.get((self.0 - FIRST) as usize) else { return "" };
+        let entry = place.load(Ordering::Acquire);
+        if entry.is_null() {
+            return "";
+        }
+        // SAFETY: a non-null pointer in the table came from `Box::into_raw` and is never freed or changed.
+        unsafe { &(*entry).text }
+    }
+
+    /// Whether no name was given.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn from_number(number: u32) -> Label {
+        Label(number)
+    }
+}
+
+/// The name, cut at a character boundary if it is too long.
+fn clip(name: &str) -> &str {
+    if name.len() <= MAX_LABEL_BYTES {
+        return name;
+    }
+    let end = (0..=MAX_LABEL_BYTES).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
+    &name[..end]
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut state = bytes.len() as u64;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0u8; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let product = u128::from(state ^ u64::from_le_bytes(word)) * u128::from(MULTIPLIER);
+        state = (product as u64) ^ (product >> 64) as u64;
+        state = state.wrapping_add(MULTIPLIER);
+    }
+    state ^ (state >> 32)
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for (i, name) in WELL_KNOWN.iter().enumerate() {
+            assert_eq!(Label::intern(name), Label(i as u32));
+            assert_eq!(Label(i as u32).as_str(), *name);
+        }
+        let site = Label::intern("model.py:12 in forward");
+        assert_eq!(site.as_str(), "model.py:12 in forward");
+        assert_eq!(Label::intern("model.py:12 in forward"), site);
+        assert_ne!(Label::intern("model.py:13 in forward"), site);
+        assert_eq!(Label::from_number(u32::MAX).as_str(), "");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        let long = "é".repeat(MAX_LABEL_BYTES);
+        let label = Label::intern(&long);
+        assert_eq!(label.as_str().len(), MAX_LABEL_BYTES);
+        assert_eq!(Label::intern(&format!("x{long}")).as_str().len(), MAX_LABEL_BYTES - 1);
+    }
+
+    #[test]
+    fn threads_agree() {
+        let names: Vec<String> = (0..if cfg!(miri) { 8 } else { 500 }).map(|i| format!("agree-{i}")).collect();
+        let labels: Vec<Vec<Label>> = std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| names.iter().map(|n| Label::intern(n)).collect::<Vec<_>>())).collect();
+            workers.into_iter().map(|w| w.join().expect("no panic")).collect()
+        });
+        for (i, name) in names.iter().enumerate() {
+            assert_eq!(labels[0][i].as_str(), name);
+            assert!(labels.iter().all(|of_thread| of_thread[i] == labels[0][i]));
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The ledger itself: opening and closing records.
+
+use std::collections::{HashMap, VecDeque};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use freehold_tensor::{Code, Verdict};
+use smallvec::SmallVec;
+
+use crate::index::IndexCache;
+use crate::lock::Lock;
+use crate::record::{self, Record};
+use crate::shard::{Shard, bump};
+use crate::tally::Copy;
+use crate::thread::{self, SHARDS, SHARED, Writer};
+use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, clock};
+
+/// The most recent hazards that are kept.
+pub const HAZARDS_KEPT: usize = 1024;
+/// The most bytes of a hazard's note that are kept.
+const NOTE_BYTES: usize = 1024;
+
+/// Who owns which buffer, who holds a view of it, and what was copied and why.
+///
+/// A process has one, as a `static`; tests make their own. Every call may come from any thread, from a deleter and
+/// after a panic. See the crate's documentation for what a call costs and what it may wait for.
+pub struct Ledger {
+    level: AtomicU8,
+    forking: AtomicBool,
+    /// Counts marks; a record keeps the value it was opened under.
+    epoch: AtomicU32,
+    /// Records of an earlier epoch belong to the parent process.
+    inherited: AtomicU32,
+    /// Ticks when the first record or total was written; 0 before.
+    start: AtomicU64,
+    shards: [AtomicPtr<Shard>; SHARDS],
+    /// Held by the writer of the shared shard.
+    shared: Lock<()>,
+    /// Held while a shard is added.
+    growth: Lock<()>,
+    pub(crate) hazards: Lock<Hazards>,
+    counters: [AtomicU64; Counter::ALL.len()],
+    pub(crate) index: Lock<IndexCache>,
+}
+
+/// The hazards that are kept.
+pub(crate) struct Hazards {
+    pub(crate) recent: VecDeque<Hazard>,
+    pub(crate) dropped: u64,
+    pub(crate) by_code: Option<HashMap<Code, u64>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Hazard {
+    pub(crate) code: Code,
+    /// The holders, with their frameworks as they were when it happened.
+    pub(crate) holders: SmallVec<[(HolderId, Label); 2]>,
+    pub(crate) note: String,
+    pub(crate) at: u64,
+}
+
+/// A moment in the life of a ledger; see [`Ledger::leaks`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Mark(u32);
+
+impl Mark {
+    /// The number, for a C struct or another language.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The mark with this number. Number 0 is before every record.
+    pub const fn from_raw(raw: u32) -> Mark {
+        Mark(raw)
+    }
+}
+
+impl Ledger {
+    /// A ledger at a level. One that this version does not have becomes [`Level::HIGHEST`].
+    pub const fn new(level: Level) -> Ledger {
+        let highest = Level::HIGHEST as u8;
+        let level = if level as u8 > highest { highest } else { level as u8 };
+        Ledger {
+            level: AtomicU8::new(level),
+            forking: AtomicBool::new(false),
+            epoch: AtomicU32::new(1),
+            inherited: AtomicU32::new(0),
+            start: AtomicU64::new(0),
+            shards: [const { AtomicPtr::new(ptr::null_mut()) }; SHARDS],
+            shared: Lock::new(()),
+            growth: Lock::new(()),
+            hazards: Lock::new(Hazards { recent: VecDeque::new(), dropped: 0, by_code: None }),
+            counters: [const { AtomicU64::new(0) }; Counter::ALL.len()],
+            index: Lock::new(IndexCache::new()),
+        }
+    }
+
+    /// The level in force.
+    #[inline]
+    pub fn level(&self) -> Level {
+        Level::from_number(self.level.load(Ordering::Relaxed)).unwrap_or(Level::HIGHEST)
+    }
+
+    /// Changes the level. Records that are open stay, and close as usual, at any level.
+    ///
+    /// # Errors
+    /// [`LevelError`] for a level that this version does not have; the level is unchanged.
+    pub fn set_level(&self, level: Level) -> Result<(), LevelError> {
+        if level > Level::HIGHEST {
+            return Err(LevelError { asked: level });
+        }
+        self.level.store(level as u8, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Opens a record for a holder that came to be, and counts the handover if there was one.
+    ///
+    /// The id is [`HolderId::NONE`] below [`Level::Records`], and where there is no memory for a record (counted).
+    #[inline]
+    pub fn open(&self, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        match self.level.load(Ordering::Relaxed) {
+            0 => HolderId::NONE,
+            level => self.open_at(level, holder, edge),
+        }
+    }
+
+    fn open_at(&self, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        let writer = thread::current();
+        if writer.shard() == SHARED {
+            let _writer = self.shared.lock();
+            return self.open_as(writer, level, holder, edge);
+        }
+        self.open_as(writer, level, holder, edge)
+    }
+
+    /// The caller is the writer of the shard: it has its index, or holds the lock of the shared one.
+    #[inline]
+    fn open_as(&self, writer: Writer, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        let Some(shard) = self.shard_or_new(writer.shard()) else {
+            self.count_always(Counter::RecordsDropped);
+            return HolderId::NONE;
+        };
+        let mut id = HolderId::NONE;
+        let mut now = 0;
+        if level >= Level::Records as u8 {
+            let mut late = 0u32;
+            if let Some(place) = shard.slab.reserve(&mut || late += 1) {
+                now = clock::ticks();
+                let epoch = self.epoch.load(Ordering::Relaxed);
+                record::write(&shard.slab, &place.slot.words, holder, edge, epoch, now);
+                place.publish(writer.number(), holder.flags.bits());
+                shard.count_opened();
+                id = HolderId::new(place.generation, writer.shard(), place.index);
+            } else {
+                self.count_always(Counter::RecordsDropped);
+            }
+            if late != 0 {
+                self.closed_twice(HolderId::NONE, late);
+            }
+        }
+        if id.is_none() {
+            bump(&shard.unrecorded, Ordering::Relaxed);
+        }
+        if let Some(edge) = edge {
+            if !shard.pairs.count(edge.from_framework, holder.framework, edge.verdict) {
+                let pair = (edge.from_framework, holder.framework, edge.verdict);
+                *shard.cold.lock().handovers.entry(pair).or_default() += 1;
+            }
+            if edge.verdict == Verdict::Copy {
+                note_copy(shard, holder, edge, id, now, writer.number());
+            }
+        }
+        id
+    }
+
+    /// Closes a record: its holder let go. `true` if it was open, and for [`HolderId::NONE`].
+    ///
+    /// `false` means that the id was closed before (a deleter ran twice) or was never given out; that is counted
+    /// and recorded as a hazard.
+    #[inline]
+    pub fn close(&self, id: HolderId) -> bool {
+        id.is_none() || self.close_record(id)
+    }
+
+    fn close_record(&self, id: HolderId) -> bool {
+        let writer = thread::current();
+        let Some(shard) = self.shard(id.shard()) else {
+            self.closed_twice(id, 1);
+            return false;
+        };
+        let mut late = 0u32;
+        let closed = if writer.shard() == id.shard() && id.shard() != SHARED {
+            let closed = shard.slab.close_own(id.slot(), id.generation());
+            if closed {
+                shard.count_closed();
+            }
+            closed
+        } else {
+            let closed = shard.slab.close_remote(id.slot(), id.generation(), &mut || late += 1);
+            if closed {
+                shard.count_closed_by_other();
+            }
+            closed
+        };
+        if !closed || late != 0 {
+            self.closed_twice(id, late + u32::from(!closed));
+        }
+        closed
+    }
+
+    #[cold]
+    fn closed_twice(&self, id: HolderId, times: u32) {
+        if self.level() == Level::Off {
+            return;
+        }
+        self.count_by(Counter::DoubleClosed, u64::from(times));
+        let note = if id.is_none() {
+            "a deleter ran twice, on two threads at once".to_owned()
+        } else {
+            format!("a deleter ran twice, or for a holder that never was (id {id})")
+        };
+        self.hazard(Code::CP01, &[id], note);
+    }
+
+    /// Changes what is known about a holder; `false` if it is not open.
+    pub fn update_flags(&self, id: HolderId, set: HolderFlags, clear: HolderFlags) -> bool {
+        self.shard(id.shard())
+            .is_some_and(|shard| shard.slab.update_flags(id.slot(), id.generation(), set.bits(), clear.bits()))
+    }
+
+    /// Records that something went wrong, or may: the most recent [`HAZARDS_KEPT`] stay, the others are counted.
+    ///
+    /// Below [`Level::Counters`] nothing is recorded.
+    pub fn hazard(&self, code: Code, holders: &[HolderId], mut note: String) {
+        if self.level() == Level::Off {
+            return;
+        }
+        if let Some(end) = (0..=NOTE_BYTES).rev().find(|&i| note.is_char_boundary(i)) {
+            note.truncate(end);
+        }
+        let framework = |id: HolderId| self.record(id).map_or(Label::NONE, |record| record.framework);
+        let holders = holders.iter().filter(|id| !id.is_none()).map(|id| (*id, framework(*id))).collect();
+        let hazard = Hazard { code, holders, note, at: clock::ticks() };
+        self.started(hazard.at);
+        let mut hazards = self.hazards.lock();
+        *hazards.by_code.get_or_insert_default().entry(code).or_default() += 1;
+        let oldest = if hazards.recent.len() >= HAZARDS_KEPT { hazards.recent.pop_front() } else { None };
+        hazards.dropped += u64::from(oldest.is_some());
+        hazards.recent.push_back(hazard);
+        drop(hazards);
+        // Its memory is given back after the lock.
+        drop(oldest);
+    }
+
+    /// Counts a refusal.
+    pub fn reject(&self, from: Label, to: Label, code: Code) {
+        if self.level() == Level::Off {
+            return;
+        }
+        if let Some(shard) = self.shard_or_new(thread::current().shard()) {
+            *shard.cold.lock().refused.entry((from, to, code)).or_default() += 1;
+        }
+    }
+
+    /// Counts one event.
+    pub fn count(&self, counter: Counter) {
+        self.count_by(counter, 1);
+    }
+
+    /// Counts several events of one kind.
+    pub fn count_by(&self, counter: Counter, n: u64) {
+        if self.level() != Level::Off {
+            self.counters[counter as usize].fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn count_always(&self, counter: Counter) {
+        self.counters[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often an event was counted.
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// A mark at this moment, for [`Ledger::leaks`].
+    ///
+    /// A record that another thread opens at the same time may count as before it or after it.
+    pub fn mark(&self) -> Mark {
+        let next = self.epoch.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |epoch| epoch.checked_add(1));
+        Mark(next.map_or(u32::MAX, |before| before + 1))
+    }
+
+    /// The records of this process that are open, one shard after another.
+    ///
+    /// `f` runs under no lock. A record that is opened or closed meanwhile may be seen or not; one that is open all
+    /// the time is seen once.
+    pub(crate) fn each_record(&self, f: &mut dyn FnMut(Record) -> bool) {
+        for index in 0..SHARDS {
+            let Some(shard) = self.shard(index) else { continue };
+            for slot in 0..shard.slab.used() {
+                if let Some(copied) = shard.slab.read(slot) {
+                    let record = Record::decode(index, slot, copied);
+                    if !self.is_inherited(&record) && !f(record) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The open record with an id.
+    pub(crate) fn record(&self, id: HolderId) -> Option<Record> {
+        let copied = self.shard(id.shard())?.slab.read(id.slot())?;
+        let record = Record::decode(id.shard(), id.slot(), copied);
+        (record.id == id && !self.is_inherited(&record)).then_some(record)
+    }
+
+    fn is_inherited(&self, record: &Record) -> bool {
+        record.epoch < self.inherited.load(Ordering::Relaxed)
+    }
+
+    /// Ticks when the ledger began to record.
+    pub(crate) fn start(&self) -> u64 {
+        self.start.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever a record is opened or closed.
+    pub(crate) fn version(&self) -> u64 {
+        self.each_shard().fold(0, |sum, shard| sum.wrapping_add(shard.version()))
+    }
+
+    pub(crate) fn each_shard(&self) -> impl Iterator<Item = &Shard> {
+        (0..SHARDS).filter_map(|i| self.shard(i))
+    }
+
+    #[inline]
+    fn shard(&self, index: usize) -> Option<&Shard> {
+        let shard = self.shards[index % SHARDS].load(Ordering::Acquire);
+        // SAFETY: a non-null pointer came from `Box::into_raw` in `add_shard`, is shared only, and is freed by
+        // `Drop`, which has the ledger to itself.
+        unsafe { shard.as_ref() }
+    }
+
+    #[inline]
+    fn shard_or_new(&self, index: usize) -> Option<&Shard> {
+        match self.shard(index) {
+            Some(shard) => Some(shard),
+            None => self.add_shard(index),
+        }
+    }
+
+    #[cold]
+    fn add_shard(&self, index: usize) -> Option<&Shard> {
+        self.started(clock::ticks());
+        let _growth = self.growth.lock();
+        if self.shard(index).is_none() {
+            self.shards[index % SHARDS].store(Box::into_raw(Box::new(Shard::new())), Ordering::Release);
+        }
+        self.shard(index)
+    }
+
+    fn started(&self, now: u64) {
+        let _ = self.start.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Takes every lock of the ledger, so that a child process finds none held by a thread it does not have.
+    ///
+    /// Call it before `fork`, and [`Ledger::after_fork_in_parent`] and [`Ledger::after_fork_in_child`] after
+    /// (`pthread_atfork`, `os.register_at_fork`). Opening and closing take no lock, so other threads go on meanwhile.
+    /// Without these calls a child's hot path works too, but a query there may wait for ever if another thread was
+    /// inside one, and the child would report the parent's records as its own.
+    pub fn before_fork(&self) {
+        // In the order in which they nest elsewhere.
+        self.index.acquire();
+        self.shared.acquire();
+        self.growth.acquire();
+        self.hazards.acquire();
+        for shard in self.each_shard() {
+            shard.slab.acquire_lock();
+            shard.cold.acquire();
+        }
+        self.forking.store(true, Ordering::Release);
+    }
+
+    /// Gives the locks of [`Ledger::before_fork`] back, in the parent.
+    pub fn after_fork_in_parent(&self) {
+        if !self.forking.swap(false, Ordering::Acquire) {
+            return;
+        }
+        for shard in self.each_shard() {
+            // SAFETY: `forking` was set, so `before_fork` holds every lock without a guard and uses no value; no
+            // shard was added since, because the growth lock is among them.
+            unsafe {
+                shard.cold.release();
+                shard.slab.release_lock();
+            }
+        }
+        // SAFETY: as above.
+        unsafe {
+            self.hazards.release();
+            self.growth.release();
+            self.shared.release();
+            self.index.release();
+        }
+    }
+
+    /// Gives the locks of [`Ledger::before_fork`] back and starts the child with an empty ledger.
+    ///
+    /// The parent's records leave every report. A deleter that the child runs for one of them closes it quietly.
+    pub fn after_fork_in_child(&self) {
+        if !self.forking.load(Ordering::Acquire) {
+            return;
+        }
+        self.after_fork_in_parent();
+        let Mark(epoch) = self.mark();
+        self.inherited.store(epoch, Ordering::Relaxed);
+        self.each_shard().for_each(Shard::forget_totals);
+        self.counters.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        *self.hazards.lock() = Hazards { recent: VecDeque::new(), dropped: 0, by_code: None };
+        self.index.lock().forget();
+        self.start.store(clock::ticks().max(1), Ordering::Relaxed);
+    }
+}
+
+/// Keeps what was copied and why, beyond the life of the copy.
+#[inline(never)]
+fn note_copy(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, now: u64, thread: u16) {
+    let at = if now == 0 { clock::ticks() } else { now };
+    let copy = Copy::new(holder, edge, id, at, thread);
+    shard.cold.lock().copied(copy);
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        for shard in &mut self.shards {
+            let shard = *shard.get_mut();
+            if !shard.is_null() {
+                // SAFETY: the pointer came from `Box::into_raw` in `add_shard`, and `&mut self` says that nobody
+                // else uses the ledger.
+                drop(unsafe { Box::from_raw(shard) });
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("level", &self.level()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,363 @@
+//! Questions to the ledger.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use freehold_tensor::{Device, Overlap, Strided, overlap};
+
+use crate::clock::{self, Scale};
+use crate::index::{Group, Index, Space, is_handle};
+use crate::record::Record;
+use crate::report::{
+    AliasReport, BufferReport, CopiedStats, CopyReport, CounterStats, DeviceStats, HandoverStats, HazardHolder,
+    HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
+};
+use crate::tally::{Pair, Volume};
+use crate::{Counter, HolderId, Ledger, Mark, Role};
+
+impl Ledger {
+    /// Every live buffer with everyone who holds it, by id.
+    pub fn live(&self) -> Vec<BufferReport> {
+        let index = self.index();
+        let scale = Scale::get();
+        index.groups.iter().filter_map(|group| self.buffer(&index, group, scale)).collect()
+    }
+
+    /// The buffer at an address, with its owner and holders; `None` if nobody on the ledger holds one there.
+    pub fn owner(&self, device: Device, address: u64) -> Option<BufferReport> {
+        let index = self.index();
+        self.buffer(&index, index.group_at(device, address)?, Scale::get())
+    }
+
+    /// The holders whose view may reach an address: its lowest byte is not after it, its highest not before it.
+    pub fn holders(&self, device: Device, address: u64) -> Vec<HolderReport> {
+        let index = self.index();
+        let Some(group) = index.group_at(device, address) else { return Vec::new() };
+        let handle = is_handle(device.kind);
+        let mut members = self.members(&index, group, Scale::get());
+        members.retain(|holder| {
+            let start = holder.extent_start;
+            if handle { holder.address == address } else { address >= start && address - start < holder.extent_bytes }
+        });
+        members
+    }
+
+    /// The open holder with an id.
+    pub fn holder(&self, id: HolderId) -> Option<HolderReport> {
+        let index = self.index();
+        Some(self.report(&index, &self.record(id)?, Scale::get()))
+    }
+
+    /// The other live holders that share a byte with a holder: by exact overlap, strides included.
+    pub fn aliases(&self, of: HolderId) -> Vec<AliasReport> {
+        let Some(record) = self.record(of) else { return Vec::new() };
+        let Some(view) = record.strided() else { return Vec::new() };
+        let mut found = self.aliases_of(&view, record.device);
+        found.retain(|alias| alias.holder.id != of);
+        found
+    }
+
+    /// The live holders that share a byte with a view: by exact overlap, strides included.
+    ///
+    /// The byte range of each is where both may reach; only the [`Overlap`] is exact. A view whose layout is not
+    /// valid has no aliases.
+    pub fn aliases_of(&self, view: &Strided<'_>, device: Device) -> Vec<AliasReport> {
+        let Ok(extent) = view.layout.validate(view.dtype, view.padded, view.unit) else { return Vec::new() };
+        let (index, scale) = (self.index(), Scale::get());
+        let handle = is_handle(device.kind);
+        let lo = view.address.saturating_add_signed(extent.lo);
+        let hi = view.address.saturating_add_signed(extent.hi);
+        let range = if handle { (view.address, view.address.saturating_add(1)) } else { (lo, hi) };
+        let mut found = Vec::new();
+        for group in index.groups_in(device, range.0, range.1) {
+            for &id in index.members(group) {
+                let Some(record) = self.record(id) else { continue };
+                let Some(other) = record.strided() else { continue };
+                if Space::of(record.device) != Space::of(device) {
+                    continue;
+                }
+                let (other_lo, other_hi) = record.extent();
+                let (start, end) = (lo.max(other_lo), hi.min(other_hi));
+                // Views of one handle have offsets that the pointer does not show.
+                let shared = if !handle {
+                    overlap(view, &other)
+                } else if record.address == view.address && lo < hi && other_lo < other_hi {
+                    Overlap::Unknown
+                } else {
+                    Overlap::None
+                };
+                if shared.may() {
+                    let holder = self.report(&index, &record, scale);
+                    found.push(AliasReport { holder, overlap: shared, start, bytes: end.saturating_sub(start) });
+                }
+            }
+        }
+        found
+    }
+
+    /// The holders that were opened after a mark and are still open, in that order.
+    pub fn leaks(&self, since: Mark) -> Vec<HolderReport> {
+        let (index, scale) = (self.index(), Scale::get());
+        let mut found = Vec::new();
+        self.each_record(&mut |record| {
+            if record.epoch >= since.get() {
+                found.push((record.opened, self.report(&index, &record, scale)));
+            }
+            true
+        });
+        found.sort_by_key(|(opened, report)| (*opened, report.id));
+        found.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// Calls `f` with every live holder until it says `false`. No lock is held meanwhile.
+    pub fn foreach(&self, f: &mut dyn FnMut(&HolderReport) -> bool) {
+        let (index, scale) = (self.index(), Scale::get());
+        self.each_record(&mut |record| f(&self.report(&index, &record, scale)));
+    }
+
+    /// The most recent copies, the oldest first; they stay after everything was released.
+    pub fn copies(&self) -> Vec<CopyReport> {
+        let (start, scale) = (self.start(), Scale::get());
+        let mut copies = Vec::new();
+        for shard in self.each_shard() {
+            copies.extend(shard.cold.lock().copies.iter().cloned());
+        }
+        copies.sort_by_key(|copy| copy.at);
+        let report = |copy: crate::tally::Copy| CopyReport {
+            holder: copy.holder,
+            from: copy.from.as_str(),
+            to: copy.to.as_str(),
+            bytes: copy.bytes,
+            steps: copy.steps,
+            reasons: copy.reasons.into_vec(),
+            site: copy.site.as_str(),
+            at_ns: scale.between(start, copy.at),
+            thread: copy.thread,
+        };
+        copies.into_iter().map(report).collect()
+    }
+
+    /// The most recent hazards, the oldest first.
+    pub fn hazards(&self) -> Vec<HazardReport> {
+        let hazards = self.hazards.lock().recent.clone();
+        let (start, scale) = (self.start(), Scale::get());
+        let holder =
+            |(id, framework): &(HolderId, crate::Label)| HazardHolder { id: *id, framework: framework.as_str() };
+        let report = |hazard: crate::ledger::Hazard| HazardReport {
+            code: hazard.code,
+            holders: hazard.holders.iter().map(holder).collect(),
+            note: hazard.note,
+            at_ns: scale.between(start, hazard.at),
+        };
+        hazards.into_iter().map(report).collect()
+    }
+
+    /// Totals.
+    pub fn stats(&self) -> Stats {
+        let mut handovers: HashMap<Pair, u64> = HashMap::new();
+        let mut copied: HashMap<_, Volume> = HashMap::new();
+        let mut refused: HashMap<_, u64> = HashMap::new();
+        let (mut opened, mut closed, mut copies_dropped) = (0, 0, 0);
+        for shard in self.each_shard() {
+            // Closed before opened, so that a record opened and closed meanwhile is not closed only.
+            closed += shard.closed();
+            opened += shard.opened() + shard.unrecorded.load(std::sync::atomic::Ordering::Relaxed);
+            shard.pairs.each(&mut |pair, n| *handovers.entry(pair).or_default() += n);
+            let cold = shard.cold.lock();
+            merge(&mut handovers, &cold.handovers);
+            merge(&mut refused, &cold.refused);
+            cold.copied.iter().for_each(|(code, volume)| copied.entry(*code).or_default().add(*volume));
+            copies_dropped += cold.copies_dropped;
+        }
+        let (hazards, hazards_dropped) = {
+            let hazards = self.hazards.lock();
+            (hazards.by_code.clone().unwrap_or_default(), hazards.dropped)
+        };
+        let handover = |((from, to, verdict), count): (Pair, u64)| HandoverStats {
+            from: from.as_str(),
+            to: to.as_str(),
+            verdict,
+            count,
+        };
+        let mut stats = Stats {
+            level: self.level(),
+            opened,
+            closed,
+            live: self.live_stats(),
+            handovers: handovers.into_iter().map(handover).collect(),
+            copied: copied
+                .into_iter()
+                .map(|(code, Volume { count, bytes })| CopiedStats { code, count, bytes })
+                .collect(),
+            refused: refused
+                .into_iter()
+                .map(|((from, to, code), count)| RefusedStats { from: from.as_str(), to: to.as_str(), code, count })
+                .collect(),
+            hazards: hazards.into_iter().map(|(code, count)| HazardStats { code, count }).collect(),
+            counters: Counter::ALL
+                .iter()
+                .map(|counter| CounterStats { name: counter.name(), count: self.counted(*counter) })
+                .filter(|counter| counter.count != 0)
+                .collect(),
+            copies_dropped,
+            hazards_dropped,
+        };
+        stats.handovers.sort_by_key(|h| (h.from, h.to, h.verdict as u8));
+        stats.copied.sort_by_key(|c| c.code);
+        stats.refused.sort_by_key(|r| (r.from, r.to, r.code));
+        stats.hazards.sort_by_key(|h| h.code);
+        stats
+    }
+
+    fn live_stats(&self) -> LiveStats {
+        let index = self.index();
+        let mut live = LiveStats { holders: 0, buffers: 0, bytes: 0, by_device: Vec::new() };
+        for group in &index.groups {
+            let members = index.members(group);
+            // The device as the first member names it: a space may have several names for one memory.
+            let Some(device) = members.iter().find_map(|id| self.record(*id)).map(|record| record.device) else {
+                continue;
+            };
+            let (holders, bytes) = (members.len() as u64, buffer_len(group, device));
+            let position = live.by_device.iter().position(|d| d.device == device).unwrap_or_else(|| {
+                live.by_device.push(DeviceStats { device, holders: 0, buffers: 0, bytes: 0 });
+                live.by_device.len() - 1
+            });
+            let of = &mut live.by_device[position];
+            of.holders += holders;
+            of.buffers += 1;
+            of.bytes = of.bytes.saturating_add(bytes);
+            live.holders += holders;
+            live.buffers += 1;
+            live.bytes = live.bytes.saturating_add(bytes);
+        }
+        live.by_device.sort_by_key(|d| d.device);
+        live
+    }
+
+    /// Everything the ledger knows, for a file.
+    pub fn snapshot(&self) -> Snapshot {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Snapshot {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            taken_unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+            taken_ns: Scale::get().between(self.start(), clock::ticks()),
+            stats: self.stats(),
+            buffers: self.live(),
+            copies: self.copies(),
+            hazards: self.hazards(),
+        }
+    }
+
+    /// Writes [`Ledger::snapshot`] as JSON (`docs/ledger-schema.json`), with a newline at the end.
+    ///
+    /// # Errors
+    /// What `w` returns.
+    pub fn write_json(&self, mut w: impl io::Write, pretty: bool) -> io::Result<()> {
+        let snapshot = self.snapshot();
+        if pretty {
+            serde_json::to_writer_pretty(&mut w, &snapshot)?;
+        } else {
+            serde_json::to_writer(&mut w, &snapshot)?;
+        }
+        w.write_all(b"\n")
+    }
+
+    fn members(&self, index: &Index, group: &Group, scale: Scale) -> Vec<HolderReport> {
+        let ids = index.members(group).iter();
+        ids.filter_map(|id| Some(self.report(index, &self.record(*id)?, scale))).collect()
+    }
+
+    /// A buffer, unless all of its holders were closed since the index was made.
+    fn buffer(&self, index: &Index, group: &Group, scale: Scale) -> Option<BufferReport> {
+        let records: Vec<Record> = index.members(group).iter().filter_map(|id| self.record(*id)).collect();
+        let owner = records.iter().position(|record| record.role == Role::Owner);
+        let device = records.get(owner.unwrap_or(0))?.device;
+        let users = records.iter().enumerate().filter(|(i, _)| records.len() == 1 || Some(*i) != owner);
+        let len = buffer_len(group, device);
+        let used_bytes = used_bytes(users.map(|(_, record)| record)).min(len);
+        let allocation_known = records.iter().any(|record| record.alloc.is_some_and(|(_, len)| len != 0));
+        let mut holders: Vec<HolderReport> = records.iter().map(|record| self.report(index, record, scale)).collect();
+        let owner = owner.map(|i| holders.remove(i));
+        Some(BufferReport {
+            id: group.id,
+            generation: group.generation,
+            device,
+            base: group.lo,
+            len,
+            allocation_known,
+            owner,
+            holders,
+            used_bytes,
+            pinned_ratio: if len == 0 { 1.0 } else { used_bytes as f64 / len as f64 },
+        })
+    }
+
+    fn report(&self, index: &Index, record: &Record, scale: Scale) -> HolderReport {
+        let (extent_start, extent_end) = record.extent();
+        let source = record.source.as_ref();
+        HolderReport {
+            id: record.id,
+            buffer: index.group_of(record.id).map_or(0, |group| group.id),
+            role: record.role,
+            framework: record.framework.as_str(),
+            site: record.site.as_str(),
+            device: record.device,
+            address: record.address,
+            extent_start,
+            extent_bytes: extent_end - extent_start,
+            dtype: record.dtype,
+            padded: record.padded,
+            shape: record.shape.to_vec(),
+            strides: record.strides.to_vec(),
+            stride_unit: record.unit,
+            flags: record.flags,
+            opened_ns: scale.between(self.start(), record.opened),
+            thread: record.thread,
+            parent: source.map_or(HolderId::NONE, |source| source.from),
+            from: source.map(|source| source.framework.as_str()),
+            verdict: source.map(|source| source.verdict),
+            steps: source.map_or_else(Default::default, |source| source.steps),
+            reasons: source.map_or_else(Vec::new, |source| source.reasons.to_vec()),
+            bytes: source.map_or(0, |source| source.bytes),
+            sync: source.map_or_else(Default::default, |source| source.sync),
+        }
+    }
+}
+
+/// A handle has no length that the ledger knows.
+fn buffer_len(group: &Group, device: Device) -> u64 {
+    if is_handle(device.kind) { 0 } else { group.hi - group.lo }
+}
+
+/// At most how many bytes some views touch together: within each stretch that their extents cover, no more than the
+/// sum of what each touches.
+fn used_bytes<'a>(records: impl Iterator<Item = &'a Record>) -> u64 {
+    let mut views: Vec<(u64, u64, u64)> = records
+        .map(|record| {
+            let (lo, hi) = record.extent();
+            (lo, hi, record.touched_bytes())
+        })
+        .collect();
+    views.sort_unstable();
+    let mut total = 0u64;
+    let mut stretch: Option<(u64, u64, u64)> = None;
+    for (lo, hi, touched) in views {
+        stretch = Some(match stretch {
+            Some((from, to, sum)) if lo <= to => (from, to.max(hi), sum.saturating_add(touched)),
+            last => {
+                total = total.saturating_add(last.map_or(0, |(from, to, sum)| sum.min(to - from)));
+                (lo, hi, touched)
+            }
+        });
+    }
+    total.saturating_add(stretch.map_or(0, |(from, to, sum)| sum.min(to - from)))
+}
+
+fn merge<K: Eq + Hash + Copy>(into: &mut HashMap<K, u64>, from: &HashMap<K, u64>) {
+    from.iter().for_each(|(key, n)| *into.entry(*key).or_default() += n);
+}

@@ -1,0 +1,88 @@
+//! What one thread writes: its records and its totals.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::lock::Lock;
+use crate::slab::Slab;
+use crate::tally::{Cold, Pairs};
+
+/// One shard of a ledger.
+#[repr(align(128))]
+pub(crate) struct Shard {
+    pub(crate) slab: Slab,
+    /// Records opened. Written by the shard's writer only, after the record is visible.
+    opened: AtomicU64,
+    /// Records closed by the writer.
+    closed: AtomicU64,
+    /// Holders that were only counted (level 1) or for which there was no memory.
+    pub(crate) unrecorded: AtomicU64,
+    pub(crate) pairs: Pairs,
+    pub(crate) cold: Lock<Cold>,
+    others: Others,
+}
+
+/// Written by other threads, so on a line of its own.
+#[repr(align(128))]
+struct Others {
+    closed: AtomicU64,
+}
+
+/// Adds one to a counter that only one thread writes.
+#[inline]
+pub(crate) fn bump(counter: &AtomicU64, order: Ordering) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, order);
+}
+
+impl Shard {
+    pub(crate) fn new() -> Shard {
+        Shard {
+            slab: Slab::new(),
+            opened: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            unrecorded: AtomicU64::new(0),
+            pairs: Pairs::new(),
+            cold: Lock::new(Cold::default()),
+            others: Others { closed: AtomicU64::new(0) },
+        }
+    }
+
+    /// Counts an opened record. For the writer only.
+    #[inline]
+    pub(crate) fn count_opened(&self) {
+        // Release: who sees the count must see the record, or a cached index would miss it for ever.
+        bump(&self.opened, Ordering::Release);
+    }
+
+    /// Counts a record that the writer closed.
+    #[inline]
+    pub(crate) fn count_closed(&self) {
+        bump(&self.closed, Ordering::Release);
+    }
+
+    /// Counts a record that another thread closed.
+    pub(crate) fn count_closed_by_other(&self) {
+        self.others.closed.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn closed(&self) -> u64 {
+        self.closed.load(Ordering::Acquire) + self.others.closed.load(Ordering::Acquire)
+    }
+
+    /// Changes whenever a record is opened or closed.
+    pub(crate) fn version(&self) -> u64 {
+        self.opened().wrapping_add(self.closed())
+    }
+
+    /// Starts the totals again from nothing. For the child of a fork, where no other thread is left.
+    pub(crate) fn forget_totals(&self) {
+        for counter in [&self.opened, &self.closed, &self.unrecorded, &self.others.closed] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.pairs.clear();
+        *self.cold.lock() = Cold::default();
+    }
+}

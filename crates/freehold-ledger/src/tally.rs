@@ -1,0 +1,185 @@
+//! Totals of one shard, and the copies it has seen.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use freehold_tensor::{Code, Steps, Verdict};
+use smallvec::SmallVec;
+
+use crate::{Edge, HolderDesc, HolderId, Label};
+
+/// The most recent copies that each shard keeps.
+pub(crate) const COPIES_KEPT: usize = 4096;
+
+/// From, to, verdict.
+pub(crate) type Pair = (Label, Label, Verdict);
+
+/// How often each pair of frameworks shared or copied, without a lock for the pairs that are seen first.
+///
+/// Only the shard's writer counts here, so a count is a load and a store. A program has few pairs of frameworks; the
+/// ones that find no place are counted in [`Cold::handovers`].
+pub(crate) struct Pairs {
+    entries: [(AtomicU64, AtomicU64); Pairs::LEN],
+}
+
+impl Pairs {
+    const LEN: usize = 32;
+    const PROBES: usize = 4;
+
+    pub(crate) fn new() -> Pairs {
+        Pairs { entries: std::array::from_fn(|_| (AtomicU64::new(0), AtomicU64::new(0))) }
+    }
+
+    /// Counts one handover; `false` if there is no place for the pair.
+    #[inline]
+    pub(crate) fn count(&self, from: Label, to: Label, verdict: Verdict) -> bool {
+        // The top bit keeps a key from being 0, which means an empty place.
+        let key = 1 << 63 | u64::from(from.number()) << 32 | u64::from(to.number()) << 8 | verdict as u64;
+        let start = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59) as usize;
+        for probe in 0..Self::PROBES {
+            let (place, count) = &self.entries[(start + probe) % Self::LEN];
+            let found = place.load(Ordering::Relaxed);
+            if found == key || found == 0 {
+                count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                if found == 0 {
+                    place.store(key, Ordering::Release);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Calls `f` with every pair and its count.
+    pub(crate) fn each(&self, f: &mut dyn FnMut(Pair, u64)) {
+        for (place, count) in &self.entries {
+            let key = place.load(Ordering::Acquire);
+            let verdict = match key as u8 {
+                0 => Verdict::Share,
+                1 => Verdict::Copy,
+                _ => Verdict::Reject,
+            };
+            if key != 0 {
+                let from = Label::from_number((key >> 32) as u32 & (u32::MAX >> 1));
+                let to = Label::from_number((key >> 8) as u32 & 0xFF_FFFF);
+                f((from, to, verdict), count.load(Ordering::Relaxed));
+            }
+        }
+    }
+
+    /// Forgets every pair. For the child of a fork, where no other thread is left.
+    pub(crate) fn clear(&self) {
+        for (place, count) in &self.entries {
+            place.store(0, Ordering::Relaxed);
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A copy that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    pub(crate) holder: HolderId,
+    pub(crate) from: Label,
+    pub(crate) to: Label,
+    pub(crate) site: Label,
+    pub(crate) steps: Steps,
+    pub(crate) reasons: SmallVec<[Code; 4]>,
+    pub(crate) bytes: u64,
+    pub(crate) at: u64,
+    pub(crate) thread: u16,
+}
+
+/// Copies and their bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Volume {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Volume {
+    pub(crate) fn add(&mut self, other: Volume) {
+        self.count += other.count;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+/// The totals that are kept under the shard's lock: a copy or a refusal costs far more than the lock.
+#[derive(Default)]
+pub(crate) struct Cold {
+    pub(crate) copies: VecDeque<Copy>,
+    pub(crate) copies_dropped: u64,
+    /// By the first reason; `None` for a copy that was asked for.
+    pub(crate) copied: HashMap<Option<Code>, Volume>,
+    pub(crate) refused: HashMap<(Label, Label, Code), u64>,
+    pub(crate) handovers: HashMap<Pair, u64>,
+}
+
+impl Cold {
+    pub(crate) fn copied(&mut self, copy: Copy) {
+        let volume = Volume { count: 1, bytes: copy.bytes };
+        self.copied.entry(copy.reasons.first().copied()).or_default().add(volume);
+        if self.copies.len() >= COPIES_KEPT {
+            self.copies.pop_front();
+            self.copies_dropped += 1;
+        }
+        self.copies.push_back(copy);
+    }
+}
+
+impl Copy {
+    pub(crate) fn new(holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, at: u64, thread: u16) -> Copy {
+        Copy {
+            holder: id,
+            from: edge.from_framework,
+            to: holder.framework,
+            site: holder.site,
+            steps: edge.steps,
+            reasons: SmallVec::from_slice(edge.reasons),
+            bytes: edge.bytes,
+            at,
+            thread,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_count_and_say_when_they_are_full() {
+        let pairs = Pairs::new();
+        let labels: Vec<Label> = (0..200).map(|i| Label::intern(&format!("pair-{i}"))).collect();
+        let mut counted = HashMap::new();
+        let mut refused = 0;
+        for round in 0..3 {
+            for (i, &to) in labels.iter().enumerate() {
+                let verdict = if i % 2 == 0 { Verdict::Share } else { Verdict::Copy };
+                if pairs.count(Label::NUMPY, to, verdict) {
+                    *counted.entry((Label::NUMPY, to, verdict)).or_insert(0u64) += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+            assert!(round == 0 || counted.values().all(|n| *n == round + 1), "a place moved");
+        }
+        assert!(refused > 0 && counted.len() <= Pairs::LEN);
+        let mut found = HashMap::new();
+        pairs.each(&mut |pair, n| assert!(found.insert(pair, n).is_none()));
+        assert_eq!(found, counted);
+        pairs.clear();
+        pairs.each(&mut |_, _| panic!("cleared"));
+    }
+
+    #[test]
+    fn labels_keep_their_numbers_in_a_key() {
+        let pairs = Pairs::new();
+        assert!(pairs.count(Label::NONE, Label::NONE, Verdict::Share));
+        assert!(pairs.count(Label::from_number(131_135), Label::from_number(131_135), Verdict::Copy));
+        let mut found = Vec::new();
+        pairs.each(&mut |(from, to, verdict), n| found.push((from.number(), to.number(), verdict, n)));
+        found.sort_unstable_by_key(|entry| entry.0);
+        assert_eq!(found, [(0, 0, Verdict::Share, 1), (131_135, 131_135, Verdict::Copy, 1)]);
+    }
+}

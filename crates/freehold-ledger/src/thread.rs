@@ -1,0 +1,141 @@
+//! Which shard a thread writes to.
+//!
+//! Every thread that uses a ledger claims a shard index for itself and gives it back when it ends. As long as it has
+//! the index it is the only thread that writes the owner's side of that shard in any ledger, so the hot path needs
+//! no atomic read-modify-write. Index 0 belongs to nobody: it is for threads beyond the last index and for those
+//! whose thread-local storage is already being destroyed, and is written under a lock.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::holder::SHARD_BITS;
+
+/// How many shards a ledger can have.
+pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
+/// The shard that is written under a lock.
+pub(crate) const SHARED: usize = 0;
+
+/// One bit for each index, set while a thread has it; bit 0 is never given out.
+static CLAIMED: [AtomicU64; SHARDS / 64] = {
+    let mut words = [const { AtomicU64::new(0) }; SHARDS / 64];
+    words[0] = AtomicU64::new(1);
+    words
+};
+/// The number of the next thread.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// A thread as the ledger sees it: its index in the low 8 bits, above them its number, which is never 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Writer(u32);
+
+impl Writer {
+    #[inline]
+    pub(crate) const fn shard(self) -> usize {
+        self.0 as usize & (SHARDS - 1)
+    }
+
+    /// A small number for reports; the 65 535th thread and all later ones share the last.
+    #[inline]
+    pub(crate) fn number(self) -> u16 {
+        u16::try_from(self.0 >> SHARD_BITS).unwrap_or(u16::MAX)
+    }
+}
+
+/// Gives the index back when the thread ends.
+struct Claim {
+    index: Cell<u32>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let index = self.index.get();
+        if index != 0 {
+            // From here on this thread, which may still run destructors that close holders, writes shard 0.
+            WRITER.with(|writer| writer.set(writer.get() & !(SHARDS as u32 - 1)));
+            CLAIMED[index as usize / 64].fetch_and(!(1 << (index % 64)), Ordering::Release);
+        }
+    }
+}
+
+thread_local! {
+    // Apart from the claim, because a thread-local without a destructor is one load and outlives all the others.
+    static WRITER: Cell<u32> = const { Cell::new(0) };
+    static CLAIM: Claim = const { Claim { index: Cell::new(0) } };
+}
+
+/// The calling thread.
+#[inline]
+pub(crate) fn current() -> Writer {
+    let value = WRITER.with(Cell::get);
+    if value == 0 { register() } else { Writer(value) }
+}
+
+#[cold]
+fn register() -> Writer {
+    // Stops counting long before the number would wrap to 0.
+    let number = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < 1 << 20).then_some(n + 1));
+    let number = number.unwrap_or(1 << 20);
+    // An index is claimed only where the destructor that gives it back is sure to run.
+    let index = CLAIM.try_with(|claim| {
+        claim.index.set(claim_index());
+        claim.index.get()
+    });
+    let index = index.unwrap_or(0);
+    let value = number << SHARD_BITS | index;
+    WRITER.with(|writer| writer.set(value));
+    Writer(value)
+}
+
+/// Takes the lowest index that no thread has; 0 if there is none.
+fn claim_index() -> u32 {
+    for (w, word) in CLAIMED.iter().enumerate() {
+        // Acquire: what the index's last owner wrote to its shards must be visible here.
+        let taken = word
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |bits| (bits != u64::MAX).then_some(bits | (bits + 1)));
+        if let Ok(before) = taken {
+            return w as u32 * 64 + before.trailing_ones();
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_threads_have_different_indices_and_ended_ones_give_theirs_back() {
+        let me = current();
+        assert_eq!(current().0, me.0);
+        let mut numbers = std::collections::HashSet::from([me.number()]);
+        for _ in 0..if cfg!(miri) { 4 } else { 2 * SHARDS } {
+            let other = std::thread::spawn(current).join().expect("no panic");
+            assert!(other.shard() != SHARED, "an index was not given back");
+            assert!(other.shard() != me.shard());
+            assert!(numbers.insert(other.number()));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_ending_writes_the_shared_shard() {
+        struct Late(std::sync::mpsc::Sender<bool>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                let shard = current().shard();
+                let claimed = CLAIMED[shard / 64].load(Ordering::Relaxed) >> (shard % 64) & 1 == 1;
+                let _ = self.0.send(CLAIM.try_with(|_| ()).is_ok() && claimed || shard == SHARED);
+            }
+        }
+        thread_local!(static LATE: std::cell::RefCell<Option<Late>> = const { std::cell::RefCell::new(None) });
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Whether this is destroyed before the claim or after it differs between platforms; either way the index
+            // must be one that this thread may write.
+            LATE.with(|late| *late.borrow_mut() = Some(Late(send)));
+            current().shard()
+        })
+        .join()
+        .expect("no panic");
+        assert!(receive.recv().expect("sent by the destructor"));
+    }
+}
