@@ -36,6 +36,7 @@ fn edge(from: HolderId) -> Edge<'static> {
     Edge {
         from,
         from_framework: Label::NUMPY,
+        to: Label::NONE,
         verdict: Verdict::Share,
         steps: Steps::empty(),
         reasons: &[],

@@ -185,6 +185,9 @@ pub struct Edge<'a> {
     pub from: HolderId,
     /// The framework of that holder.
     pub from_framework: Label,
+    /// The framework it was made for, where that is not the holder's own: a copy belongs to Freehold and was made
+    /// for PyTorch. [`Label::NONE`] for the holder's.
+    pub to: Label,
     /// Shared or copied.
     pub verdict: Verdict,
     /// The steps of the copy.
@@ -195,6 +198,13 @@ pub struct Edge<'a> {
     pub bytes: u64,
     /// How it was ordered.
     pub sync: Sync,
+}
+
+impl Edge<'_> {
+    /// The framework that the view was made for.
+    pub(crate) fn to_framework(&self, holder: &HolderDesc<'_>) -> Label {
+        if self.to == Label::NONE { holder.framework } else { self.to }
+    }
 }
 
 #[cfg(test)]

@@ -162,8 +162,9 @@ impl Ledger {
             bump(&shard.unrecorded, Ordering::Relaxed);
         }
         if let Some(edge) = edge {
-            if !shard.pairs.count(edge.from_framework, holder.framework, edge.verdict) {
-                let pair = (edge.from_framework, holder.framework, edge.verdict);
+            let to = edge.to_framework(holder);
+            if !shard.pairs.count(edge.from_framework, to, edge.verdict) {
+                let pair = (edge.from_framework, to, edge.verdict);
                 *shard.cold.lock().handovers.entry(pair).or_default() += 1;
             }
             if edge.verdict == Verdict::Copy {

@@ -45,6 +45,7 @@
 //! let edge = Edge {
 //!     from: owner,
 //!     from_framework: Label::NUMPY,
+//!     to: Label::NONE,
 //!     verdict: Verdict::Share,
 //!     steps: Steps::empty(),
 //!     reasons: &[],

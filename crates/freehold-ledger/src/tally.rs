@@ -132,7 +132,7 @@ impl Copy {
         Copy {
             holder: id,
             from: edge.from_framework,
-            to: holder.framework,
+            to: edge.to_framework(holder),
             site: holder.site,
             steps: edge.steps,
             reasons: SmallVec::from_slice(edge.reasons),

@@ -1,0 +1,169 @@
+//! What each target takes. One row a framework; `tests/interop/test_caps.py` measures the rows against the
+//! frameworks themselves.
+
+use crate::{DType, DTypeSet, DeviceKind};
+
+/// Which strides a target takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StrideRule {
+    /// Any.
+    Any,
+    /// Zero and above.
+    NonNegative,
+    /// Compact, in C order.
+    Compact,
+}
+
+/// A set of device kinds, one bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceSet(pub u32);
+
+impl DeviceSet {
+    /// Every kind.
+    pub const ALL: DeviceSet = DeviceSet(u32::MAX);
+
+    /// The set of these kinds.
+    pub const fn of(kinds: &[DeviceKind]) -> DeviceSet {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < kinds.len() {
+            bits |= 1 << kinds[i].0;
+            i += 1;
+        }
+        DeviceSet(bits)
+    }
+
+    /// Whether a kind is in the set.
+    pub const fn contains(self, kind: DeviceKind) -> bool {
+        kind.0 >= 0 && kind.0 < 32 && self.0 >> kind.0 & 1 == 1
+    }
+}
+
+/// What a target takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caps {
+    /// The target's name, as `to=` spells it.
+    pub name: &'static str,
+    /// Element types it has.
+    pub dtypes: DTypeSet,
+    /// Whether it carries dtypes without a name here (vector lanes, opaque handles) as they are.
+    pub any_dtype: bool,
+    /// Strides it takes.
+    pub strides: StrideRule,
+    /// Whether it takes strides in bytes that are not multiples of the item size.
+    pub byte_strides: bool,
+    /// Alignment of the first element that it needs, in bytes.
+    pub alignment: u32,
+    /// Whether it has read-only tensors.
+    pub read_only: bool,
+    /// Whether it promises that its tensors never change.
+    pub immutable: bool,
+    /// Whether it carries the autograd graph of its own tensors.
+    pub grad: bool,
+    /// Whether it carries lazy conj and neg bits of its own tensors.
+    pub lazy_bits: bool,
+    /// Devices its tensors can be on.
+    pub devices: DeviceSet,
+    /// Whether a byte offset other than 0 is honoured.
+    pub byte_offset: bool,
+    /// The highest DLPack version it reads; `(0, 8)` is a legacy consumer.
+    pub dlpack: (u32, u32),
+    /// The dtype it gives to Python floats, for the hint `HT01`.
+    pub default_dtype: DType,
+}
+
+const COMMON: &[DType] = &[
+    DType::BOOL,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::F16,
+    DType::F32,
+    DType::F64,
+    DType::C64,
+    DType::C128,
+];
+
+const HOST: DeviceSet = DeviceSet::of(&[DeviceKind::CPU, DeviceKind::CUDA_HOST, DeviceKind::ROCM_HOST]);
+
+impl Caps {
+    /// `fh.Tensor`: carries anything.
+    pub const FREEHOLD: Caps = Caps {
+        name: "freehold",
+        dtypes: DTypeSet::ALL,
+        any_dtype: true,
+        strides: StrideRule::Any,
+        byte_strides: false,
+        alignment: 1,
+        read_only: true,
+        immutable: false,
+        grad: false,
+        lazy_bits: false,
+        devices: DeviceSet::ALL,
+        byte_offset: true,
+        dlpack: crate::dlpack::VERSION,
+        default_dtype: DType::F32,
+    };
+
+    /// NumPy 2: negative strides, read-only arrays, host memory only; no bf16, f8, f6, f4 without `ml_dtypes`.
+    pub const NUMPY: Caps = Caps {
+        name: "numpy",
+        dtypes: DTypeSet::of(COMMON),
+        any_dtype: false,
+        strides: StrideRule::Any,
+        byte_strides: true,
+        alignment: 1,
+        read_only: true,
+        immutable: false,
+        grad: false,
+        lazy_bits: false,
+        devices: HOST,
+        byte_offset: true,
+        dlpack: (1, 0),
+        default_dtype: DType::F64,
+    };
+
+    /// PyTorch 2: no negative strides, no read-only tensors (it writes through the flag without a warning).
+    pub const TORCH: Caps = Caps {
+        name: "torch",
+        dtypes: DTypeSet::of(COMMON).union(DTypeSet::of(&[
+            DType::BF16,
+            DType::C32,
+            DType::F8_E4M3FN,
+            DType::F8_E4M3FNUZ,
+            DType::F8_E5M2,
+            DType::F8_E5M2FNUZ,
+            DType::F8_E8M0FNU,
+        ])),
+        any_dtype: false,
+        strides: StrideRule::NonNegative,
+        byte_strides: false,
+        alignment: 1,
+        read_only: false,
+        immutable: false,
+        grad: true,
+        lazy_bits: true,
+        devices: DeviceSet::of(&[DeviceKind::CPU, DeviceKind::CUDA, DeviceKind::ROCM, DeviceKind::METAL]),
+        byte_offset: true,
+        dlpack: (1, 3),
+        default_dtype: DType::F32,
+    };
+
+    /// A consumer of which only the capsule it asked for is known: versioned, and trusted to honour its flags.
+    pub const DLPACK: Caps = Caps { name: "dlpack", ..Caps::FREEHOLD };
+
+    /// A consumer of legacy capsules: it cannot be told that memory is read-only.
+    pub const DLPACK_LEGACY: Caps = Caps { name: "dlpack-legacy", read_only: false, dlpack: (0, 8), ..Caps::FREEHOLD };
+
+    /// The row of a target by its name.
+    pub fn for_name(name: &str) -> Option<&'static Caps> {
+        [&Caps::FREEHOLD, &Caps::NUMPY, &Caps::TORCH, &Caps::DLPACK, &Caps::DLPACK_LEGACY]
+            .into_iter()
+            .find(|caps| caps.name == name)
+    }
+}

@@ -1,0 +1,94 @@
+//! The one error of this crate: a reason code, a message that teaches, and the decision behind it.
+
+use std::fmt;
+
+use freehold_device::AllocError;
+
+use crate::{Code, Decision, FieldError, Message};
+
+/// The result of a fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a handover did not happen. One word wide; everything else is behind it.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    message: Message,
+    decision: Option<Decision>,
+}
+
+impl Error {
+    /// A refusal with its rendered message.
+    pub fn rejected(message: Message, decision: Option<Decision>) -> Self {
+        Self(Box::new(Inner { code: message.code, message, decision }))
+    }
+
+    /// A field of a capsule that breaks a rule (`CP02`).
+    pub fn capsule(error: FieldError) -> Self {
+        Self::rejected(Message::capsule(&error), None)
+    }
+
+    /// An argument that is not valid (`AR01`).
+    pub fn argument(name: &str, value: impl fmt::Display, must: &str) -> Self {
+        Self::rejected(Message::argument(name, &value.to_string(), must), None)
+    }
+
+    /// Memory that could not be had (`ME01`).
+    pub fn allocation(error: &AllocError) -> Self {
+        Self::rejected(
+            Message::plain(Code::ME01, error.to_string(), "free memory, raise the limit, or share instead"),
+            None,
+        )
+    }
+
+    /// A panic that was caught (`IN01`): a defect of Freehold or of an owner's drop.
+    pub fn internal(what: &str) -> Self {
+        let text = format!("internal defect: {what}");
+        Self::rejected(Message::plain(Code::IN01, text, "report it with this message"), None)
+    }
+
+    /// The reason code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The message, with its headline, details and fixes.
+    pub fn message(&self) -> &Message {
+        &self.0.message
+    }
+
+    /// Runnable fixes, best first.
+    pub fn fixes(&self) -> &[String] {
+        &self.0.message.fixes
+    }
+
+    /// The decision that said no, where one was made.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.0.decision.as_ref()
+    }
+
+    /// Whether memory ran out.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.0.code == Code::ME01
+    }
+
+    /// Whether the caller's own arguments were wrong, not the tensor.
+    pub fn is_argument(&self) -> bool {
+        self.0.code == Code::AR01
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.message, f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::error::Error for Error {}

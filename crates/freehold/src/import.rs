@@ -1,0 +1,344 @@
+//! A tensor walks in: a foreign capsule, a foreign pointer, a Rust vector.
+//!
+//! Ownership passes on success only. On an error the caller still owns what it passed, with one exception that
+//! DLPack demands: a capsule of an unknown major version is released at once, because nothing but its deleter may be
+//! touched.
+
+use std::ptr::NonNull;
+
+use freehold_device::Buffer;
+use freehold_ledger::{HolderId, Role};
+use freehold_tensor::{Dims, compact_strides};
+use std::sync::Arc;
+
+use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, ForeignCapsule};
+use crate::tensor::{CapsuleOwner, Inner, Owner, Tensor, unit_of};
+use crate::validate::{Valid, validate};
+use crate::view::Element;
+use crate::{Code, DType, Device, Error, Label, Layout, Message, Order, Result, Runtime, Stream, Traits};
+
+/// What the caller knows of a tensor beside its capsule.
+#[derive(Clone, Debug)]
+pub struct ImportOptions {
+    /// The runtime whose ledger it goes on.
+    pub runtime: Runtime,
+    /// Who produced it.
+    pub framework: Label,
+    /// The caller's label for the ledger.
+    pub site: Label,
+    /// Facts that the capsule cannot carry: lazy bits, immutability, a graph.
+    pub traits: Traits,
+    /// The allocation that the memory is part of: base and length.
+    pub alloc: Option<(u64, u64)>,
+    /// Opens no record: for a look at metadata that ends before control returns.
+    pub quiet: bool,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self {
+            runtime: Runtime::global(),
+            framework: Label::UNKNOWN,
+            site: Label::NONE,
+            traits: Traits::empty(),
+            alloc: None,
+            quiet: false,
+        }
+    }
+}
+
+/// A tensor without a capsule: pointer, metadata, owner.
+#[derive(Debug)]
+pub struct RawTensor<'a> {
+    /// First element.
+    pub data: *mut u8,
+    /// Dimensions.
+    pub shape: &'a [i64],
+    /// Strides in elements (in bytes with [`Traits::BYTE_STRIDES`]); `None` is compact row-major.
+    pub strides: Option<&'a [i64]>,
+    /// Element type.
+    pub dtype: DType,
+    /// Device.
+    pub device: Device,
+    /// Who frees it.
+    pub owner: Owner,
+}
+
+impl Tensor {
+    /// Takes over a versioned capsule.
+    ///
+    /// # Errors
+    ///
+    /// `AR01` NULL or misaligned pointer; `CP02` a field breaks a rule: in both the caller still owns the capsule.
+    /// `VE01` unknown major version: the deleter was called, nothing else was read.
+    ///
+    /// # Safety
+    ///
+    /// * `raw` is NULL or points to an initialised `DLManagedTensorVersioned` that the caller owns.
+    /// * Where `ndim` is between 1 and 64, non-NULL `shape` and `strides` point to `ndim` values.
+    /// * The memory it describes stays valid until its deleter is called, which may happen on any thread.
+    pub unsafe fn from_versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor> {
+        let raw = checked_pointer(raw)?;
+        // SAFETY: the version is the first field, and readable whatever the major version is.
+        let version = unsafe { (&raw const (*raw.as_ptr()).version).read() };
+        if version.major != dlpack::VERSION.0 {
+            // SAFETY: forwarded from the caller.
+            return Err(unsafe { refuse_major(raw, version) });
+        }
+        // SAFETY: the major version is ours, so flags and tensor are where we think they are.
+        let (flags, tensor) = unsafe { (dlpack::flags_of(&*raw.as_ptr()), &raw const (*raw.as_ptr()).dl_tensor) };
+        let mut traits = options.traits;
+        traits.set(Traits::READ_ONLY, traits.contains(Traits::READ_ONLY) || flags & dlpack::FLAG_READ_ONLY != 0);
+        traits.set(Traits::IS_COPIED, flags & dlpack::FLAG_IS_COPIED != 0);
+        // SAFETY: forwarded from the caller.
+        let valid = unsafe { checked_tensor(tensor, flags & dlpack::FLAG_SUBBYTE_PADDED != 0, &mut traits) }?;
+        // SAFETY: the caller gives the capsule up now that every field is valid.
+        let capsule = unsafe { ForeignCapsule::versioned(raw) };
+        let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
+        Ok(Self::build(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options))
+    }
+
+    /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
+    ///
+    /// # Errors
+    ///
+    /// `AR01`, `CP02`: the caller still owns the capsule.
+    ///
+    /// # Safety
+    ///
+    /// As [`Tensor::from_versioned`], for a `DLManagedTensor`.
+    pub unsafe fn from_legacy(raw: *mut DLManagedTensor, options: &ImportOptions) -> Result<Tensor> {
+        let raw = checked_pointer(raw)?;
+        let mut traits = options.traits | Traits::LEGACY;
+        // SAFETY: forwarded from the caller.
+        let valid = unsafe { checked_tensor(&raw const (*raw.as_ptr()).dl_tensor, false, &mut traits) }?;
+        // SAFETY: the caller gives the capsule up now that every field is valid.
+        let capsule = unsafe { ForeignCapsule::legacy(raw) };
+        let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
+        Ok(Self::build(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options))
+    }
+
+    /// Wraps a `DLTensor` view with an owner.
+    ///
+    /// # Errors
+    ///
+    /// `AR01`, `CP02`. The owner is given back beside the error, undropped.
+    ///
+    /// # Safety
+    ///
+    /// * `tensor` is NULL or points to a readable `DLTensor`; its `shape` and `strides` as in
+    ///   [`Tensor::from_versioned`].
+    /// * `owner` keeps the memory valid until it is dropped, on any thread; [`Owner::Callback`] and [`Owner::Raw`]
+    ///   carry a function that may be called once with their context, on any thread.
+    pub unsafe fn from_dltensor(
+        tensor: *const DLTensor,
+        owner: Owner,
+        options: &ImportOptions,
+    ) -> Result<Tensor, (Error, Owner)> {
+        let mut traits = options.traits;
+        let tensor = match checked_pointer(tensor.cast_mut()) {
+            Ok(tensor) => tensor,
+            Err(error) => return Err((error, owner)),
+        };
+        let padded = traits.contains(Traits::PADDED);
+        // SAFETY: forwarded from the caller.
+        match unsafe { checked_tensor(tensor.as_ptr(), padded, &mut traits) } {
+            Ok(valid) => Ok(Self::build(valid, traits, owner, options)),
+            Err(error) => Err((error, owner)),
+        }
+    }
+
+    /// Wraps a pointer, its metadata and an owner.
+    ///
+    /// # Errors
+    ///
+    /// `CP02`: a field breaks a rule. The owner is dropped.
+    ///
+    /// # Safety
+    ///
+    /// * The extent of shape and strides around `data` is readable, and writable unless [`Traits::READ_ONLY`] is
+    ///   among `options.traits`, until `owner` is dropped.
+    /// * `owner` as in [`Tensor::from_dltensor`].
+    pub unsafe fn from_raw(raw: RawTensor<'_>, options: &ImportOptions) -> Result<Tensor> {
+        let RawTensor { data, shape, strides, dtype, device, owner } = raw;
+        let mut traits = options.traits;
+        dtype.validate().map_err(Error::capsule)?;
+        if !dtype.is_sub_byte() {
+            traits.remove(Traits::PADDED);
+        }
+        let strides = match strides {
+            Some(strides) if strides.len() == shape.len() => Dims::from_slice(strides),
+            Some(strides) => {
+                return Err(Error::argument("strides", format!("{} long", strides.len()), "have ndim entries"));
+            }
+            None => compact_strides(shape, Order::C).map_err(Error::capsule)?,
+        };
+        let extent = Layout::new(shape, &strides)
+            .validate(dtype, traits.contains(Traits::PADDED), unit_of(traits))
+            .map_err(Error::capsule)?;
+        if data.is_null() && !extent.is_empty() {
+            let error = crate::FieldError::new("data", 0, "not be NULL when the tensor has elements");
+            return Err(Error::capsule(error));
+        }
+        let valid = Valid { data, byte_offset: 0, device, dtype, shape: Dims::from_slice(shape), strides };
+        Ok(Self::build(valid, traits, owner, options))
+    }
+
+    /// New, zeroed host memory in C order.
+    ///
+    /// # Errors
+    ///
+    /// `AR01` the shape is not valid, `ME01` no memory.
+    pub fn zeros(dtype: DType, shape: &[i64], runtime: &Runtime) -> Result<Tensor> {
+        let tensor = Self::uninit(dtype, shape, Order::C, 0, runtime)?;
+        let len = usize::try_from(tensor.nbytes()).unwrap_or(0);
+        if len > 0 {
+            // SAFETY: the buffer was allocated with this length, and nobody else has it yet.
+            unsafe { std::ptr::write_bytes(tensor.0.data, 0, len) };
+        }
+        Ok(tensor)
+    }
+
+    /// New host memory with whatever bytes the allocator had, for a copy to fill; not handed out before.
+    pub(crate) fn uninit(dtype: DType, shape: &[i64], order: Order, align: u32, runtime: &Runtime) -> Result<Tensor> {
+        let (valid, buffer) = Self::allocate(dtype, shape, order, align, false, runtime)?;
+        let options = ImportOptions {
+            runtime: runtime.clone(),
+            framework: Label::FREEHOLD,
+            alloc: Some((buffer.as_ptr().addr() as u64, buffer.len() as u64)),
+            ..ImportOptions::default()
+        };
+        Ok(Self::build(valid, Traits::empty(), Owner::Buffer(buffer), &options))
+    }
+
+    /// A buffer for a compact tensor, and its valid metadata.
+    pub(crate) fn allocate(
+        dtype: DType,
+        shape: &[i64],
+        order: Order,
+        align: u32,
+        padded: bool,
+        runtime: &Runtime,
+    ) -> Result<(Valid, Buffer)> {
+        let argument = |e: crate::FieldError| Error::argument(e.field, e.value, e.rule);
+        dtype.validate().map_err(argument)?;
+        let strides = compact_strides(shape, order).map_err(argument)?;
+        let unit = crate::StrideUnit::Elements;
+        let extent = Layout::new(shape, &strides).validate(dtype, padded, unit).map_err(argument)?;
+        let resource = runtime.resource(Device::CPU).ok_or_else(|| Error::internal("no host allocator"))?;
+        let len = usize::try_from(extent.len()).map_err(|_| Error::argument("shape", "too large", "fit in memory"))?;
+        let align = freehold_device::HOST_ALIGNMENT.max(align as usize);
+        let buffer = Buffer::new(&resource, len, align, Stream::NONE).map_err(|e| Error::allocation(&e))?;
+        let valid = Valid {
+            data: buffer.as_ptr(),
+            byte_offset: 0,
+            device: Device::CPU,
+            dtype,
+            shape: Dims::from_slice(shape),
+            strides,
+        };
+        Ok((valid, buffer))
+    }
+
+    /// A tensor over a vector, without a copy.
+    ///
+    /// # Errors
+    ///
+    /// `AR01`: the shape is not valid, or does not have as many elements as the vector.
+    pub fn from_vec<T: Element>(values: Vec<T>, shape: &[i64]) -> Result<Tensor> {
+        let layout = Layout::new(shape, shape);
+        let numel = layout.numel().map_err(|e| Error::argument(e.field, e.value, e.rule))?;
+        if usize::try_from(numel) != Ok(values.len()) {
+            return Err(Error::argument("shape", format!("{shape:?}"), &format!("hold {} elements", values.len())));
+        }
+        let mut values = values;
+        let data = values.as_mut_ptr().cast::<u8>();
+        let bytes = (values.capacity() * size_of::<T>()) as u64;
+        let raw = RawTensor {
+            data,
+            shape,
+            strides: None,
+            dtype: T::DTYPE,
+            device: Device::CPU,
+            owner: Owner::Value(Box::new(values)),
+        };
+        let options = ImportOptions {
+            framework: Label::intern("rust"),
+            alloc: Some((data.addr() as u64, bytes)),
+            ..ImportOptions::default()
+        };
+        // SAFETY: the vector's elements are behind `data` until the vector is dropped; moving a `Vec` does not move
+        // its elements.
+        unsafe { Self::from_raw(raw, &options) }
+    }
+
+    pub(crate) fn build(valid: Valid, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
+        let Valid { data, byte_offset, device, dtype, shape, strides } = valid;
+        let mut inner = Inner {
+            data,
+            byte_offset,
+            device,
+            dtype,
+            traits,
+            framework: options.framework,
+            holder: HolderId::NONE,
+            owns_record: false,
+            shape,
+            strides,
+            alloc: options.alloc,
+            frozen: None,
+            runtime: options.runtime.clone(),
+            owner,
+        };
+        if !options.quiet {
+            Tensor::record(&mut inner, Role::Owner, options.site, None);
+        }
+        Tensor(Arc::new(inner))
+    }
+}
+
+fn checked_pointer<T>(pointer: *mut T) -> Result<NonNull<T>> {
+    match NonNull::new(pointer) {
+        None => Err(Error::argument("the capsule pointer", "NULL", "point to a managed tensor")),
+        Some(p) if !p.is_aligned() => {
+            Err(Error::argument("the capsule pointer", format!("{p:p}"), "be aligned to 8 bytes"))
+        }
+        Some(p) => Ok(p),
+    }
+}
+
+/// # Safety
+///
+/// As [`validate`].
+unsafe fn checked_tensor(tensor: *const DLTensor, padded: bool, traits: &mut Traits) -> Result<Valid> {
+    // The flag says something only of elements that do not fill bytes.
+    // SAFETY: forwarded from the caller; the dtype is plain data.
+    let dtype = dlpack::dtype_from(unsafe { (*tensor).dtype });
+    traits.set(Traits::PADDED, padded && dtype.is_sub_byte());
+    // SAFETY: forwarded from the caller.
+    unsafe { validate(tensor, *traits) }.map_err(|error| {
+        tracing::debug!(field = error.field, value = %error.value, "capsule refused");
+        Error::capsule(error)
+    })
+}
+
+/// # Safety
+///
+/// `raw` is a versioned managed tensor that the caller gives up, of a major version that is not ours.
+unsafe fn refuse_major(raw: NonNull<DLManagedTensorVersioned>, version: DLPackVersion) -> Error {
+    // SAFETY: dlpack.h keeps version, manager_ctx, deleter and flags where they are in every major version, so that
+    // the deleter can be called.
+    let deleter = unsafe { (&raw const (*raw.as_ptr()).deleter).read() };
+    if let Some(deleter) = deleter {
+        // SAFETY: the caller gives the capsule up, and this is the only call.
+        unsafe { deleter(raw.as_ptr()) };
+    }
+    let DLPackVersion { major, minor } = version;
+    let mut message = Message::plain(
+        Code::VE01,
+        format!("DLPack {major}.{minor}: unknown major version; contents not read, deleter called."),
+        "upgrade Freehold, or ask the producer for version 1 (max_version=(1, 3))",
+    );
+    message.lines.push(format!("this build reads {}.x", dlpack::VERSION.0));
+    Error::rejected(message, None)
+}

@@ -1,0 +1,64 @@
+//! The boundary: a tensor comes in, a decision is made from its metadata alone, and it goes out, on the ledger.
+//!
+//! ```
+//! use freehold::{Caps, Policy, Request, Tensor, decide};
+//!
+//! let t = Tensor::from_vec(vec![1.0f32, 2.0, 3.0], &[3])?;
+//! let decision = decide(&t.desc(), &Request::share(), &Caps::TORCH, &Policy::default());
+//! assert_eq!(decision.verdict, freehold::Verdict::Share);
+//! assert_eq!(decision.bytes_copied, 0);
+//! # Ok::<(), freehold::Error>(())
+//! ```
+//!
+//! # Design
+//!
+//! * A [`Tensor`] owns a share of somebody's buffer: a foreign capsule, memory of ours, or any Rust value. Its shape
+//!   and strides are copied in when it is made, so nothing a producer does to its struct later reaches us.
+//! * [`decide`] is a pure function of metadata: description, request, capabilities of the target, policy. It
+//!   allocates nothing on the share path. [`execute`] carries a decision out, in one pass if bytes must move.
+//! * Every tensor and every export is a record of the ledger. A record is closed before its memory is given back,
+//!   so that a reused address is never mistaken for the old buffer.
+//! * Only the [`dlpack`] module names the `dlpark` crate.
+
+mod caps;
+mod decide;
+mod decision;
+mod desc;
+pub mod dlpack;
+mod error;
+mod execute;
+mod export;
+mod flowchart;
+mod import;
+mod message;
+mod policy;
+mod request;
+mod runtime;
+mod tensor;
+mod validate;
+mod view;
+
+pub use caps::{Caps, DeviceSet, StrideRule};
+pub use decide::decide;
+pub use decision::{Decision, Detail, Reason, Sync};
+pub use desc::{TensorDesc, Traits};
+pub use error::{Error, Result};
+pub use execute::{convert, copy_into, execute};
+pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule};
+pub use flowchart::flowchart;
+pub use import::{ImportOptions, RawTensor};
+pub use message::{Asked, Dialect, Message, Verb};
+pub use policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy, SyncPolicy};
+pub use request::{CopyRule, Request};
+pub use runtime::Runtime;
+pub use tensor::{Frozen, Owner, Tensor};
+pub use view::{Element, View, ViewMut};
+
+pub use freehold_device::{self as device, Stream};
+pub use freehold_ledger::{self as ledger, HolderId, Label, Ledger};
+/// The layers below, for what this crate does not re-export.
+pub use freehold_tensor as tensor_algebra;
+pub use freehold_tensor::copy::OnLoss;
+pub use freehold_tensor::{
+    Code, DType, DTypeSet, Device, DeviceKind, FieldError, Layout, Order, Steps, StrideUnit, Verdict,
+};

@@ -1,0 +1,556 @@
+//! Messages that teach: what was asked, the first field that failed, what the next weaker verb would do, what to
+//! type instead.
+
+use std::fmt;
+
+use crate::decision::{Detail, Reason};
+use crate::{Caps, Code, CopyRule, Decision, FieldError, Policy, Request, TensorDesc, Verdict, decide};
+
+/// The call that was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// Never copies.
+    Share,
+    /// Shares when it can.
+    Convert,
+    /// Always new memory.
+    Copy,
+}
+
+impl Verb {
+    /// `share`, `convert` or `copy`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verb::Share => "share",
+            Verb::Convert => "convert",
+            Verb::Copy => "copy",
+        }
+    }
+
+    /// The verb that a request spells.
+    pub fn of(request: &Request) -> Verb {
+        match request.copy {
+            CopyRule::Never => Verb::Share,
+            CopyRule::IfNeeded => Verb::Convert,
+            CopyRule::Always => Verb::Copy,
+        }
+    }
+}
+
+/// The language that fixes are written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// `fh.copy(x, "torch")`
+    Python,
+    /// `fh_convert(rt, t, &(fh_request){.copy = FH_COPY_ALWAYS}, ...)`
+    C,
+    /// `Request::copy()`
+    Rust,
+}
+
+/// What was asked, for a message about the answer.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The call.
+    pub verb: Verb,
+    /// What an adapter knows of a source that could not be described as a tensor (`str[3] numpy`).
+    pub source: Option<String>,
+    /// The source's description, where one could be made.
+    pub desc: Option<TensorDesc<'a>>,
+    /// The request.
+    pub request: &'a Request,
+    /// The target.
+    pub caps: &'a Caps,
+    /// The policy in force.
+    pub policy: &'a Policy,
+    /// The owner in the adapter's words: `numpy.ndarray (flags.writeable=False)`.
+    pub owner: Option<String>,
+    /// The language of the fixes.
+    pub dialect: Dialect,
+}
+
+impl<'a> Asked<'a> {
+    /// The call that a request spells, on a described tensor. Cheap: nothing is rendered until a message is made.
+    pub fn new(
+        desc: TensorDesc<'a>,
+        request: &'a Request,
+        caps: &'a Caps,
+        policy: &'a Policy,
+        dialect: Dialect,
+    ) -> Self {
+        Self { verb: Verb::of(request), source: None, desc: Some(desc), request, caps, policy, owner: None, dialect }
+    }
+
+    /// The source in compact notation: `f64[3] numpy cpu ro`.
+    pub fn source_text(&self) -> String {
+        match (&self.source, &self.desc) {
+            (Some(text), _) => text.clone(),
+            (None, Some(desc)) => desc.to_string(),
+            (None, None) => "?".to_owned(),
+        }
+    }
+}
+
+/// A rendered message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// The reason code.
+    pub code: Code,
+    /// What was asked, and what is wrong with it.
+    pub headline: String,
+    /// Field, value, limit; what the next weaker verb would do.
+    pub lines: Vec<String>,
+    /// Runnable fixes, best first.
+    pub fixes: Vec<String>,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.code, self.headline)?;
+        for line in &self.lines {
+            write!(f, "\n  {line}")?;
+        }
+        for (i, fix) in self.fixes.iter().enumerate() {
+            write!(f, "\n  {} {fix}", if i == 0 { "Do:" } else { "   " })?;
+        }
+        write!(f, "\n  docs/e/{}.md", self.code)
+    }
+}
+
+/// A fix before it is written in a language.
+struct Fix {
+    verb: Verb,
+    args: Vec<(&'static str, String)>,
+    note: String,
+}
+
+impl Fix {
+    fn new(verb: Verb, note: impl Into<String>) -> Self {
+        Self { verb, args: Vec::new(), note: note.into() }
+    }
+
+    fn arg(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.args.push((name, value.into()));
+        self
+    }
+
+    fn write(&self, asked: &Asked<'_>) -> String {
+        match asked.dialect {
+            Dialect::Python => {
+                let variable = if asked.source_text().contains(" torch ") { "t" } else { "x" };
+                let target = asked.caps.name;
+                let mut call = format!("fh.{}({variable}", self.verb.name());
+                if target != Caps::FREEHOLD.name {
+                    call.push_str(&format!(", \"{target}\""));
+                }
+                for (name, value) in &self.args {
+                    call.push_str(&format!(", {name}={value}"));
+                }
+                call.push(')');
+                note(call, "#", &self.note)
+            }
+            Dialect::C => {
+                let copy = match self.verb {
+                    Verb::Share => "FH_COPY_NEVER",
+                    Verb::Convert => "FH_COPY_IF_NEEDED",
+                    Verb::Copy => "FH_COPY_ALWAYS",
+                };
+                let mut call = format!("request.copy = {copy};");
+                for (name, value) in &self.args {
+                    call.push_str(&format!(" request.{name} = {};", c_value(name, value)));
+                }
+                note(call, "//", &self.note)
+            }
+            Dialect::Rust => {
+                let mut call = format!("Request::{}()", self.verb.name());
+                for (name, value) in &self.args {
+                    call.push_str(&match *name {
+                        "detach" => ".detach()".to_owned(),
+                        "writable" => format!(".writable({})", value.to_lowercase()),
+                        "on_loss" => ".on_loss(OnLoss::Allow)".to_owned(),
+                        "dtype" => format!(".dtype(DType::{})", dtype_named(value).map_or("?".to_owned(), rust_name)),
+                        "freeze" => ".freeze()".to_owned(),
+                        "order" => format!(".order(Order::{})", value.trim_matches('"')),
+                        _ => format!(" /* {name}={value} */"),
+                    });
+                }
+                note(call, "//", &self.note)
+            }
+        }
+    }
+}
+
+fn dtype_named(value: &str) -> Option<crate::DType> {
+    crate::DType::from_name(value.trim_matches('"'))
+}
+
+fn rust_name(dtype: crate::DType) -> String {
+    if dtype.is_bool() { "BOOL".to_owned() } else { dtype.to_string().to_uppercase() }
+}
+
+fn c_value(name: &str, value: &str) -> String {
+    match (name, value) {
+        ("on_loss", _) => "FH_ON_LOSS_ALLOW".to_owned(),
+        ("dtype", _) => dtype_named(value)
+            .map_or_else(|| value.to_owned(), |d| format!("(DLDataType){{{}, {}, {}}}", d.code, d.bits, d.lanes)),
+        ("order", _) => format!("FH_ORDER_{}", value.trim_matches('"')),
+        ("writable", "True") => "FH_WRITABLE_YES".to_owned(),
+        ("writable", "False") => "FH_WRITABLE_NO".to_owned(),
+        (_, "True") => "1".to_owned(),
+        (_, "False") => "0".to_owned(),
+        _ => value.to_owned(),
+    }
+}
+
+fn note(call: String, mark: &str, note: &str) -> String {
+    if note.is_empty() { call } else { format!("{call:<40} {mark} {note}") }
+}
+
+impl Message {
+    /// A message with one line and one fix.
+    pub fn plain(code: Code, headline: impl Into<String>, fix: &str) -> Self {
+        Self { code, headline: headline.into(), lines: Vec::new(), fixes: vec![fix.to_owned()] }
+    }
+
+    pub(crate) fn capsule(error: &FieldError) -> Self {
+        Self {
+            code: Code::CP02,
+            headline: format!("the capsule breaks a rule of DLPack: {error}."),
+            lines: vec!["nothing was taken: the caller still owns the capsule.".to_owned()],
+            fixes: vec!["report it to the producer; copy the data out with the producer's own functions".to_owned()],
+        }
+    }
+
+    pub(crate) fn argument(name: &str, value: &str, must: &str) -> Self {
+        Self {
+            code: Code::AR01,
+            headline: format!("{name} is {value}; it must {must}."),
+            lines: Vec::new(),
+            fixes: vec![format!("pass {name} so that it does {must}").replace("does be", "is")],
+        }
+    }
+
+    /// The message for a decision's first reason. For a decision that hands something over, the same text as an
+    /// explanation.
+    pub fn of(asked: &Asked<'_>, decision: &Decision) -> Message {
+        let Some(reason) = decision.reasons.first() else {
+            return Message::plain(Code::IN01, "a refusal without a reason", "report it");
+        };
+        let bytes = asked.desc.map_or(0, |d| d.bytes_as(decision.dtype));
+        let text = text_of(asked, reason, bytes);
+        let Asked { verb, caps, .. } = asked;
+        let source = asked.source_text();
+        let arrow = if caps.name == Caps::FREEHOLD.name { String::new() } else { format!(" -> {}", caps.name) };
+        let mut lines = text.lines;
+        if let Some(line) = weaker_verb(asked, decision) {
+            lines.push(line);
+        }
+        Message {
+            code: reason.code,
+            headline: format!("{}({source}{arrow}){}", verb.name(), text.headline),
+            lines,
+            fixes: text.fixes.iter().map(|fix| fix.write(asked)).chain(text.raw_fixes).collect(),
+        }
+    }
+}
+
+/// What `convert` would do where `share` refuses.
+fn weaker_verb(asked: &Asked<'_>, decision: &Decision) -> Option<String> {
+    if asked.verb != Verb::Share || decision.verdict != Verdict::Reject {
+        return None;
+    }
+    let desc = asked.desc.as_ref()?;
+    let request = Request { copy: CopyRule::IfNeeded, ..*asked.request };
+    let weaker = decide(desc, &request, asked.caps, asked.policy);
+    (weaker.verdict == Verdict::Copy).then(|| {
+        let steps = weaker.steps.names().collect::<Vec<_>>().join(", ");
+        format!("convert would copy {} B ({steps}).", weaker.bytes_copied)
+    })
+}
+
+struct Text {
+    headline: String,
+    lines: Vec<String>,
+    fixes: Vec<Fix>,
+    raw_fixes: Vec<String>,
+}
+
+impl Text {
+    fn new(headline: impl Into<String>) -> Self {
+        Self { headline: headline.into(), lines: Vec::new(), fixes: Vec::new(), raw_fixes: Vec::new() }
+    }
+
+    fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    fn fix(mut self, fix: Fix) -> Self {
+        self.fixes.push(fix);
+        self
+    }
+
+    fn raw(mut self, fix: impl Into<String>) -> Self {
+        self.raw_fixes.push(fix.into());
+        self
+    }
+}
+
+fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
+    let target = asked.caps.name;
+    let detail = reason.detail.to_string();
+    // An adapter that could not describe the source does not know its size.
+    let copied = if asked.desc.is_some() { format!("{bytes} B copied") } else { String::new() };
+    let copy = || Fix::new(Verb::Copy, copied.clone());
+    let convert = |what: &str| Fix::new(Verb::Convert, format!("{bytes} B copied: {what}"));
+    match reason.code {
+        Code::RO01 => read_only(asked, bytes),
+        Code::RO02 => Text::new(": the view is read-only because the owner is.")
+            .line(format!("owner: {}", owner(asked)))
+            .fix(Fix::new(Verb::Copy, format!("independent and writable, {bytes} B copied"))),
+        Code::ST01 => Text::new(format!(": {target} takes no negative strides."))
+            .line(format!("{detail}; {target} accepts >= 0"))
+            .fix(convert("compact")),
+        Code::ST02 => Text::new(format!(": {target} needs compact strides.")).line(detail).fix(convert("compact")),
+        Code::ST03 => Text::new(": a byte stride is not a multiple of the item size (field of a packed record?).")
+            .line(match &reason.detail {
+                Detail::Dim { dim, stride, want } => format!("dim {dim} steps {stride} bytes; the item has {want}"),
+                other => other.to_string(),
+            })
+            .fix(convert("compact")),
+        Code::LY01 => Text::new(format!(": order={:?} was asked for.", order(asked)))
+            .line(format!("the source is not in that order: {detail}"))
+            .fix(convert("in that order").arg("order", format!("\"{}\"", order(asked))))
+            .fix(Fix::new(asked.verb, "drop order=: shares")),
+        Code::LY02 => Text::new(": a sparse tensor has no dense buffer.").line(detail).raw("x.to_dense()"),
+        Code::LY03 => Text::new(": there is no storage behind this tensor.")
+            .line(detail)
+            .raw("materialise it first, for example torch.empty_like(t, device=\"cpu\")"),
+        Code::CA01 => Text::new(format!(": the dtype changes, {detail}, which copies {bytes} B."))
+            .fix(Fix::new(Verb::Convert, format!("{bytes} B copied: cast")).arg("dtype", dtype_arg(asked)))
+            .fix(Fix::new(asked.verb, "drop dtype=: shares")),
+        Code::CA02 => loss(asked, reason),
+        Code::DT01 => Text::new(": the elements are Python objects, not numbers.").line(detail).raw(note(
+            "x.astype(\"float64\")".to_owned(),
+            "#",
+            "or the dtype that the objects hold",
+        )),
+        Code::DT02 => missing_dtype(asked, reason),
+        // "what: what to do", as the adapter knows it.
+        Code::DT03 => match detail.split_once(": ") {
+            Some((what, recipe)) => Text::new(": DLPack has no type code for this dtype.").line(what).raw(recipe),
+            None => Text::new(": DLPack has no type code for this dtype.").line(detail).raw("x.astype(...)"),
+        },
+        Code::BO01 => Text::new(format!(": the bytes are {}-endian, the host is {}.", other_endian(), HOST_ENDIAN))
+            .fix(Fix::new(Verb::Convert, format!("{bytes} B copied: bytes swapped"))),
+        Code::AG01 => Text::new(format!(": {target} needs more alignment."))
+            .line(format!("{detail}; {target} needs a multiple of {}", align_needed(reason)))
+            .fix(convert("aligned")),
+        Code::DV01 => Text::new(": source and target are on different devices.")
+            .line(detail)
+            .line("this version of Freehold moves no bytes between devices.")
+            .raw("move it with its own framework first, for example t.cpu()"),
+        Code::DV02 => {
+            let have = asked.policy.available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Text::new(": the device is not here.")
+                .line(format!("{detail}; have {have}"))
+                .raw(format!("pick one of: {have}"))
+        }
+        Code::DV03 => {
+            Text::new(": the capsule's device is not the pointer's.").line(detail).raw("report it to the producer")
+        }
+        Code::SY01 => Text::new(": the streams are not ordered.").line(detail).raw("pass stream="),
+        Code::GR01 => Text::new(format!(": {target} cannot carry the autograd graph."))
+            .line("sharing without detach=True would drop the graph; Freehold never does that silently.")
+            .fix(Fix::new(Verb::Convert, "shares memory, read-only, graph ends here").arg("detach", "True"))
+            .fix(Fix::new(Verb::Copy, "independent, writable").arg("detach", "True")),
+        Code::GR02 => Text::new(": a detached view is read-only.")
+            .line("a write through it would corrupt the backward pass without a word.")
+            .fix(Fix::new(Verb::Copy, "independent, writable").arg("detach", "True")),
+        Code::LZ01 => {
+            let (what, harm) = lazy(asked);
+            Text::new(format!(": the bytes in memory are the {what} of the values; sharing would {harm}."))
+                .fix(Fix::new(Verb::Convert, format!("{bytes} B copied: resolved")))
+        }
+        Code::NU01 => Text::new(": null or masked elements have no tensor value.")
+            .line(detail)
+            .fix(Fix::new(Verb::Convert, "null elements become 0").arg("fill", "0")),
+        Code::AL01 => Text::new(": a buffer changed while it was lent.").line(detail).fix(copy()),
+        Code::AL02 => Text::new(": elements overlap in memory, so the view is read-only.")
+            .line(format!(
+                "{}; {target} {}",
+                overlap_detail(reason),
+                if asked.caps.read_only { "gets a read-only view" } else { "has no read-only tensors" }
+            ))
+            .fix(copy()),
+        Code::AL03 => {
+            Text::new(format!(": {target} promises that its tensors never change, but the owner can still write."))
+                .line(format!("owner: {}", owner(asked)))
+                .fix(Fix::new(asked.verb, "the owner is made read-only while lent").arg("freeze", "True"))
+                .fix(copy())
+        }
+        Code::PO01 => policy(asked, reason),
+        Code::VE01 => Text::new(": unknown DLPack major version.").line(detail).raw("upgrade Freehold or the producer"),
+        Code::CP01 => Text::new(": the capsule was consumed already.")
+            .line(detail)
+            .raw("pass the tensor itself, not its capsule: each import then takes a fresh one"),
+        Code::CP02 => Text::new(": the capsule breaks a rule of DLPack.").line(detail).raw("report it to the producer"),
+        Code::OB01 => Text::new(": the object offers no tensor protocol.")
+            .line(detail)
+            .fix(Fix::new(Verb::Copy, "builds a tensor from sequences and numbers")),
+        Code::HT01 => {
+            Text::new(format!(": no dtype is implied; {target}'s own default would be {}.", asked.caps.default_dtype))
+                .fix(
+                    Fix::new(copying(asked), "cast in the same pass").arg("dtype", format!("\"{}\"", long_name(asked))),
+                )
+        }
+        Code::HT02 => Text::new(": a small view keeps a large buffer alive.").line(detail).fix(copy()),
+        Code::AR01 | Code::ME01 | Code::IN01 => Text::new(format!(": {detail}")),
+    }
+}
+
+/// The verb of the call, or the weakest that may copy.
+fn copying(asked: &Asked<'_>) -> Verb {
+    if asked.verb == Verb::Share { Verb::Convert } else { asked.verb }
+}
+
+fn long_name(asked: &Asked<'_>) -> &'static str {
+    asked.caps.default_dtype.name().unwrap_or("float32")
+}
+
+const HOST_ENDIAN: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+
+fn other_endian() -> &'static str {
+    if cfg!(target_endian = "little") { "big" } else { "little" }
+}
+
+fn order(asked: &Asked<'_>) -> &'static str {
+    crate::decision::order_name(asked.request.order)
+}
+
+fn dtype_arg(asked: &Asked<'_>) -> String {
+    let dtype = asked.request.dtype.unwrap_or(asked.caps.default_dtype);
+    dtype.name().map_or_else(|| dtype.to_string(), |name| format!("\"{name}\""))
+}
+
+fn owner(asked: &Asked<'_>) -> String {
+    asked
+        .owner
+        .clone()
+        .unwrap_or_else(|| asked.desc.map_or_else(|| "unknown".to_owned(), |desc| desc.framework.as_str().to_owned()))
+}
+
+fn align_needed(reason: &Reason) -> u32 {
+    match reason.detail {
+        Detail::Align { need, .. } => need,
+        _ => 1,
+    }
+}
+
+fn overlap_detail(reason: &Reason) -> String {
+    match reason.detail {
+        Detail::Dim { dim, stride, .. } => format!("dim {dim} has stride {stride}"),
+        _ => reason.detail.to_string(),
+    }
+}
+
+fn lazy(asked: &Asked<'_>) -> (&'static str, &'static str) {
+    match asked.desc {
+        Some(desc) if desc.traits.contains(crate::Traits::CONJ) => ("complex conjugate", "flip imaginary parts"),
+        _ => ("negation", "flip signs"),
+    }
+}
+
+fn read_only(asked: &Asked<'_>, bytes: u64) -> Text {
+    let target = asked.caps.name;
+    let text = Text::new(" would make a writable alias of read-only memory.");
+    let copy = Fix::new(Verb::Copy, format!("{bytes} B copied"));
+    if asked.request.writable == Some(true) {
+        return text
+            .line(format!("owner: {}; writable=True was asked for", owner(asked)))
+            .fix(copy)
+            .fix(Fix::new(Verb::Share, "a read-only view").arg("writable", "False"));
+    }
+    let source_is_writable =
+        asked.desc.is_some_and(|d| !d.traits.intersects(crate::Traits::READ_ONLY | crate::Traits::IMMUTABLE));
+    let first = if source_is_writable {
+        format!("owner: {}; writable=False was asked for", owner(asked))
+    } else {
+        format!("owner: {}", owner(asked))
+    };
+    let trust = match asked.dialect {
+        Dialect::Python => "under fh.policy(readonly=\"trust\"): you promise not to write",
+        _ => "with the policy readonly=trust: you promise not to write",
+    };
+    text.line(first)
+        .line(format!("{target} has no read-only tensors; a write through it would change the owner (or crash on a read-only mapping)."))
+        .fix(copy)
+        .fix(Fix::new(Verb::Share, trust).arg("writable", "False"))
+}
+
+fn loss(asked: &Asked<'_>, reason: &Reason) -> Text {
+    let text = Text::new(": values would be lost.").line(reason.detail.to_string());
+    let dtype = dtype_arg(asked);
+    let allowed = match &reason.detail {
+        Detail::Text(_) => "keeps the real part or the truth value",
+        _ => "truncates toward zero and saturates",
+    };
+    text.fix(Fix::new(copying(asked), allowed).arg("dtype", dtype).arg("on_loss", "\"allow\""))
+        .fix(Fix::new(Verb::Convert, "drop dtype=, or ask for a wider one"))
+}
+
+fn missing_dtype(asked: &Asked<'_>, reason: &Reason) -> Text {
+    let target = asked.caps.name;
+    let Detail::Cast { to: dtype, .. } = reason.detail else {
+        return Text::new(format!(": {}.", reason.detail)).raw("cast in two steps, or with another framework");
+    };
+    let full = dtype.name().map_or_else(|| dtype.to_string(), str::to_owned);
+    let mut text = Text::new(format!(": {target} has no {full}."));
+    if dtype.is_carried_as_bits() {
+        let bytes = asked.desc.map_or(0, |d| d.bytes_as(crate::DType::F32));
+        text = text.fix(Fix::new(Verb::Convert, format!("exact, {bytes} B copied")).arg("dtype", "\"float32\""));
+        if target == Caps::NUMPY.name && asked.dialect == Dialect::Python {
+            text = text.raw(note("pip install ml_dtypes".to_owned(), "#", "keeps the bits, shares"));
+        }
+        if let Some(bits) = dtype.bits_dtype().filter(|bits| asked.caps.dtypes.contains(*bits)) {
+            let name = format!("\"{}\"", bits.name().unwrap_or("uint8"));
+            text = text.fix(Fix::new(Verb::Convert, "raw bits, shares").arg("dtype", name));
+        }
+    } else {
+        let exact = asked.caps.dtypes.iter().find(|to| {
+            use freehold_tensor::copy::{CastKind, cast_kind};
+            matches!(cast_kind(dtype, *to), CastKind::Exact) && !to.is_bool()
+        });
+        text = match exact.and_then(|to| to.name()) {
+            Some(name) => text.fix(Fix::new(Verb::Convert, "exact").arg("dtype", format!("\"{name}\""))),
+            None => text.raw(format!("cast to a dtype that {target} has")),
+        };
+    }
+    text
+}
+
+fn policy(asked: &Asked<'_>, reason: &Reason) -> Text {
+    let (rule, fix) = match (&reason.detail, asked.dialect) {
+        (Detail::Limit { limit, bytes }, dialect) => (
+            format!("max_copy_bytes={limit} (asked: {bytes} B)"),
+            match dialect {
+                Dialect::Python => format!("fh.policy(max_copy_bytes={bytes})"),
+                Dialect::C => format!("policy.max_copy_bytes = {bytes}; fh_runtime_set_policy(rt, &policy, &error)"),
+                Dialect::Rust => format!("Policy {{ max_copy_bytes: Some({bytes}), ..policy }}"),
+            },
+        ),
+        (other, dialect) => (
+            other.to_string(),
+            match dialect {
+                Dialect::Python => "fh.policy(copies=\"allow\")".to_owned(),
+                Dialect::C => "policy.copies = FH_COPIES_ALLOW; fh_runtime_set_policy(rt, &policy, &error)".to_owned(),
+                Dialect::Rust => "Policy { copies: CopiesPolicy::Allow, ..policy }".to_owned(),
+            },
+        ),
+    };
+    let mut text = Text::new(": the policy in force forbids it.").line(rule);
+    if !matches!(reason.detail, Detail::Limit { .. }) {
+        text = text.fix(Fix::new(Verb::Copy, "a copy asked for by name is allowed"));
+    }
+    text.raw(fix)
+}

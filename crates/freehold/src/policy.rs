@@ -1,0 +1,132 @@
+//! House rules, in force for every handover unless the caller gives others.
+
+use crate::Device;
+
+/// What happens to read-only memory whose target has no read-only tensors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReadonlyPolicy {
+    /// It is copied.
+    #[default]
+    Copy,
+    /// It is refused.
+    Reject,
+    /// It is shared, and the ledger records a hazard: the caller promises not to write.
+    Trust,
+}
+
+/// What happens to memory that an immutable target would share with an owner who can write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AliasPolicy {
+    /// It is copied unless the owner is frozen.
+    #[default]
+    OneWriter,
+    /// It is shared.
+    Trust,
+}
+
+/// What happens to a copy that the caller did not ask for by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CopiesPolicy {
+    /// It is made.
+    #[default]
+    Allow,
+    /// It is made, and the face warns once per call site.
+    Warn,
+    /// It is refused.
+    Error,
+}
+
+/// What happens to a handover that must wait for a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SyncPolicy {
+    /// It waits.
+    #[default]
+    Allow,
+    /// It is refused.
+    Error,
+}
+
+/// House rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Read-only memory and targets without read-only tensors.
+    pub readonly: ReadonlyPolicy,
+    /// Immutable targets over mutable owners.
+    pub alias: AliasPolicy,
+    /// Copies that nobody asked for by name.
+    pub copies: CopiesPolicy,
+    /// The most bytes that one handover may copy, asked for or not.
+    pub max_copy_bytes: Option<u64>,
+    /// Waiting for devices.
+    pub sync: SyncPolicy,
+    /// The devices that are here, for `DV02`.
+    pub available: &'static [Device],
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl Policy {
+    /// The rules in force when nobody says otherwise.
+    pub const DEFAULT: Policy = Policy {
+        readonly: ReadonlyPolicy::Copy,
+        alias: AliasPolicy::OneWriter,
+        copies: CopiesPolicy::Allow,
+        max_copy_bytes: None,
+        sync: SyncPolicy::Allow,
+        available: &[Device::CPU],
+    };
+
+    /// Changes one rule by name, as `FREEHOLD_POLICY` and `fh.policy` spell it. On error: the rule's allowed values.
+    pub fn set(&mut self, rule: &str, value: &str) -> Result<(), &'static str> {
+        match (rule, value) {
+            ("readonly", "copy") => self.readonly = ReadonlyPolicy::Copy,
+            ("readonly", "reject") => self.readonly = ReadonlyPolicy::Reject,
+            ("readonly", "trust") => self.readonly = ReadonlyPolicy::Trust,
+            ("readonly", _) => return Err("be copy, reject or trust"),
+            ("alias", "one-writer") => self.alias = AliasPolicy::OneWriter,
+            ("alias", "trust") => self.alias = AliasPolicy::Trust,
+            ("alias", _) => return Err("be one-writer or trust"),
+            ("copies", "allow") => self.copies = CopiesPolicy::Allow,
+            ("copies", "warn") => self.copies = CopiesPolicy::Warn,
+            ("copies", "error") => self.copies = CopiesPolicy::Error,
+            ("copies", _) => return Err("be allow, warn or error"),
+            ("sync", "allow") => self.sync = SyncPolicy::Allow,
+            ("sync", "error") => self.sync = SyncPolicy::Error,
+            ("sync", _) => return Err("be allow or error"),
+            ("max_copy_bytes", "none" | "") => self.max_copy_bytes = None,
+            ("max_copy_bytes", n) => {
+                self.max_copy_bytes = Some(n.parse().map_err(|_| "be a whole number of bytes, or none")?);
+            }
+            _ => return Err("name one of the rules readonly, alias, copies, sync, max_copy_bytes"),
+        }
+        Ok(())
+    }
+
+    /// Reads rules in the form of `FREEHOLD_POLICY`: `readonly=reject,max_copy_bytes=1048576`. On error: the entry
+    /// and what it must be.
+    pub fn parse(text: &str) -> Result<Policy, (String, &'static str)> {
+        let mut policy = Policy::DEFAULT;
+        for entry in text.split(',').map(str::trim).filter(|e| !e.is_empty()) {
+            let (rule, value) = entry.split_once('=').ok_or((entry.to_owned(), "have the form rule=value"))?;
+            policy.set(rule.trim(), value.trim()).map_err(|must| (entry.to_owned(), must))?;
+        }
+        Ok(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_form() {
+        let p = Policy::parse("readonly=reject, copies=error,max_copy_bytes=16").expect("valid");
+        assert_eq!((p.readonly, p.copies, p.max_copy_bytes), (ReadonlyPolicy::Reject, CopiesPolicy::Error, Some(16)));
+        assert_eq!(Policy::parse("readonly=maybe").unwrap_err().1, "be copy, reject or trust");
+        assert!(Policy::parse("readonly").is_err() && Policy::parse("speed=high").is_err());
+    }
+}

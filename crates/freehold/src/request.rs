@@ -1,0 +1,92 @@
+//! What the caller wants.
+
+use crate::{DType, Device, OnLoss, Order, Stream};
+
+/// Whether memory may be copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum CopyRule {
+    /// Share or refuse (`copy=False`).
+    Never,
+    /// Share when it can, else copy (`copy=None`).
+    #[default]
+    IfNeeded,
+    /// Always new memory (`copy=True`).
+    Always,
+}
+
+/// What the caller wants of a handover.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Request {
+    /// The element type; `None` keeps the source's.
+    pub dtype: Option<DType>,
+    /// The device; `None` keeps the source's where the target can be there.
+    pub device: Option<Device>,
+    /// The memory order.
+    pub order: Order,
+    /// The alignment of the first element in bytes, a power of two; 0 asks for none.
+    pub alignment: u32,
+    /// Whether memory may be copied.
+    pub copy: CopyRule,
+    /// Whether the result must be writable (`Some(true)`), must not be (`Some(false)`), or either.
+    pub writable: Option<bool>,
+    /// What happens to values that the dtype cannot hold.
+    pub on_loss: OnLoss,
+    /// Drop the autograd graph.
+    pub detach: bool,
+    /// The owner promises not to write while the memory is lent.
+    pub freeze: bool,
+    /// The consumer's stream.
+    pub stream: Option<Stream>,
+}
+
+impl Request {
+    /// The verb *share*: never copies.
+    pub fn share() -> Self {
+        Self { copy: CopyRule::Never, ..Self::default() }
+    }
+
+    /// The verb *convert*: shares when it can.
+    pub fn convert() -> Self {
+        Self::default()
+    }
+
+    /// The verb *copy*: always new memory.
+    pub fn copy() -> Self {
+        Self { copy: CopyRule::Always, ..Self::default() }
+    }
+
+    /// With another element type.
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype: Some(dtype), ..self }
+    }
+
+    /// With a memory order.
+    pub fn order(self, order: Order) -> Self {
+        Self { order, ..self }
+    }
+
+    /// With a device.
+    pub fn device(self, device: Device) -> Self {
+        Self { device: Some(device), ..self }
+    }
+
+    /// With a demand about writing.
+    pub fn writable(self, writable: bool) -> Self {
+        Self { writable: Some(writable), ..self }
+    }
+
+    /// With the autograd graph dropped.
+    pub fn detach(self) -> Self {
+        Self { detach: true, ..self }
+    }
+
+    /// With the owner frozen while the memory is lent.
+    pub fn freeze(self) -> Self {
+        Self { freeze: true, ..self }
+    }
+
+    /// With a rule for values that do not fit.
+    pub fn on_loss(self, on_loss: OnLoss) -> Self {
+        Self { on_loss, ..self }
+    }
+}

@@ -1,0 +1,128 @@
+//! What handovers share: a ledger, a policy, and where results are allocated.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use freehold_device::MemoryResource;
+use freehold_ledger::{Ledger, Level};
+
+use crate::{Device, Policy, Request};
+
+/// A ledger, a policy and the memory resources in force. Cheap to clone; the process has a default one, which
+/// [`Runtime::global`] names.
+#[derive(Clone)]
+pub struct Runtime(Option<Arc<State>>);
+
+struct State {
+    ledger: Ledger,
+    settings: Mutex<Settings>,
+}
+
+struct Settings {
+    policy: Policy,
+    /// Where results of a device are allocated; the host's default where none is registered.
+    resources: Vec<Arc<dyn MemoryResource>>,
+}
+
+impl Settings {
+    fn new(policy: Policy) -> Self {
+        Self { policy, resources: Vec::new() }
+    }
+}
+
+/// The default runtime's ledger is a plain static, so that closing a record needs no lookup.
+static LEDGER: Ledger = Ledger::new(Level::Records);
+
+fn global_settings() -> &'static Mutex<Settings> {
+    static SETTINGS: OnceLock<Mutex<Settings>> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        // A policy that cannot be read must not be half in force: the default is, and it is said on stderr once.
+        let text = std::env::var("FREEHOLD_POLICY").unwrap_or_default();
+        let policy = Policy::parse(&text).unwrap_or_else(|(entry, must)| {
+            eprintln!("freehold: FREEHOLD_POLICY: {entry} must {must}; the default policy is in force");
+            Policy::DEFAULT
+        });
+        Mutex::new(Settings::new(policy))
+    })
+}
+
+/// The devices found when somebody first asked for one that is not the host.
+fn available() -> &'static [Device] {
+    static AVAILABLE: OnceLock<Vec<Device>> = OnceLock::new();
+    AVAILABLE.get_or_init(freehold_device::devices)
+}
+
+impl Runtime {
+    /// The process-wide default (`NULL` in C).
+    pub const fn global() -> Runtime {
+        Runtime(None)
+    }
+
+    /// A runtime with a ledger of its own.
+    pub fn new(level: Level) -> Runtime {
+        let settings = Mutex::new(Settings::new(Policy::DEFAULT));
+        Runtime(Some(Arc::new(State { ledger: Ledger::new(level), settings })))
+    }
+
+    /// The ledger.
+    #[inline]
+    pub fn ledger(&self) -> &Ledger {
+        match &self.0 {
+            None => &LEDGER,
+            Some(state) => &state.ledger,
+        }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Settings) -> R) -> R {
+        let settings = match &self.0 {
+            None => global_settings(),
+            Some(state) => &state.settings,
+        };
+        f(&mut settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.with(|s| s.policy)
+    }
+
+    /// The policy in force, for a request. Looks for devices only if the request names one: looking initialises the
+    /// CUDA driver, after which a forked child (a `DataLoader` worker) could not use it.
+    pub fn policy_for(&self, request: &Request) -> Policy {
+        let policy = self.policy();
+        match request.device {
+            Some(device) if !device.kind.is_host() => Policy { available: available(), ..policy },
+            _ => policy,
+        }
+    }
+
+    /// Puts a policy in force, and gives back the one before.
+    pub fn set_policy(&self, policy: Policy) -> Policy {
+        self.with(|s| std::mem::replace(&mut s.policy, policy))
+    }
+
+    /// Where results on a device are allocated.
+    pub fn resource(&self, device: Device) -> Option<Arc<dyn MemoryResource>> {
+        self.with(|s| s.resources.iter().find(|r| r.device() == device).cloned())
+            .or_else(|| (device == Device::CPU).then(|| freehold_device::host().clone()))
+    }
+
+    /// Allocates results on the resource's device from it, in place of the one before.
+    pub fn register_resource(&self, resource: Arc<dyn MemoryResource>) {
+        self.with(|s| {
+            s.resources.retain(|r| r.device() != resource.device());
+            s.resources.push(resource);
+        });
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::global()
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_none() { "Runtime(global)" } else { "Runtime" })
+    }
+}

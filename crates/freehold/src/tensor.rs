@@ -1,0 +1,359 @@
+//! A tensor that owns a share of somebody's buffer.
+
+use std::any::Any;
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::Arc;
+
+use freehold_device::Buffer;
+use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Role};
+use freehold_tensor::{Dims, Extent, Strided};
+
+use crate::dlpack::ForeignCapsule;
+use crate::{Code, DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
+
+/// Who frees the memory behind a tensor, and how.
+///
+/// Everything here is `'static` and may be dropped on any thread: a deleter runs wherever the last holder lets go.
+pub enum Owner {
+    /// A foreign capsule: its deleter is called once.
+    #[doc(hidden)]
+    Capsule(CapsuleOwner),
+    /// Memory of ours.
+    Buffer(Buffer),
+    /// Any Rust value that keeps the memory alive.
+    Value(Box<dyn Any + Send + Sync>),
+    /// A C callback, called once with its context; `None` frees nothing.
+    Callback {
+        /// Passed to `drop`.
+        context: *mut c_void,
+        /// Called once, on any thread.
+        drop: Option<unsafe extern "C" fn(*mut c_void)>,
+    },
+    /// A Rust function over a pointer: a Python object, without a second allocation.
+    Raw {
+        /// Passed to `drop`.
+        context: *mut c_void,
+        /// Called once, on any thread.
+        drop: unsafe fn(*mut c_void),
+    },
+    /// Another tensor, of which this one is a view.
+    Parent(Tensor),
+    /// Nobody: the caller keeps the memory alive for as long as the tensor and its exports live.
+    Borrowed,
+}
+
+/// A foreign capsule as an [`Owner`].
+pub struct CapsuleOwner(#[expect(dead_code, reason = "held for its drop")] pub(crate) ForeignCapsule);
+
+// SAFETY: capsules and buffers may be released from any thread (DLPack requires it of deleters); callbacks and raw
+// owners are only built by unsafe constructors whose contract says the same.
+unsafe impl Send for Owner {}
+// SAFETY: an owner offers nothing but its drop, so a shared reference to it can do nothing.
+unsafe impl Sync for Owner {}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        match self {
+            Owner::Callback { context, drop: Some(drop) } => {
+                // SAFETY: `drop` and `context` belong together by the contract of the unsafe constructor, and this is
+                // the only call: the owner is being dropped.
+                unsafe { drop(*context) }
+            }
+            Owner::Raw { context, drop } => {
+                // SAFETY: as above.
+                unsafe { drop(*context) }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Owner::Capsule(_) => "Capsule",
+            Owner::Buffer(_) => "Buffer",
+            Owner::Value(_) => "Value",
+            Owner::Callback { .. } => "Callback",
+            Owner::Raw { .. } => "Raw",
+            Owner::Parent(_) => "Parent",
+            Owner::Borrowed => "Borrowed",
+        })
+    }
+}
+
+/// A checksum of what was lent frozen, checked when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    checksum: u64,
+}
+
+pub(crate) struct Inner {
+    /// First element; offsets are folded in where the device allows it. Dangling or NULL where there is no element.
+    pub(crate) data: *mut u8,
+    /// What could not be folded in: opaque handles (Metal, OpenCL, Vulkan, WebGPU).
+    pub(crate) byte_offset: u64,
+    pub(crate) device: Device,
+    pub(crate) dtype: DType,
+    pub(crate) traits: Traits,
+    pub(crate) framework: Label,
+    pub(crate) holder: HolderId,
+    /// Whether this tensor opened `holder` and so closes it; a derived view names its parent's record.
+    pub(crate) owns_record: bool,
+    pub(crate) shape: Dims,
+    pub(crate) strides: Dims,
+    pub(crate) alloc: Option<(u64, u64)>,
+    pub(crate) frozen: Option<Frozen>,
+    pub(crate) runtime: Runtime,
+    pub(crate) owner: Owner,
+}
+
+// SAFETY: the data pointer is only read or written through unsafe or exclusive access; everything else is plain data
+// or `Send + Sync` itself.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.frozen.is_some() {
+            self.check_frozen();
+        }
+        // Erase before free: once the owner is dropped the address may be another buffer's.
+        if self.owns_record {
+            self.runtime.ledger().close(self.holder);
+        }
+    }
+}
+
+impl Inner {
+    fn checksum(&self) -> Option<u64> {
+        let layout = Layout::new(&self.shape, &self.strides);
+        let unit = unit_of(self.traits);
+        let extent: Extent = layout.extent(self.dtype, self.traits.contains(Traits::PADDED), unit).ok()?;
+        if !self.device.kind.is_host() || extent.is_empty() {
+            return None;
+        }
+        let len = usize::try_from(extent.len()).ok()?;
+        // SAFETY: the extent was validated when the tensor was made, and the owner keeps the bytes readable.
+        let bytes = unsafe { std::slice::from_raw_parts(self.data.offset(extent.lo as isize), len) };
+        Some(xxhash_rust::xxh3::xxh3_64(bytes))
+    }
+
+    fn check_frozen(&self) {
+        let (Some(frozen), Some(now)) = (self.frozen, self.checksum()) else { return };
+        if now != frozen.checksum {
+            let note = format!("{} changed while it was lent frozen", Tensor::describe(self));
+            self.runtime.ledger().hazard(Code::AL01, &[self.holder], note);
+        }
+    }
+}
+
+pub(crate) fn unit_of(traits: Traits) -> StrideUnit {
+    if traits.contains(Traits::BYTE_STRIDES) { StrideUnit::Bytes } else { StrideUnit::Elements }
+}
+
+/// A tensor: shape, strides, dtype and device over a buffer that somebody owns.
+///
+/// Cloning shares the handle. The memory is given back when the last clone and the last export are gone, on
+/// whatever thread that happens.
+#[derive(Clone)]
+pub struct Tensor(pub(crate) Arc<Inner>);
+
+impl Tensor {
+    /// Dimensions.
+    pub fn shape(&self) -> &[i64] {
+        &self.0.shape
+    }
+
+    /// Steps between neighbours, in elements (in bytes with [`Traits::BYTE_STRIDES`]); never absent.
+    pub fn strides(&self) -> &[i64] {
+        &self.0.strides
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.0.dtype
+    }
+
+    /// Device.
+    pub fn device(&self) -> Device {
+        self.0.device
+    }
+
+    /// Facts about memory and values.
+    pub fn traits(&self) -> Traits {
+        self.0.traits
+    }
+
+    /// The framework that the memory came from.
+    pub fn framework(&self) -> Label {
+        self.0.framework
+    }
+
+    /// The ledger record of this tensor; [`HolderId::NONE`] where none was opened.
+    pub fn id(&self) -> HolderId {
+        self.0.holder
+    }
+
+    /// The runtime it belongs to.
+    pub fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    /// Address of the first element. Meaningless where there is none.
+    pub fn data_ptr(&self) -> *mut u8 {
+        self.0.data
+    }
+
+    /// The byte offset that an opaque handle carries beside it; 0 on devices with addresses.
+    pub fn byte_offset(&self) -> u64 {
+        self.0.byte_offset
+    }
+
+    /// Shape and strides.
+    pub fn layout(&self) -> Layout<'_> {
+        Layout::new(&self.0.shape, &self.0.strides)
+    }
+
+    /// Whether a holder may write.
+    pub fn is_writable(&self) -> bool {
+        !self.0.traits.intersects(Traits::READ_ONLY | Traits::IMMUTABLE)
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> i64 {
+        self.layout().numel().unwrap_or(0)
+    }
+
+    /// Bytes of a compact copy.
+    pub fn nbytes(&self) -> u64 {
+        self.desc().bytes_as(self.0.dtype)
+    }
+
+    /// The allocation that the memory is part of, where the producer said: base and length.
+    pub fn allocation(&self) -> Option<(u64, u64)> {
+        self.0.alloc
+    }
+
+    /// What [`crate::decide`] looks at.
+    #[inline]
+    pub fn desc(&self) -> TensorDesc<'_> {
+        TensorDesc {
+            address: self.0.data.addr() as u64,
+            device: self.0.device,
+            dtype: self.0.dtype,
+            layout: self.layout(),
+            traits: self.0.traits,
+            framework: self.0.framework,
+        }
+    }
+
+    /// The view for overlap tests.
+    pub fn strided(&self) -> Strided<'_> {
+        Strided {
+            address: self.0.data.addr() as u64,
+            layout: self.layout(),
+            dtype: self.0.dtype,
+            padded: self.0.traits.contains(Traits::PADDED),
+            unit: unit_of(self.0.traits),
+        }
+    }
+
+    /// Whether two tensors share a byte, exactly: strides included.
+    pub fn overlaps(&self, other: &Tensor) -> freehold_tensor::Overlap {
+        if self.0.device != other.0.device {
+            return freehold_tensor::Overlap::None;
+        }
+        freehold_tensor::overlap(&self.strided(), &other.strided())
+    }
+
+    /// The bytes reached, relative to the first element.
+    pub fn extent(&self) -> Extent {
+        self.layout()
+            .extent(self.0.dtype, self.0.traits.contains(Traits::PADDED), unit_of(self.0.traits))
+            .unwrap_or(Extent { lo: 0, hi: 0 })
+    }
+
+    /// The same memory with other facts, as another handle. No ledger record is opened: it names its parent's.
+    pub(crate) fn derive(&self, change: impl FnOnce(&mut Inner)) -> Tensor {
+        let parent = &*self.0;
+        let mut inner = Inner {
+            data: parent.data,
+            byte_offset: parent.byte_offset,
+            device: parent.device,
+            dtype: parent.dtype,
+            traits: parent.traits,
+            framework: parent.framework,
+            holder: parent.holder,
+            owns_record: false,
+            shape: parent.shape.clone(),
+            strides: parent.strides.clone(),
+            alloc: parent.alloc,
+            frozen: None,
+            runtime: parent.runtime.clone(),
+            owner: Owner::Parent(self.clone()),
+        };
+        change(&mut inner);
+        Tensor(Arc::new(inner))
+    }
+
+    /// The same memory, read-only.
+    pub fn read_only(&self) -> Tensor {
+        if self.is_writable() { self.derive(|inner| inner.traits |= Traits::READ_ONLY) } else { self.clone() }
+    }
+
+    /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
+    /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing).
+    pub fn watch(&self) -> Tensor {
+        self.derive(|inner| {
+            inner.frozen = inner.checksum().map(|checksum| Frozen { checksum });
+            inner.traits |= Traits::FROZEN;
+        })
+    }
+
+    /// Opens the ledger record of a new tensor.
+    pub(crate) fn record(inner: &mut Inner, role: Role, site: Label, edge: Option<&Edge<'_>>) {
+        let mut flags = HolderFlags::empty();
+        flags.set(HolderFlags::READ_ONLY, inner.traits.intersects(Traits::READ_ONLY));
+        flags.set(HolderFlags::IMMUTABLE, inner.traits.intersects(Traits::IMMUTABLE));
+        flags.set(HolderFlags::COPIED, inner.traits.intersects(Traits::IS_COPIED));
+        flags.set(HolderFlags::DETACHED, inner.traits.intersects(Traits::DETACHED));
+        flags.set(HolderFlags::FROZEN, inner.traits.intersects(Traits::FROZEN));
+        let desc = HolderDesc {
+            role,
+            framework: inner.framework,
+            site,
+            device: inner.device,
+            address: inner.data.addr() as u64,
+            dtype: inner.dtype,
+            padded: inner.traits.contains(Traits::PADDED),
+            unit: unit_of(inner.traits),
+            shape: &inner.shape,
+            strides: &inner.strides,
+            alloc: inner.alloc,
+            flags,
+        };
+        inner.holder = inner.runtime.ledger().open(&desc, edge);
+        inner.owns_record = true;
+    }
+
+    fn describe(inner: &Inner) -> String {
+        let desc = TensorDesc {
+            address: inner.data.addr() as u64,
+            device: inner.device,
+            dtype: inner.dtype,
+            layout: Layout::new(&inner.shape, &inner.strides),
+            traits: inner.traits,
+            framework: inner.framework,
+        };
+        desc.to_string()
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({})", self.desc())
+    }
+}
