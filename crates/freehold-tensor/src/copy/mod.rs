@@ -1,1 +1,202 @@
-//! placeholder
+//! Copies a strided tensor into another of the same shape, casting on the way.
+//!
+//! # Design
+//!
+//! * **Plan, then run.** Both layouts are brought into one normal form (axes of size 1 dropped, the destination
+//!   walked upwards, axes sorted and joined), then walked in tiles. A tile passes through gather, resolve, convert,
+//!   resolve, scatter in a block that stays in the L1 cache, and skips each step it does not need: a contiguous
+//!   copy of one dtype is one `memcpy`, a contiguous cast one call of a kernel over the whole run.
+//! * **Kernels are chosen by dtype pair once**, and are plain loops over one pair of types. Narrow floats go by way
+//!   of `f32`, which holds all their values; so do NumPy and ml_dtypes (see `format`).
+//! * **Losses are found inside the copying pass**: a kernel keeps one flag for its run, and counts only when it is
+//!   set. Where the first loss lies is asked in a second pass that ends there.
+//! * Nothing is allocated for up to six dimensions.
+
+mod convert;
+mod error;
+mod format;
+mod kernel;
+mod kind;
+mod lazy;
+mod loss;
+mod packed;
+mod plan;
+mod run;
+mod side;
+mod strided;
+#[cfg(test)]
+mod tests;
+
+pub use error::{CopyError, Loss, LossValue};
+pub use kind::{CastKind, cast_kind};
+pub use lazy::Lazy;
+
+use crate::{DType, FieldError, Layout, StrideUnit};
+use convert::Convert;
+use lazy::Resolve;
+use plan::Plan;
+use run::Steps;
+use side::Side;
+
+/// One side of a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a> {
+    /// Address of element 0 (index 0 along every dimension); negative strides reach below it. Of any alignment.
+    /// A source is only read.
+    pub data: *mut u8,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape and strides.
+    pub layout: Layout<'a>,
+    /// What one step of a stride is.
+    pub unit: StrideUnit,
+    /// How the bytes differ from the values.
+    pub traits: Lazy,
+}
+
+/// What becomes of a value that the target cannot hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum OnLoss {
+    /// The copy fails and reports how many there are. Float to float rounds and never counts as a loss.
+    #[default]
+    Error,
+    /// Integers saturate; floats to integers truncate toward zero and saturate, NaN becomes 0; integers to floats
+    /// round to nearest even; complex to real keeps the real part; anything to bool is its truth value.
+    Allow,
+}
+
+/// How to cast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CopyOptions {
+    /// What becomes of a value that the target cannot hold.
+    pub on_loss: OnLoss,
+    /// In a cast to a float type that cannot hold every source value, overflow and infinities become the largest
+    /// finite value. Otherwise they become infinity where the format has one, else NaN (f8 `fn` and `fnuz`), else the
+    /// largest value (f6, f4).
+    pub saturate: bool,
+}
+
+/// Copies `src` into `dst`, element by element, casting where the dtypes differ.
+///
+/// Shapes must be equal: a broadcast is a source stride of 0. Copies of one dtype keep all bits, NaN payloads too.
+/// After a [`CopyError::Loss`] the destination holds unspecified values; after any other error it is untouched.
+///
+/// Rounding, overflow and NaN are NumPy's and ml_dtypes' `astype`, bit for bit, where those define the value; where
+/// C leaves it undefined (a float out of an integer's range) or NumPy wraps (integers), values saturate instead.
+///
+/// # Safety
+///
+/// * Every element that `src` reaches by its layout is readable and initialised, and every element that `dst`
+///   reaches is writable. No pointer is used if the shape has a dimension of size 0.
+/// * No element of `dst` overlaps an element of `src`, or another element of `dst`.
+/// * No other thread writes what is read here, or reads or writes what is written here, during the call.
+/// * The bytes that a packed sub-byte destination touches are initialised: bits of neighbours in a shared byte, and
+///   those after the last element, are kept.
+pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<(), CopyError> {
+    let kind = cast_kind(src.dtype, dst.dtype);
+    let (from, to) = (src.dtype, dst.dtype);
+    match kind {
+        CastKind::Unsupported => return Err(CopyError::Unsupported { from, to }),
+        CastKind::TruthOrReal if options.on_loss == OnLoss::Error => return Err(CopyError::Forbidden { from, to }),
+        _ => {}
+    }
+    check_shapes(dst, src)?;
+    let job = Job::new(dst, src, kind, options)?;
+    if src.layout.is_empty() {
+        return Ok(());
+    }
+    for operand in [src, dst] {
+        if operand.data.is_null() {
+            return Err(FieldError::new("data", 0, "not be NULL for a tensor that has elements").into());
+        }
+    }
+    let plan = Plan::new(&job.axes);
+    // SAFETY: the plan walks exactly the elements of both layouts, which were validated to be addressable and for
+    // which the caller answers.
+    let lost = unsafe { job.steps.run(dst.data, src.data, &plan) };
+    if lost == 0 {
+        return Ok(());
+    }
+    // SAFETY: reads the source as the copy did.
+    Err(CopyError::Loss(unsafe { loss::describe(&job, src, to, lost) }))
+}
+
+/// A copy whose metadata is checked: its axes in the order of the shape, and what to do with elements.
+struct Job {
+    axes: plan::Axes,
+    steps: Steps,
+    /// Lanes that became the last axis; 1 where they did not.
+    lanes: usize,
+    /// The dtype that is read: the source's, or its real part's.
+    from: DType,
+}
+
+fn check_shapes(dst: &Operand<'_>, src: &Operand<'_>) -> Result<(), FieldError> {
+    for operand in [src, dst] {
+        if operand.layout.strides.len() != operand.layout.ndim() {
+            return Err(FieldError::new("strides", operand.layout.strides.len() as i64, "have one entry a dimension"));
+        }
+        operand.layout.validate(operand.dtype, operand.traits.contains(Lazy::PADDED), operand.unit)?;
+    }
+    if dst.layout.ndim() != src.layout.ndim() {
+        return Err(FieldError::new("ndim", dst.layout.ndim() as i64, "be the same for destination and source"));
+    }
+    for (i, (&d, &s)) in dst.layout.shape.iter().zip(src.layout.shape).enumerate() {
+        if d != s {
+            return Err(FieldError::at("shape", i, d, "be the same for destination and source"));
+        }
+        if d > 1 && dst.layout.strides[i] == 0 && !dst.layout.is_empty() {
+            return Err(FieldError::at("strides", i, 0, "not be 0 in a destination, whose elements it would join"));
+        }
+    }
+    Ok(())
+}
+
+impl Job {
+    fn new(dst: &Operand<'_>, src: &Operand<'_>, kind: CastKind, options: &CopyOptions) -> Result<Job, CopyError> {
+        let (to, mut from) = (dst.dtype, src.dtype);
+        let unsupported = CopyError::Unsupported { from, to };
+        let scalar = |dtype: DType| DType { lanes: 1, ..dtype };
+        let (mut src_traits, mut dst_traits) = (src.traits, dst.traits);
+        if kind == CastKind::Same {
+            // What both sides leave undone in the same way cancels out: their bytes mean the same.
+            let signs = (src_traits ^ dst_traits) & (Lazy::CONJ | Lazy::NEG);
+            src_traits.set(Lazy::CONJ | Lazy::NEG, false);
+            src_traits |= signs;
+            dst_traits.remove(Lazy::CONJ | Lazy::NEG);
+            if signs.is_empty() && src_traits.contains(Lazy::SWAPPED) == dst_traits.contains(Lazy::SWAPPED) {
+                src_traits.remove(Lazy::SWAPPED);
+                dst_traits.remove(Lazy::SWAPPED);
+            }
+        }
+        // Elements of several lanes move whole, unless something happens to their values.
+        let touched = Lazy::SWAPPED | Lazy::CONJ | Lazy::NEG;
+        let whole = kind == CastKind::Same && !(src_traits | dst_traits).intersects(touched);
+        let (src_side, dst_side) = (Side::new(src, whole)?, Side::new(dst, whole)?);
+        let mut src_unit = src_side.unit;
+        if from.is_complex() && !to.is_complex() && !to.is_bool() {
+            // The real parts are a real tensor with the same strides.
+            let bits = from.bits / 2;
+            from = DType { code: DType::CODE_FLOAT, bits, lanes: from.lanes };
+            src_unit = run::Unit::Bytes(usize::from(bits) / 8);
+            src_traits.remove(Lazy::CONJ);
+        }
+        let convert = if from == to {
+            None
+        } else {
+            let convert = Convert::new(scalar(from), scalar(to), options.on_loss, options.saturate);
+            Some(convert.ok_or_else(|| unsupported.clone())?)
+        };
+        let resolve = |dtype, traits, unit: run::Unit| {
+            Resolve::new(dtype, traits, unit.block_size()).ok_or_else(|| unsupported.clone())
+        };
+        let steps = Steps {
+            src_unit,
+            dst_unit: dst_side.unit,
+            decode: resolve(from, src_traits, src_unit)?,
+            convert,
+            encode: resolve(to, dst_traits, dst_side.unit)?,
+        };
+        Ok(Job { axes: side::axes(&dst_side, &src_side, dst, src)?, steps, lanes: src_side.lanes, from })
+    }
+}

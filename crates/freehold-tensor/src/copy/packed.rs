@@ -1,0 +1,153 @@
+//! Reads and writes values of 1 to 7 bits at any bit offset, in the little-endian order that DLPack packs them in:
+//! value `i` of a compact tensor of `b`-bit elements starts at bit `i * b`, counting from the low bit of byte 0.
+
+/// Spreads `n` packed values into one byte each, the rest of the byte zero.
+///
+/// # Safety
+///
+/// * `src`, with bit offsets counted from it (negative ones below), is readable at every byte the values touch.
+/// * `dst` is writable for `n` bytes and does not overlap them.
+pub(super) unsafe fn unpack(dst: *mut u8, src: *const u8, mut at: isize, step: isize, bits: u32, n: usize) {
+    let mut i = 0;
+    if step == bits as isize {
+        while i < n && at & 7 != 0 {
+            // SAFETY: value `i` of the caller's run.
+            unsafe { dst.add(i).write(read(src, at, bits)) };
+            i += 1;
+            at += step;
+        }
+        // Eight values fill exactly `bits` bytes.
+        while n - i >= 8 {
+            // SAFETY: these `bits` bytes hold values `i..i + 8`, and `dst` has a byte for each.
+            unsafe {
+                let mut word = [0u8; 8];
+                std::ptr::copy_nonoverlapping(src.offset(at >> 3), word.as_mut_ptr(), bits as usize);
+                let word = u64::from_le_bytes(word);
+                let out: [u8; 8] = std::array::from_fn(|k| (word >> (k as u32 * bits)) as u8 & mask(bits));
+                dst.add(i).cast::<[u8; 8]>().write(out);
+            }
+            i += 8;
+            at += 8 * step;
+        }
+    }
+    while i < n {
+        // SAFETY: value `i` of the caller's run.
+        unsafe { dst.add(i).write(read(src, at, bits)) };
+        i += 1;
+        at += step;
+    }
+}
+
+/// Packs the low bits of `n` bytes; every other bit of the bytes it touches is kept.
+///
+/// # Safety
+///
+/// * `dst`, with bit offsets counted from it (negative ones below), is writable at every byte the values touch, and
+///   initialised there: neighbours in a shared byte are kept.
+/// * `src` is readable for `n` bytes and does not overlap them.
+pub(super) unsafe fn pack(dst: *mut u8, mut at: isize, step: isize, src: *const u8, bits: u32, n: usize) {
+    let mut i = 0;
+    if step == bits as isize {
+        while i < n && at & 7 != 0 {
+            // SAFETY: value `i` of the caller's run.
+            unsafe { write(dst, at, bits, src.add(i).read()) };
+            i += 1;
+            at += step;
+        }
+        while n - i >= 8 {
+            // SAFETY: values `i..i + 8` are readable and fill exactly these `bits` bytes.
+            unsafe {
+                let values = src.add(i).cast::<[u8; 8]>().read();
+                let word = values
+                    .iter()
+                    .rev()
+                    .fold(0u64, |word, value| word << bits | u64::from(value & mask(bits)));
+                std::ptr::copy_nonoverlapping(word.to_le_bytes().as_ptr(), dst.offset(at >> 3), bits as usize);
+            }
+            i += 8;
+            at += 8 * step;
+        }
+    }
+    while i < n {
+        // SAFETY: value `i` of the caller's run.
+        unsafe { write(dst, at, bits, src.add(i).read()) };
+        i += 1;
+        at += step;
+    }
+}
+
+const fn mask(bits: u32) -> u8 {
+    ((1u16 << bits) - 1) as u8
+}
+
+/// # Safety
+///
+/// The one or two bytes that the value touches are readable.
+unsafe fn read(base: *const u8, at: isize, bits: u32) -> u8 {
+    let (byte, shift) = (at >> 3, (at & 7) as u32);
+    // SAFETY: the first byte is always touched, the second only where the value runs into it.
+    let word = unsafe {
+        let low = u16::from(base.offset(byte).read());
+        if shift + bits > 8 { low | u16::from(base.offset(byte + 1).read()) << 8 } else { low }
+    };
+    (word >> shift) as u8 & mask(bits)
+}
+
+/// # Safety
+///
+/// The one or two bytes that the value touches are readable and writable.
+unsafe fn write(base: *mut u8, at: isize, bits: u32, value: u8) {
+    let (byte, shift) = (at >> 3, (at & 7) as u32);
+    let keep = !(u16::from(mask(bits)) << shift);
+    let value = u16::from(value & mask(bits)) << shift;
+    // SAFETY: the first byte is always touched, the second only where the value runs into it.
+    unsafe {
+        let low = base.offset(byte);
+        low.write(low.read() & keep as u8 | value as u8);
+        if shift + bits > 8 {
+            let high = base.offset(byte + 1);
+            high.write(high.read() & (keep >> 8) as u8 | (value >> 8) as u8);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_neighbours_at_every_width_offset_and_step() {
+        for bits in 1..8u32 {
+            for start in 0..9isize {
+                for gap in [0, 1, 3] {
+                    let step = bits as isize + gap;
+                    let values: Vec<u8> = (0..37u8).map(|i| i.wrapping_mul(59) & mask(bits)).collect();
+                    let mut bytes = vec![0xa5u8; 64];
+                    let before = bytes.clone();
+                    // SAFETY: 37 values of at most 7 + 3 bits from bit 8 on end before bit 400 of 512.
+                    unsafe { pack(bytes.as_mut_ptr(), start, step, values.as_ptr(), bits, values.len()) };
+                    // The oracle works on single bits.
+                    let bit = |b: &[u8], i: usize| b[i / 8] >> (i % 8) & 1;
+                    for i in 0..512usize {
+                        let from_start = i as isize - start;
+                        let (k, r) = (from_start.div_euclid(step), from_start.rem_euclid(step));
+                        let expected = if (0..37).contains(&k) && r < bits as isize {
+                            values[k as usize] >> r & 1
+                        } else {
+                            bit(&before, i)
+                        };
+                        assert_eq!(bit(&bytes, i), expected, "{bits} bits at {start} step {step}: bit {i}");
+                    }
+                    let mut back = vec![0xffu8; 37];
+                    // SAFETY: the same bits, read.
+                    unsafe { unpack(back.as_mut_ptr(), bytes.as_ptr(), start, step, bits, 37) };
+                    assert_eq!(back, values);
+                    // Backwards from the last value.
+                    // SAFETY: as above, from the other end.
+                    unsafe { unpack(back.as_mut_ptr(), bytes.as_ptr(), start + 36 * step, -step, bits, 37) };
+                    assert!(back.iter().eq(values.iter().rev()));
+                }
+            }
+        }
+    }
+}
