@@ -17,7 +17,12 @@ enum Route {
     Same(usize),
     One(Kernel),
     /// By way of a type of at most 4 bytes that holds every value of one side.
-    Two { first: Kernel, second: Kernel, from: usize, to: usize },
+    Two {
+        first: Kernel,
+        second: Kernel,
+        from: usize,
+        to: usize,
+    },
 }
 
 /// What happens to complex values around the scalar route.
@@ -27,9 +32,14 @@ enum Lift {
     /// Both components by the same route.
     Pairs,
     /// Real to complex: each value followed by a zero of this many bytes.
-    ZeroImag { from: usize, to: usize },
+    ZeroImag {
+        from: usize,
+        to: usize,
+    },
     /// Complex to bool: true if either component is; a component has this many bytes.
-    AnyPart { from: usize },
+    AnyPart {
+        from: usize,
+    },
 }
 
 /// A conversion between two dtypes, for compact runs in native byte order with one byte for a sub-byte value.
@@ -176,7 +186,11 @@ impl Route {
                         let (src, dst) = (src.add(start * from), dst.add(start * to));
                         let a = first(mid, src, m);
                         let b = second(dst, mid, m);
-                        lost += if a != 0 && b != 0 { recount(first, second, (dst, mid, src), (from, to), m) } else { a + b };
+                        lost += if a != 0 && b != 0 {
+                            recount(first, second, (dst, mid, src), (from, to), m)
+                        } else {
+                            a + b
+                        };
                     }
                 }
                 lost

@@ -67,7 +67,11 @@ impl fmt::Display for LossValue {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let values = if self.count == 1 { "value" } else { "values" };
-        write!(f, "{} of {} {} {values} would change in {}; the first is ", self.count, self.total, self.from, self.to)?;
+        write!(
+            f,
+            "{} of {} {} {values} would change in {}; the first is ",
+            self.count, self.total, self.from, self.to
+        )?;
         write!(f, "{} at {:?}", self.first_value, &self.first_index[..])
     }
 }

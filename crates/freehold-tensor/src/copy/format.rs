@@ -51,17 +51,17 @@ pub(super) const F64: Format = format(11, 52, 1023, Specials::Ieee);
 
 /// The formats that fit a byte, in the order of their DLPack codes from 7 on.
 pub(super) const MINI: [Format; 11] = [
-    format(3, 4, 3, Specials::Ieee),      // f8_e3m4
-    format(4, 3, 7, Specials::Ieee),      // f8_e4m3
-    format(4, 3, 11, Specials::Fnuz),     // f8_e4m3b11fnuz
-    format(4, 3, 7, Specials::Fn),        // f8_e4m3fn
-    format(4, 3, 8, Specials::Fnuz),      // f8_e4m3fnuz
-    format(5, 2, 15, Specials::Ieee),     // f8_e5m2
-    format(5, 2, 16, Specials::Fnuz),     // f8_e5m2fnuz
+    format(3, 4, 3, Specials::Ieee),       // f8_e3m4
+    format(4, 3, 7, Specials::Ieee),       // f8_e4m3
+    format(4, 3, 11, Specials::Fnuz),      // f8_e4m3b11fnuz
+    format(4, 3, 7, Specials::Fn),         // f8_e4m3fn
+    format(4, 3, 8, Specials::Fnuz),       // f8_e4m3fnuz
+    format(5, 2, 15, Specials::Ieee),      // f8_e5m2
+    format(5, 2, 16, Specials::Fnuz),      // f8_e5m2fnuz
     format(8, 0, 127, Specials::Exponent), // f8_e8m0fnu
-    format(2, 3, 1, Specials::Finite),    // f6_e2m3fn
-    format(3, 2, 3, Specials::Finite),    // f6_e3m2fn
-    format(2, 1, 1, Specials::Finite),    // f4_e2m1fn
+    format(2, 3, 1, Specials::Finite),     // f6_e2m3fn
+    format(3, 2, 3, Specials::Finite),     // f6_e3m2fn
+    format(2, 1, 1, Specials::Finite),     // f4_e2m1fn
 ];
 
 impl Format {
@@ -215,8 +215,20 @@ impl Format {
                 let signed = if code == 0 { 0 } else { code | sign };
                 if nan { self.sign_bit() } else { signed }
             }
-            Specials::Finite => if nan { self.sign_bit() ^ sign } else { code | sign },
-            _ => if nan { self.nan_code() | sign } else { code | sign },
+            Specials::Finite => {
+                if nan {
+                    self.sign_bit() ^ sign
+                } else {
+                    code | sign
+                }
+            }
+            _ => {
+                if nan {
+                    self.nan_code() | sign
+                } else {
+                    code | sign
+                }
+            }
         }
     }
 
@@ -377,7 +389,8 @@ mod tests {
     #[test]
     fn the_corner_cases_of_ml_dtypes() {
         let e8m0 = &MINI[7];
-        for (x, code) in [(0.0, 0xff), (-1.0, 0xff), (1e-45, 0), (5.9e-39, 1), (1.5, 0x80), (3.4e38, 0xff), (3.0, 0x81)] {
+        for (x, code) in [(0.0, 0xff), (-1.0, 0xff), (1e-45, 0), (5.9e-39, 1), (1.5, 0x80), (3.4e38, 0xff), (3.0, 0x81)]
+        {
             assert_eq!(e8m0.encode(x, false), code, "{x:e}");
         }
         let e4m3fn = &MINI[3];

@@ -70,9 +70,8 @@ fn each<O: Op>(dst: &mut [MaybeUninit<<O::Dst as Prim>::Bytes>], src: &[<O::Src 
 unsafe fn kernel<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     // SAFETY: the caller guarantees `n` values on each side, initialised in `src`, without overlap; byte arrays
     // have alignment 1, so any address is aligned.
-    let (dst, src) = unsafe {
-        (std::slice::from_raw_parts_mut(dst.cast(), n), std::slice::from_raw_parts(src.cast(), n))
-    };
+    let (dst, src) =
+        unsafe { (std::slice::from_raw_parts_mut(dst.cast(), n), std::slice::from_raw_parts(src.cast(), n)) };
     each::<O>(dst, src)
 }
 
@@ -197,9 +196,9 @@ op! {
     BoolToU8 [] u8 => u8, |x| u8::from(x != 0);
     BoolToI32 [] u8 => i32, |x| i32::from(x != 0);
     BoolToF32 [] u8 => f32, |x| f32::from(u8::from(x != 0));
-    BitsToI32 [SIGNED: bool, BITS: u32] u8 => i32, |x| expand::<SIGNED, BITS>(x);
+    BitsToI32 [SIGNED: bool, BITS: u32] u8 => i32, expand::<SIGNED, BITS>;
     BitsToF32 [SIGNED: bool, BITS: u32] u8 => f32, |x| expand::<SIGNED, BITS>(x) as f32;
-    I32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] i32 => u8, |x| shrink::<SIGNED, BITS>(x),
+    I32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] i32 => u8, shrink::<SIGNED, BITS>,
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) != x;
     F32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] f32 => u8, |x| shrink::<SIGNED, BITS>(x as i32),
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) as f32 != x;

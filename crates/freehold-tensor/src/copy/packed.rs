@@ -58,10 +58,7 @@ pub(super) unsafe fn pack(dst: *mut u8, mut at: isize, step: isize, src: *const 
             // SAFETY: values `i..i + 8` are readable and fill exactly these `bits` bytes.
             unsafe {
                 let values = src.add(i).cast::<[u8; 8]>().read();
-                let word = values
-                    .iter()
-                    .rev()
-                    .fold(0u64, |word, value| word << bits | u64::from(value & mask(bits)));
+                let word = values.iter().rev().fold(0u64, |word, value| word << bits | u64::from(value & mask(bits)));
                 std::ptr::copy_nonoverlapping(word.to_le_bytes().as_ptr(), dst.offset(at >> 3), bits as usize);
             }
             i += 8;

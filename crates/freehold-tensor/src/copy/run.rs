@@ -220,11 +220,7 @@ impl Steps {
     unsafe fn gather(&self, out: *mut u8, src: *const u8, tile: Tile) {
         match self.src_unit {
             Unit::Bytes(size) => {
-                let grid = Grid {
-                    dst_row: (tile.cols * size) as isize,
-                    dst_col: size as isize,
-                    ..tile.grid()
-                };
+                let grid = Grid { dst_row: (tile.cols * size) as isize, dst_col: size as isize, ..tile.grid() };
                 // SAFETY: the caller's guarantees; the compact side is `out`.
                 unsafe { move_grid(size, out, src.offset(tile.src), grid) };
             }
@@ -246,11 +242,7 @@ impl Steps {
     unsafe fn scatter(&self, dst: *mut u8, run: *const u8, tile: Tile) {
         match self.dst_unit {
             Unit::Bytes(size) => {
-                let grid = Grid {
-                    src_row: (tile.cols * size) as isize,
-                    src_col: size as isize,
-                    ..tile.grid()
-                };
+                let grid = Grid { src_row: (tile.cols * size) as isize, src_col: size as isize, ..tile.grid() };
                 // SAFETY: the caller's guarantees; the compact side is `run`.
                 unsafe { move_grid(size, dst.offset(tile.dst), run, grid) };
             }

@@ -88,7 +88,9 @@ unsafe fn words<T: Copy>(dst: *mut u8, src: *const u8, grid: Grid) {
 unsafe fn line<T: Copy>(dst: *mut u8, dst_step: isize, src: *const u8, src_step: isize, n: usize) {
     for i in 0..n as isize {
         // SAFETY: the caller's guarantee; unaligned on both sides.
-        unsafe { dst.offset(i * dst_step).cast::<T>().write_unaligned(src.offset(i * src_step).cast::<T>().read_unaligned()) };
+        unsafe {
+            dst.offset(i * dst_step).cast::<T>().write_unaligned(src.offset(i * src_step).cast::<T>().read_unaligned())
+        };
     }
 }
 

@@ -147,7 +147,10 @@ pub fn encode(value: Value, dtype: DType, saturate: bool) -> (u128, bool) {
                 Value::Nan { .. } => (0, true),
                 Value::Float(x) => {
                     let whole = (x.trunc() as i128).clamp(lo, hi);
-                    (whole, x.trunc() != x || x.trunc() < lo as f64 || x.trunc() > hi as f64 || x.trunc() as i128 != whole)
+                    (
+                        whole,
+                        x.trunc() != x || x.trunc() < lo as f64 || x.trunc() > hi as f64 || x.trunc() as i128 != whole,
+                    )
                 }
             };
             (whole as u128 & (u128::MAX >> (128 - u32::from(dtype.bits))), lost)
@@ -207,12 +210,12 @@ fn to_float(x: f64, single: f32, dtype: DType, saturate: bool) -> u128 {
             let over = magnitude > limit || magnitude == limit && max & 1 == 1;
             let sign_bit = 1u128 << (bits - 1);
             match format.specials {
-                _ if over && (saturate || format.specials == Specials::Finite) => u128::from(max) | sign * sign_bit,
-                Specials::Ieee if over => u128::from(max + 1) | sign * sign_bit,
-                Specials::Fn if over => 0x7f | sign * sign_bit,
+                _ if over && (saturate || format.specials == Specials::Finite) => u128::from(max) | (sign * sign_bit),
+                Specials::Ieee if over => u128::from(max + 1) | (sign * sign_bit),
+                Specials::Fn if over => 0x7f | (sign * sign_bit),
                 Specials::Fnuz if over => 0x80,
                 Specials::Fnuz if near == 0 => 0,
-                _ => u128::from(near) | sign * sign_bit,
+                _ => u128::from(near) | (sign * sign_bit),
             }
         }
     }

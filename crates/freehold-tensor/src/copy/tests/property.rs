@@ -145,7 +145,15 @@ fn fill(bytes: &mut [u8], seed: u64) {
     }
 }
 
-fn check(from: DType, to: DType, shape: &[i64], source: &Placement, target: &Placement, options: &CopyOptions, seed: u64) {
+fn check(
+    from: DType,
+    to: DType,
+    shape: &[i64],
+    source: &Placement,
+    target: &Placement,
+    options: &CopyOptions,
+    seed: u64,
+) {
     let mut src = Side::new(from, shape, source);
     let mut dst = Side::new(to, shape, target);
     fill(&mut src.bytes, seed);
@@ -174,7 +182,12 @@ fn check(from: DType, to: DType, shape: &[i64], source: &Placement, target: &Pla
         assert_eq!(actual, before, "nothing is touched");
         if kind != CastKind::Unsupported && kind != CastKind::TruthOrReal {
             let sign = Lazy::NEG | Lazy::CONJ;
-            assert!((src.traits | dst.traits).intersects(sign), "{from} -> {to} with {:?} {:?}", src.traits, dst.traits);
+            assert!(
+                (src.traits | dst.traits).intersects(sign),
+                "{from} -> {to} with {:?} {:?}",
+                src.traits,
+                dst.traits
+            );
         }
         return;
     }
@@ -192,11 +205,8 @@ fn check(from: DType, to: DType, shape: &[i64], source: &Placement, target: &Pla
                 signs = false;
                 return;
             };
-            let (out, lost, shown) = if from == to {
-                (value, false, LossValue::Int(0))
-            } else {
-                oracle::cast(from, to, value, options)
-            };
+            let (out, lost, shown) =
+                if from == to { (value, false, LossValue::Int(0)) } else { oracle::cast(from, to, value, options) };
             if lost {
                 count += 1;
                 first.get_or_insert((index.to_vec(), shown));
@@ -214,7 +224,8 @@ fn check(from: DType, to: DType, shape: &[i64], source: &Placement, target: &Pla
                     0
                 };
                 let plain = (src.traits | dst.traits) & (Lazy::NEG | Lazy::SWAPPED | Lazy::CONJ) == Lazy::empty();
-                let rest = if plain || !padded || from != to { rest } else { oracle::read_bits(&actual, at, 8) >> to.bits };
+                let rest =
+                    if plain || !padded || from != to { rest } else { oracle::read_bits(&actual, at, 8) >> to.bits };
                 oracle::write_bits(&mut expected, at + i64::from(to.bits), 8 - to.bits, rest);
             }
             if cfg!(miri) && (from.is_float() || from.is_complex()) && to != from {
@@ -231,7 +242,8 @@ fn check(from: DType, to: DType, shape: &[i64], source: &Placement, target: &Pla
             if let Some(i) = (0..actual.len()).find(|&i| actual[i] != expected[i]) {
                 let (a, e) = (&actual[i..], &expected[i..]);
                 let show = |bytes: &[u8]| format!("{:x?}", &bytes[..bytes.len().min(16)]);
-                let layouts = format!("{shape:?} {:?} {:?} <- {:?} {:?}", dst.strides, dst.traits, src.strides, src.traits);
+                let layouts =
+                    format!("{shape:?} {:?} {:?} <- {:?} {:?}", dst.strides, dst.traits, src.strides, src.traits);
                 panic!("{from} -> {to} {layouts} {options:?}: byte {i}: {} for {}", show(a), show(e));
             }
         }

@@ -7,7 +7,12 @@ const ALLOW: CopyOptions = CopyOptions { on_loss: OnLoss::Allow, saturate: false
 const ERROR: CopyOptions = CopyOptions { on_loss: OnLoss::Error, saturate: false };
 
 /// A compact copy of `values` to a `Vec` of another type.
-fn run<S: Copy, D: Copy + Default>(from: DType, to: DType, values: &[S], options: &CopyOptions) -> Result<Vec<D>, CopyError> {
+fn run<S: Copy, D: Copy + Default>(
+    from: DType,
+    to: DType,
+    values: &[S],
+    options: &CopyOptions,
+) -> Result<Vec<D>, CopyError> {
     let mut source = values.to_vec();
     let mut target = vec![D::default(); values.len()];
     let shape = [values.len() as i64];
@@ -122,7 +127,13 @@ fn packed_fp4_padded_fp4_and_two_lane_fp4_are_the_same_values() {
     let mut wide = [0f64; 2];
     let layout = Layout::new(&[1], &[1]);
     let src = Operand { data: packed.as_mut_ptr(), dtype: DType::F4_E2M1FN.with_lanes(2), layout, ..src };
-    let dst = Operand { data: wide.as_mut_ptr().cast(), dtype: DType::F64.with_lanes(2), layout, unit, traits: Lazy::empty() };
+    let dst = Operand {
+        data: wide.as_mut_ptr().cast(),
+        dtype: DType::F64.with_lanes(2),
+        layout,
+        unit,
+        traits: Lazy::empty(),
+    };
     // SAFETY: one element of two lanes on both sides.
     unsafe { copy(&dst, &src, &ERROR) }.expect("exact");
     assert_eq!(wide, [1.0, -6.0]);
