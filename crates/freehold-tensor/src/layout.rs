@@ -128,8 +128,7 @@ impl<'a> Layout<'a> {
             if n <= 1 {
                 continue;
             }
-            let reach =
-                (n - 1).checked_mul(s).ok_or_else(|| FieldError::at("strides", i, s, TOO_LARGE))?;
+            let reach = (n - 1).checked_mul(s).ok_or_else(|| FieldError::at("strides", i, s, TOO_LARGE))?;
             let end = if reach < 0 { &mut lo } else { &mut hi };
             *end = end.checked_add(reach).ok_or_else(|| FieldError::at("strides", i, s, TOO_LARGE))?;
         }
