@@ -136,9 +136,10 @@ impl<'a> Layout<'a> {
         let (lo, hi) = match unit {
             StrideUnit::Bytes => (lo, hi.checked_add((bits / 8).max(1)).ok_or_else(too_large)?),
             StrideUnit::Elements => {
-                // In i128 for the multiplication by bits, so that a tensor of 2^61 f64 still gives the right answer.
-                let lo = (i128::from(lo) * i128::from(bits)).div_euclid(8);
-                let hi = ((i128::from(hi) + 1) * i128::from(bits) + 7).div_euclid(8);
+                // In i128 for the multiplication by bits, so that a tensor of 2^61 f64 still gives the right answer;
+                // shifts round toward negative infinity and cost no call of a 128-bit division.
+                let lo = (i128::from(lo) * i128::from(bits)) >> 3;
+                let hi = ((i128::from(hi) + 1) * i128::from(bits) + 7) >> 3;
                 (i64::try_from(lo).map_err(|_| too_large())?, i64::try_from(hi).map_err(|_| too_large())?)
             }
         };
