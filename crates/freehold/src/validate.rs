@@ -30,6 +30,7 @@ fn is_opaque(kind: DeviceKind) -> bool {
 ///
 /// * `t` points to a readable `DLTensor`.
 /// * Where `ndim` is between 1 and 64, a non-NULL `shape` and a non-NULL `strides` point to `ndim` readable `i64`.
+#[inline]
 pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Valid, FieldError> {
     // SAFETY: the caller says that it is readable; copying it out means that no field is read twice.
     let t = unsafe { t.read() };
@@ -94,10 +95,10 @@ unsafe fn dims(pointer: *const i64, ndim: usize) -> Option<Dims> {
     if pointer.is_null() {
         return None;
     }
-    let mut out = Dims::with_capacity(ndim);
-    for i in 0..ndim {
-        // SAFETY: `i < ndim`, which the caller says is readable; unaligned, because nothing promises alignment here.
-        out.push(unsafe { pointer.add(i).read_unaligned() });
+    if pointer.is_aligned() {
+        // SAFETY: `ndim` values are readable by the caller's word, and the pointer is aligned.
+        return Some(Dims::from_slice(unsafe { std::slice::from_raw_parts(pointer, ndim) }));
     }
-    Some(out)
+    // SAFETY: `i < ndim`, which the caller says is readable; nothing promises alignment here.
+    Some((0..ndim).map(|i| unsafe { pointer.add(i).read_unaligned() }).collect())
 }
