@@ -264,7 +264,9 @@ unsafe extern "C" fn release<M>(managed: *mut M) {
     runtime.ledger().close(holder);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(tensor))) {
         runtime.ledger().count(Counter::PanicsCaught);
-        // Dropping the payload could panic again; its few bytes are leaked instead.
-        std::mem::forget(payload);
+        // Dropping the payload could panic again; the few bytes of that second one are leaked.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
     }
 }

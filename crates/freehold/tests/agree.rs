@@ -154,7 +154,9 @@ fn a15_ca02_names_how_many_and_the_first() {
     let request = Request::convert().dtype(DType::I32);
     let error = convert(&t, &request, &Caps::TORCH, &Policy::DEFAULT).expect_err("does not fit");
     assert_eq!(error.code(), Code::CA02);
-    insta::assert_snapshot!("ca02_values", error);
+    if !cfg!(miri) {
+        insta::assert_snapshot!("ca02_values", error);
+    }
     let out = convert(&t, &request.on_loss(OnLoss::Allow), &Caps::TORCH, &Policy::DEFAULT).expect("allowed");
     assert_eq!(out.view::<i32>().expect("i32").to_vec(), [1, i32::MAX, 3]);
 }
@@ -166,7 +168,9 @@ fn me01_no_memory_is_an_error() {
     rt.register_resource(std::sync::Arc::new(limited));
     let error = Tensor::zeros(DType::F64, &[100], &rt).expect_err("over the limit");
     assert!(error.is_out_of_memory());
-    insta::assert_snapshot!("me01", error);
+    if !cfg!(miri) {
+        insta::assert_snapshot!("me01", error);
+    }
     assert!(rt.ledger().live().is_empty());
 }
 

@@ -1,6 +1,8 @@
 //! Capsules walk in and out: ownership, versions, flags, hostile fields. Rows X09, X11, X13, A17.
 
+use std::any::Any;
 use std::ffi::c_void;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use freehold::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, device_to, dtype_to};
@@ -8,6 +10,19 @@ use freehold::{
     Caps, Code, DType, Device, DeviceKind, ExportOptions, ImportOptions, Label, Owner, Policy, RawTensor, Request,
     Runtime, Tensor, Traits, convert, ledger::Level,
 };
+
+/// Keeps a value for ever where Miri's leak check finds it.
+fn keep<T: Send + Sync + 'static>(value: T) -> &'static T {
+    static KEPT: Mutex<Vec<&'static (dyn Any + Send + Sync)>> = Mutex::new(Vec::new());
+    let kept: &'static T = Box::leak(Box::new(value));
+    KEPT.lock().expect("no panic holds it").push(kept);
+    kept
+}
+
+/// A pointer to values that a capsule may name as its shape or strides; nobody writes through it.
+fn dims<const N: usize>(values: [i64; N]) -> *mut i64 {
+    keep(values).as_ptr().cast_mut()
+}
 
 /// A foreign producer: counts its deleter calls.
 struct Producer {
@@ -20,12 +35,12 @@ struct Producer {
 impl Producer {
     fn new(shape: &[i64], strides: Option<&[i64]>) -> &'static Producer {
         let n = shape.iter().product::<i64>().max(0) as usize;
-        Box::leak(Box::new(Producer {
+        keep(Producer {
             shape: shape.to_vec(),
             strides: strides.map(<[i64]>::to_vec),
             data: (0..n).map(|i| i as f32).collect(),
             released: AtomicUsize::new(0),
-        }))
+        })
     }
 
     fn tensor(&self) -> DLTensor {
@@ -122,7 +137,9 @@ fn x11_unknown_major_runs_the_deleter_and_reads_nothing_else() {
     // SAFETY: an unknown major is released without another read.
     let error = unsafe { Tensor::from_versioned(bad, &ImportOptions::default()) }.expect_err("unknown major");
     assert_eq!((error.code(), p.released()), (Code::VE01, 1));
-    insta::assert_snapshot!("ve01", error);
+    if !cfg!(miri) {
+        insta::assert_snapshot!("ve01", error);
+    }
 }
 
 #[test]
@@ -132,9 +149,9 @@ fn hostile_fields_are_named_and_the_caller_still_owns_the_capsule() {
         ("ndim", |m| m.dl_tensor.ndim = -1),
         ("ndim", |m| m.dl_tensor.ndim = 65),
         ("shape", |m| m.dl_tensor.shape = std::ptr::null_mut()),
-        ("shape[0]", |m| m.dl_tensor.shape = Box::leak(Box::new([-3i64, 1])).as_mut_ptr()),
-        ("shape[1]", |m| m.dl_tensor.shape = Box::leak(Box::new([1i64 << 62, 8])).as_mut_ptr()),
-        ("strides[1]", |m| m.dl_tensor.strides = Box::leak(Box::new([i64::MAX, 8])).as_mut_ptr()),
+        ("shape[0]", |m| m.dl_tensor.shape = dims([-3i64, 1])),
+        ("shape[1]", |m| m.dl_tensor.shape = dims([1i64 << 62, 8])),
+        ("strides[1]", |m| m.dl_tensor.strides = dims([i64::MAX, 8])),
         ("data", |m| m.dl_tensor.data = std::ptr::null_mut()),
         ("dtype.lanes", |m| m.dl_tensor.dtype.lanes = 0),
         ("dtype.bits", |m| m.dl_tensor.dtype.bits = 0),
@@ -224,7 +241,7 @@ fn byte_offset_is_honoured_in_and_folded_out() {
     let p = Producer::new(&[6], None);
     let raw = p.versioned(|m| {
         m.dl_tensor.byte_offset = 8;
-        m.dl_tensor.shape = Box::leak(Box::new([4i64])).as_mut_ptr();
+        m.dl_tensor.shape = dims([4i64]);
     });
     // SAFETY: elements 2..6 are inside the producer's data.
     let t = unsafe { Tensor::from_versioned(raw, &options(&rt)) }.expect("valid");

@@ -1,4 +1,5 @@
 //! Every reason code's message, as a user reads it. One snapshot a code: read it before you accept it.
+#![cfg(not(miri))] // No unsafe code is here, and snapshots need files.
 
 use freehold::{
     Asked, Caps, Code, CopyRule, DType, Decision, Detail, Device, DeviceKind, Dialect, Error, FieldError, Label,
