@@ -8,15 +8,21 @@ use std::sync::Arc;
 use crate::decision::{Decision, Detail, LossDetail, Reason};
 use crate::message::{Asked, Message};
 use crate::tensor::{Inner, Owner, Tensor, unit_of};
-use crate::{Caps, Code, Dialect, Error, Label, OnLoss, Policy, Request, Result, Runtime, Traits, Verdict, decide};
+use crate::{
+    Caps, Code, Device, Dialect, Error, Label, OnLoss, Policy, Request, Result, Runtime, Traits, Verdict, decide,
+};
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
 ///
 /// # Errors
 ///
-/// The decision's own refusal; `CA02` where a value does not fit (nothing is handed out); `ME01` where memory for
+/// The decision's own refusal; `AR01` where it was made for another tensor and shows it; `CA02` where a value does not fit (nothing is handed out); `ME01` where memory for
 /// the result cannot be had. The source is untouched in every case.
 pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Label) -> Result<Tensor> {
+    if decision.bit_view && tensor.dtype().bits_dtype() != Some(decision.dtype) {
+        // Elements of another width would reach past the memory.
+        return Err(Error::argument("the decision", "one for another tensor", "be made for this tensor"));
+    }
     match decision.verdict {
         Verdict::Reject => Err(refuse(tensor.runtime(), asked, decision)),
         Verdict::Share => Ok(share(tensor, decision)),
@@ -81,8 +87,15 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
     let padded = inner.traits.contains(Traits::PADDED) && decision.dtype == inner.dtype;
     let runtime = &inner.runtime;
     let source_dtype = if decision.bit_view { decision.dtype } else { inner.dtype };
-    let (valid, buffer) =
-        Tensor::allocate(decision.dtype, &inner.shape, decision.order, decision.alignment, padded, runtime)?;
+    let (valid, buffer) = Tensor::allocate(
+        Device::CPU,
+        decision.dtype,
+        &inner.shape,
+        decision.order,
+        decision.alignment,
+        padded,
+        runtime,
+    )?;
     let source = Operand { dtype: source_dtype, ..operand(tensor) };
     let target = Operand {
         data: buffer.as_ptr(),

@@ -191,29 +191,30 @@ impl Tensor {
     ///
     /// `AR01` the shape is not valid, `ME01` no memory.
     pub fn zeros(dtype: DType, shape: &[i64], runtime: &Runtime) -> Result<Tensor> {
-        let tensor = Self::uninit(dtype, shape, Order::C, 0, runtime)?;
-        let len = usize::try_from(tensor.nbytes()).unwrap_or(0);
-        if len > 0 {
-            // SAFETY: the buffer was allocated with this length, and nobody else has it yet.
-            unsafe { std::ptr::write_bytes(tensor.0.data, 0, len) };
-        }
-        Ok(tensor)
+        let options =
+            ImportOptions { runtime: runtime.clone(), framework: Label::FREEHOLD, ..ImportOptions::default() };
+        Self::zeros_on(Device::CPU, dtype, shape, &options)
     }
 
-    /// New host memory with whatever bytes the allocator had, for a copy to fill; not handed out before.
-    pub(crate) fn uninit(dtype: DType, shape: &[i64], order: Order, align: u32, runtime: &Runtime) -> Result<Tensor> {
-        let (valid, buffer) = Self::allocate(dtype, shape, order, align, false, runtime)?;
-        let options = ImportOptions {
-            runtime: runtime.clone(),
-            framework: Label::FREEHOLD,
-            alloc: Some((buffer.as_ptr().addr() as u64, buffer.len() as u64)),
-            ..ImportOptions::default()
-        };
+    /// As [`Tensor::zeros`], on a device whose memory the host can write, with the caller's labels.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::zeros`]; `DV02` where no memory of the device is registered, or the host cannot write it.
+    pub fn zeros_on(device: Device, dtype: DType, shape: &[i64], options: &ImportOptions) -> Result<Tensor> {
+        let (valid, buffer) = Self::allocate(device, dtype, shape, Order::C, 0, false, &options.runtime)?;
+        if !buffer.is_empty() {
+            // SAFETY: the buffer has this length, the host can write it, and nobody else has it yet.
+            unsafe { std::ptr::write_bytes(buffer.as_ptr(), 0, buffer.len()) };
+        }
+        let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
+        let options = ImportOptions { alloc, ..options.clone() };
         Ok(Self::build(valid, Traits::empty(), Owner::Buffer(buffer), &options))
     }
 
     /// A buffer for a compact tensor, and its valid metadata.
     pub(crate) fn allocate(
+        device: Device,
         dtype: DType,
         shape: &[i64],
         order: Order,
@@ -226,18 +227,15 @@ impl Tensor {
         let strides = compact_strides(shape, order).map_err(argument)?;
         let unit = crate::StrideUnit::Elements;
         let extent = Layout::new(shape, &strides).validate(dtype, padded, unit).map_err(argument)?;
-        let resource = runtime.resource(Device::CPU).ok_or_else(|| Error::internal("no host allocator"))?;
+        let resource = runtime.resource(device).filter(|_| device.kind.is_host()).ok_or_else(|| {
+            let text = format!("{device}: the host has no memory there to write to.");
+            Error::rejected(Message::plain(Code::DV02, text, "use cpu, or register an allocator for the device"), None)
+        })?;
         let len = usize::try_from(extent.len()).map_err(|_| Error::argument("shape", "too large", "fit in memory"))?;
         let align = freehold_device::HOST_ALIGNMENT.max(align as usize);
         let buffer = Buffer::new(&resource, len, align, Stream::NONE).map_err(|e| Error::allocation(&e))?;
-        let valid = Valid {
-            data: buffer.as_ptr(),
-            byte_offset: 0,
-            device: Device::CPU,
-            dtype,
-            shape: Dims::from_slice(shape),
-            strides,
-        };
+        let valid =
+            Valid { data: buffer.as_ptr(), byte_offset: 0, device, dtype, shape: Dims::from_slice(shape), strides };
         Ok((valid, buffer))
     }
 

@@ -254,6 +254,22 @@ impl Message {
     }
 }
 
+impl Message {
+    /// A decision in words: one line of verdict and cost, then the message of its first reason and the other reasons.
+    pub fn explain(asked: &Asked<'_>, decision: &Decision) -> String {
+        let Asked { verb, caps, .. } = asked;
+        let mut text = format!("{}({} -> {}): {decision}", verb.name(), asked.source_text(), caps.name);
+        if !decision.reasons.is_empty() {
+            text.push('\n');
+            text.push_str(&Message::of(asked, decision).to_string());
+        }
+        for reason in decision.reasons.iter().skip(1) {
+            text.push_str(&format!("\n[{}] {}", reason.code, reason.detail));
+        }
+        text
+    }
+}
+
 /// What `convert` would do where `share` refuses.
 fn weaker_verb(asked: &Asked<'_>, decision: &Decision) -> Option<String> {
     if asked.verb != Verb::Share || decision.verdict != Verdict::Reject {

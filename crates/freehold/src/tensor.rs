@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use freehold_device::Buffer;
@@ -302,6 +303,22 @@ impl Tensor {
     /// The same memory, read-only.
     pub fn read_only(&self) -> Tensor {
         if self.is_writable() { self.derive(|inner| inner.traits |= Traits::READ_ONLY) } else { self.clone() }
+    }
+
+    /// The handle as one pointer, for a C interface. It keeps its count until [`Tensor::from_handle`] takes it back.
+    pub fn into_handle(self) -> NonNull<c_void> {
+        let raw = Arc::into_raw(self.0).cast_mut().cast::<c_void>();
+        NonNull::new(raw).expect("an Arc is never null")
+    }
+
+    /// The tensor behind a handle.
+    ///
+    /// # Safety
+    ///
+    /// * `handle` came from [`Tensor::into_handle`], and its count is passed on: each is taken back once.
+    pub unsafe fn from_handle(handle: NonNull<c_void>) -> Tensor {
+        // SAFETY: the caller says that the pointer came from `Arc::into_raw` and that the count is this call's.
+        Tensor(unsafe { Arc::from_raw(handle.as_ptr().cast::<Inner>()) })
     }
 
     /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
