@@ -1,0 +1,114 @@
+//! Arguments from C: NULL and misaligned pointers become errors, text becomes labels.
+
+use std::ffi::{CStr, c_char};
+use std::fmt::Display;
+use std::ptr::NonNull;
+
+use freehold::{Error, Label};
+
+use crate::guard::{Failure, Outcome};
+
+/// An argument that is not valid.
+#[cold]
+pub(crate) fn invalid(name: &str, value: impl Display, must: &str) -> Failure {
+    Failure::from(Error::argument(name, value, must))
+}
+
+fn checked<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
+    match NonNull::new(pointer) {
+        None => Err(invalid(name, "NULL", "not be NULL")),
+        Some(p) if !p.is_aligned() => {
+            Err(invalid(name, format!("{p:p}"), &format!("be aligned to {} bytes", align_of::<T>())))
+        }
+        Some(p) => Ok(p),
+    }
+}
+
+/// What a pointer points to.
+///
+/// # Safety
+///
+/// * A pointer that is neither NULL nor misaligned points to a `T` that lives, and that nobody changes, for `'a`.
+#[inline]
+pub(crate) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Outcome<&'a T> {
+    // SAFETY: forwarded from the caller.
+    checked(pointer.cast_mut(), name).map(|p| unsafe { p.as_ref() })
+}
+
+/// Where a result goes, checked before anything is done so that a success can always be reported.
+#[inline]
+pub(crate) fn output<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
+    checked(pointer, name)
+}
+
+/// Text that the caller passed, where it is not NULL. Bytes that are not UTF-8 are replaced.
+///
+/// # Safety
+///
+/// * `text` is NULL or points to bytes that end with NUL and live for the call.
+pub(crate) unsafe fn text<R>(text: *const c_char, use_it: impl FnOnce(Option<&str>) -> R) -> R {
+    if text.is_null() {
+        return use_it(None);
+    }
+    // SAFETY: forwarded from the caller.
+    let bytes = unsafe { CStr::from_ptr(text) };
+    use_it(Some(&bytes.to_string_lossy()))
+}
+
+/// The two parts of a caller's label: `framework` or `framework@site`.
+///
+/// # Safety
+///
+/// As [`text`].
+pub(crate) unsafe fn label(label: *const c_char) -> (Label, Label) {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        text(label, |text| match text {
+            None => (Label::C, Label::NONE),
+            Some(text) => match text.split_once('@') {
+                None => (Label::intern(text), Label::NONE),
+                Some((framework, site)) => (Label::intern(framework), Label::intern(site)),
+            },
+        })
+    }
+}
+
+/// The place of a call: the whole label, unless it has the form `framework@site`.
+///
+/// # Safety
+///
+/// As [`text`].
+pub(crate) unsafe fn site(label: *const c_char) -> Label {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        text(label, |text| {
+            text.map_or(Label::NONE, |text| Label::intern(text.split_once('@').map_or(text, |(_, site)| site)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_have_two_parts() {
+        // SAFETY: literals end with NUL.
+        unsafe {
+            assert_eq!(label(std::ptr::null()), (Label::C, Label::NONE));
+            assert_eq!(label(c"torch".as_ptr()), (Label::TORCH, Label::NONE));
+            assert_eq!(label(c"torch@a.c:3@x".as_ptr()), (Label::TORCH, Label::intern("a.c:3@x")));
+            assert_eq!(label(c"\xff".as_ptr()).0.as_str(), "\u{fffd}");
+            assert_eq!(site(c"a.c:3".as_ptr()), Label::intern("a.c:3"));
+            assert_eq!(site(c"torch@a.c:3".as_ptr()), Label::intern("a.c:3"));
+        }
+    }
+
+    #[test]
+    fn bad_pointers_are_named() {
+        let odd = std::ptr::without_provenance_mut::<u64>(3);
+        assert_eq!(output(odd, "out").err().unwrap().error.code(), freehold::Code::AR01);
+        let text = output::<u64>(std::ptr::null_mut(), "out").err().unwrap().error.to_string();
+        assert!(text.contains("out is NULL"), "{text}");
+    }
+}

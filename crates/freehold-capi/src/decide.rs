@@ -1,0 +1,590 @@
+//! Requests, caps and decisions.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+use freehold::dlpack::{self, DLDataType, DLDevice, DLPackVersion};
+use freehold::tensor_algebra::Dims;
+use freehold::{
+    Asked, Caps, CopyRule, DTypeSet, Decision, Device, DeviceSet, Dialect, Label, Layout, Message, OnLoss, Order,
+    Policy, Request, Runtime, Stream, StrideRule, Sync, Tensor, TensorDesc, Traits, Verdict, decide,
+};
+
+use crate::args::{invalid, output, reference, text};
+use crate::error::{c_string, fh_error, fh_status};
+use crate::guard::{Outcome, calm, guard};
+use crate::options::{self, Sized32, check_reserved};
+use crate::tensor::{fh_tensor, tensor_of};
+
+/// Share when it can, else copy.
+pub const FH_COPY_IF_NEEDED: i32 = 0;
+/// Share or refuse.
+pub const FH_COPY_NEVER: i32 = 1;
+/// Always new memory.
+pub const FH_COPY_ALWAYS: i32 = 2;
+
+/// Whatever the memory allows.
+pub const FH_WRITABLE_ANY: i32 = 0;
+/// The result must be writable.
+pub const FH_WRITABLE_YES: i32 = 1;
+/// The result must be read-only.
+pub const FH_WRITABLE_NO: i32 = 2;
+
+/// Lost values are refused.
+pub const FH_ON_LOSS_ERROR: i32 = 0;
+/// Lost values are truncated and saturate.
+pub const FH_ON_LOSS_ALLOW: i32 = 1;
+
+/// The order stays.
+pub const FH_ORDER_ANY: i32 = 0;
+/// Row-major.
+pub const FH_ORDER_C: i32 = 1;
+/// Column-major.
+pub const FH_ORDER_F: i32 = 2;
+
+/// Any strides.
+pub const FH_STRIDES_ANY: i32 = 0;
+/// No negative strides.
+pub const FH_STRIDES_NON_NEGATIVE: i32 = 1;
+/// Compact strides.
+pub const FH_STRIDES_COMPACT: i32 = 2;
+
+/// Dtypes without a bit.
+pub const FH_CAPS_ANY_DTYPE: u32 = 1 << 0;
+/// Strides in bytes.
+pub const FH_CAPS_BYTE_STRIDES: u32 = 1 << 1;
+/// Read-only tensors.
+pub const FH_CAPS_READ_ONLY: u32 = 1 << 2;
+/// Tensors that never change.
+pub const FH_CAPS_IMMUTABLE: u32 = 1 << 3;
+/// Its own graph.
+pub const FH_CAPS_GRAD: u32 = 1 << 4;
+/// Its own lazy bits.
+pub const FH_CAPS_LAZY_BITS: u32 = 1 << 5;
+/// Byte offsets.
+pub const FH_CAPS_BYTE_OFFSET: u32 = 1 << 6;
+
+/// Refused.
+pub const FH_VERDICT_REJECT: i32 = Verdict::Reject as i32;
+
+/// Nothing waits.
+pub const FH_WAIT_NONE: i32 = 0;
+/// A stream waits.
+pub const FH_WAIT_EVENT: i32 = 1;
+/// The host waits.
+pub const FH_WAIT_HOST: i32 = 2;
+
+/// What the caller wants.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct fh_request {
+    pub struct_size: u32,
+    pub dtype: DLDataType,
+    pub device: DLDevice,
+    pub order: i32,
+    pub alignment: u32,
+    pub copy: i32,
+    pub writable: i32,
+    pub on_loss: i32,
+    pub detach: u8,
+    pub freeze: u8,
+    pub has_stream: u8,
+    pub reserved0: u8,
+    pub stream: i64,
+    pub reserved: [u64; 2],
+}
+
+/// What a target takes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct fh_caps {
+    pub struct_size: u32,
+    pub alignment: u32,
+    pub name: *const c_char,
+    pub dtypes: u64,
+    pub devices: u32,
+    pub strides: i32,
+    pub flags: u32,
+    pub default_dtype: DLDataType,
+    pub dlpack: DLPackVersion,
+    pub reserved: [u64; 2],
+}
+
+/// What a decision costs.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct fh_cost {
+    pub struct_size: u32,
+    pub steps: u32,
+    pub bytes_copied: u64,
+    pub bytes_allocated: u64,
+    pub sync: i32,
+    pub writable: i32,
+}
+
+/// One reason of a decision.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct fh_reason {
+    pub struct_size: u32,
+    pub code: i32,
+    pub info: i32,
+    pub reserved0: u32,
+    pub name: *const c_char,
+    pub detail: *const c_char,
+}
+
+// SAFETY: `repr(C)`, the size is first, the alignment is 8, integers only.
+unsafe impl Sized32 for fh_request {
+    const NAME: &'static str = "fh_request";
+}
+
+// SAFETY: `repr(C)`, the size is first, the alignment is 8; integers and a pointer.
+unsafe impl Sized32 for fh_caps {
+    const NAME: &'static str = "fh_caps";
+}
+
+// SAFETY: `repr(C)`, the size is first, the alignment is 8, integers only.
+unsafe impl Sized32 for fh_cost {
+    const NAME: &'static str = "fh_cost";
+}
+
+// SAFETY: `repr(C)`, the size is first, the alignment is 8; integers and pointers.
+unsafe impl Sized32 for fh_reason {
+    const NAME: &'static str = "fh_reason";
+}
+
+/// A decision, and everything that its words are made of.
+pub struct fh_decision {
+    pub(crate) decision: Decision,
+    pub(crate) question: Question,
+    source: Source,
+    explanation: OnceLock<CString>,
+    details: OnceLock<Vec<CString>>,
+}
+
+/// What is asked of a tensor.
+#[derive(Clone, Copy)]
+pub(crate) struct Question {
+    pub(crate) request: Request,
+    pub(crate) caps: Caps,
+    pub(crate) policy: Policy,
+}
+
+/// The metadata that a decision was made from, without its memory.
+struct Source {
+    address: u64,
+    device: Device,
+    dtype: freehold::DType,
+    traits: Traits,
+    framework: Label,
+    shape: Dims,
+    strides: Dims,
+}
+
+impl Source {
+    fn of(desc: &TensorDesc<'_>) -> Self {
+        let &TensorDesc { address, device, dtype, layout, traits, framework } = desc;
+        let (shape, strides) = (Dims::from_slice(layout.shape), Dims::from_slice(layout.strides));
+        Self { address, device, dtype, traits, framework, shape, strides }
+    }
+
+    fn desc(&self) -> TensorDesc<'_> {
+        let &Self { address, device, dtype, traits, framework, .. } = self;
+        TensorDesc { address, device, dtype, layout: Layout::new(&self.shape, &self.strides), traits, framework }
+    }
+}
+
+impl fh_decision {
+    /// Whether a decision made from this is one for the tensor: everything that `decide` looks at is the same.
+    pub(crate) fn is_for(&self, tensor: &Tensor) -> bool {
+        let desc = tensor.desc();
+        let Source { address, device, dtype, traits, framework, shape, strides } = &self.source;
+        (*address, *device, *dtype, *traits, *framework)
+            == (desc.address, desc.device, desc.dtype, desc.traits, desc.framework)
+            && (&shape[..], &strides[..]) == (desc.layout.shape, desc.layout.strides)
+    }
+}
+
+impl Question {
+    /// # Safety
+    ///
+    /// * Both are NULL, misaligned, or structs as large as they say; the name in `caps` is NULL or text.
+    pub(crate) unsafe fn read(
+        request: *const fh_request,
+        caps: *const fh_caps,
+        runtime: &Runtime,
+    ) -> Outcome<Question> {
+        // SAFETY: forwarded from the caller.
+        let (request, caps) = unsafe { (options::read(request)?, options::read(caps)?) };
+        let request = request.map_or(Ok(Request::default()), |raw| request_from(&raw))?;
+        Ok(Question {
+            request,
+            // SAFETY: forwarded from the caller.
+            caps: caps.map_or(Ok(Caps::FREEHOLD), |raw| unsafe { caps_from(&raw) })?,
+            policy: runtime.policy_for(&request),
+        })
+    }
+
+    pub(crate) fn asked<'a>(&'a self, desc: TensorDesc<'a>) -> Asked<'a> {
+        Asked::new(desc, &self.request, &self.caps, &self.policy, Dialect::C)
+    }
+}
+
+fn flag(name: &str, value: u8) -> Outcome<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(invalid(name, value, "be 0 or 1")),
+    }
+}
+
+pub(crate) fn request_from(raw: &fh_request) -> Outcome<Request> {
+    check_reserved("fh_request", &raw.reserved)?;
+    check_reserved("fh_request", &[u64::from(raw.reserved0)])?;
+    let dtype = dlpack::dtype_from(raw.dtype);
+    let dtype = if (dtype.code, dtype.bits, dtype.lanes) == (0, 0, 0) {
+        None
+    } else {
+        dtype.validate().map_err(|e| invalid(&format!("request.{}", e.field), e.value, e.rule))?;
+        Some(dtype)
+    };
+    let device = dlpack::device_from(raw.device);
+    let device = if (device.kind.0, device.id) == (0, 0) {
+        None
+    } else if device.kind.name().is_none() || device.id < 0 {
+        return Err(invalid("request.device", device, "be a device that DLPack names, or all 0"));
+    } else {
+        Some(device)
+    };
+    if raw.alignment != 0 && !raw.alignment.is_power_of_two() {
+        return Err(invalid("request.alignment", raw.alignment, "be a power of two, or 0"));
+    }
+    Ok(Request {
+        dtype,
+        device,
+        order: match raw.order {
+            FH_ORDER_ANY => Order::Any,
+            FH_ORDER_C => Order::C,
+            FH_ORDER_F => Order::F,
+            other => return Err(invalid("request.order", other, "be one of FH_ORDER_*")),
+        },
+        alignment: raw.alignment,
+        copy: match raw.copy {
+            FH_COPY_IF_NEEDED => CopyRule::IfNeeded,
+            FH_COPY_NEVER => CopyRule::Never,
+            FH_COPY_ALWAYS => CopyRule::Always,
+            other => return Err(invalid("request.copy", other, "be one of FH_COPY_*")),
+        },
+        writable: match raw.writable {
+            FH_WRITABLE_ANY => None,
+            FH_WRITABLE_YES => Some(true),
+            FH_WRITABLE_NO => Some(false),
+            other => return Err(invalid("request.writable", other, "be one of FH_WRITABLE_*")),
+        },
+        on_loss: match raw.on_loss {
+            FH_ON_LOSS_ERROR => OnLoss::Error,
+            FH_ON_LOSS_ALLOW => OnLoss::Allow,
+            other => return Err(invalid("request.on_loss", other, "be one of FH_ON_LOSS_*")),
+        },
+        detach: flag("request.detach", raw.detach)?,
+        freeze: flag("request.freeze", raw.freeze)?,
+        stream: flag("request.has_stream", raw.has_stream)?.then_some(Stream(raw.stream)),
+    })
+}
+
+/// The rows that the library knows, with their names as C has them.
+const ROWS: [(&CStr, &Caps); 5] = [
+    (c"freehold", &Caps::FREEHOLD),
+    (c"numpy", &Caps::NUMPY),
+    (c"torch", &Caps::TORCH),
+    (c"dlpack", &Caps::DLPACK),
+    (c"dlpack-legacy", &Caps::DLPACK_LEGACY),
+];
+
+/// # Safety
+///
+/// * The name is NULL or text.
+unsafe fn caps_from(raw: &fh_caps) -> Outcome<Caps> {
+    check_reserved("fh_caps", &raw.reserved)?;
+    // A row's own name is known without reading it; another one is interned, which is what gives it its lifetime.
+    let name = match ROWS.iter().find(|(name, _)| std::ptr::eq(name.as_ptr(), raw.name)) {
+        Some((_, row)) => row.name,
+        // SAFETY: forwarded from the caller.
+        None => unsafe { text(raw.name, |name| name.map(|name| Label::intern(name).as_str())) }
+            .ok_or_else(|| invalid("caps.name", "NULL", "name the target"))?,
+    };
+    if !raw.alignment.is_power_of_two() {
+        return Err(invalid("caps.alignment", raw.alignment, "be a power of two"));
+    }
+    let known = FH_CAPS_BYTE_OFFSET * 2 - 1;
+    if raw.flags & !known != 0 {
+        return Err(invalid("caps.flags", format!("{:#x}", raw.flags), "be made of FH_CAPS_*"));
+    }
+    if raw.dtypes & !DTypeSet::ALL.0 != 0 {
+        return Err(invalid("caps.dtypes", format!("{:#x}", raw.dtypes), "have only bits of FH_DTYPE_*"));
+    }
+    let default_dtype = dlpack::dtype_from(raw.default_dtype);
+    default_dtype.validate().map_err(|e| invalid(&format!("caps.default_{}", e.field), e.value, e.rule))?;
+    let has = |bit: u32| raw.flags & bit != 0;
+    Ok(Caps {
+        name,
+        dtypes: DTypeSet(raw.dtypes),
+        any_dtype: has(FH_CAPS_ANY_DTYPE),
+        strides: match raw.strides {
+            FH_STRIDES_ANY => StrideRule::Any,
+            FH_STRIDES_NON_NEGATIVE => StrideRule::NonNegative,
+            FH_STRIDES_COMPACT => StrideRule::Compact,
+            other => return Err(invalid("caps.strides", other, "be one of FH_STRIDES_*")),
+        },
+        byte_strides: has(FH_CAPS_BYTE_STRIDES),
+        alignment: raw.alignment,
+        read_only: has(FH_CAPS_READ_ONLY),
+        immutable: has(FH_CAPS_IMMUTABLE),
+        grad: has(FH_CAPS_GRAD),
+        lazy_bits: has(FH_CAPS_LAZY_BITS),
+        devices: DeviceSet(raw.devices),
+        byte_offset: has(FH_CAPS_BYTE_OFFSET),
+        dlpack: (raw.dlpack.major, raw.dlpack.minor),
+        default_dtype,
+    })
+}
+
+fn caps_to(name: &'static CStr, caps: &Caps) -> fh_caps {
+    let flags = [
+        (caps.any_dtype, FH_CAPS_ANY_DTYPE),
+        (caps.byte_strides, FH_CAPS_BYTE_STRIDES),
+        (caps.read_only, FH_CAPS_READ_ONLY),
+        (caps.immutable, FH_CAPS_IMMUTABLE),
+        (caps.grad, FH_CAPS_GRAD),
+        (caps.lazy_bits, FH_CAPS_LAZY_BITS),
+        (caps.byte_offset, FH_CAPS_BYTE_OFFSET),
+    ];
+    fh_caps {
+        struct_size: size_of::<fh_caps>() as u32,
+        alignment: caps.alignment,
+        name: name.as_ptr(),
+        dtypes: caps.dtypes.0,
+        devices: caps.devices.0,
+        strides: match caps.strides {
+            StrideRule::Any => FH_STRIDES_ANY,
+            StrideRule::NonNegative => FH_STRIDES_NON_NEGATIVE,
+            StrideRule::Compact => FH_STRIDES_COMPACT,
+        },
+        flags: flags.iter().filter(|(has, _)| *has).fold(0, |bits, (_, bit)| bits | bit),
+        default_dtype: dlpack::dtype_to(caps.default_dtype),
+        dlpack: DLPackVersion { major: caps.dlpack.0, minor: caps.dlpack.1 },
+        reserved: [0; 2],
+    }
+}
+
+/// Writes a struct of the caller's version; the size is an argument because the struct is not initialised yet.
+///
+/// # Safety
+///
+/// * `to` is NULL, misaligned, or points to `size` writable bytes.
+unsafe fn initialise<T: Sized32>(to: *mut T, size: usize, value: T) {
+    if to.is_null() || !to.is_aligned() || size < 8 {
+        return;
+    }
+    // SAFETY: forwarded from the caller. What this library does not know becomes 0, the default.
+    unsafe {
+        std::ptr::write_bytes(to.cast::<u8>(), 0, size);
+        options::write(to, size, value);
+        to.cast::<u32>().write(u32::try_from(size).unwrap_or(0));
+    }
+}
+
+/// The default request.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_request_init(request: *mut fh_request, size: usize) {
+    calm((), || {
+        // SAFETY: the header asks for NULL or `size` writable bytes; all bits 0 are a request.
+        unsafe { initialise(request, size, std::mem::zeroed()) }
+    });
+}
+
+/// Caps that take anything.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_caps_init(caps: *mut fh_caps, size: usize) {
+    calm((), || {
+        let (name, row) = ROWS[0];
+        // SAFETY: the header asks for NULL or `size` writable bytes.
+        unsafe { initialise(caps, size, caps_to(name, row)) }
+    });
+}
+
+/// Caps of a target that is known.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_caps_for(name: *const c_char, out: *mut fh_caps, error: *mut *mut fh_error) -> fh_status {
+    let body = || {
+        // SAFETY: the header asks for text or NULL, and for a struct as large as it says.
+        let (size, found) = unsafe {
+            let size = options::writable(out)?;
+            let find = |name: &str| ROWS.iter().find(|(_, row)| row.name == name);
+            let unknown = |name: Option<&str>| {
+                let names = ROWS.map(|(_, row)| row.name).join(", ");
+                invalid("name", name.unwrap_or("NULL"), &format!("be one of {names}"))
+            };
+            (size, text(name, |name| name.and_then(find).ok_or_else(|| unknown(name)))?)
+        };
+        // SAFETY: checked above.
+        unsafe { options::write(out, size, caps_to(found.0, found.1)) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// Decides.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decide(
+    tensor: *const fh_tensor,
+    request: *const fh_request,
+    caps: *const fh_caps,
+    out: *mut *mut fh_decision,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for a tensor that lives, and for NULL or structs as large as they say.
+        let (tensor, question) = unsafe {
+            let tensor = tensor_of(tensor, "tensor")?;
+            let question = Question::read(request, caps, tensor.runtime())?;
+            (tensor, question)
+        };
+        let desc = tensor.desc();
+        let Question { request, caps, policy } = &question;
+        let made = fh_decision {
+            decision: decide(&desc, request, caps, policy),
+            question,
+            source: Source::of(&desc),
+            explanation: OnceLock::new(),
+            details: OnceLock::new(),
+        };
+        hand_out(out, made);
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+fn hand_out(out: NonNull<*mut fh_decision>, made: fh_decision) {
+    // SAFETY: `output` checked the place, and the header asks that it be writable.
+    unsafe { out.write(Box::into_raw(Box::new(made))) };
+}
+
+/// The decision behind a handle.
+///
+/// # Safety
+///
+/// * `decision` is NULL, misaligned, or a decision that lives for `'a`.
+pub(crate) unsafe fn decision_of<'a>(decision: *const fh_decision) -> Outcome<&'a fh_decision> {
+    // SAFETY: forwarded from the caller.
+    unsafe { reference(decision, "decision") }
+}
+
+/// The verdict.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decision_verdict(decision: *const fh_decision) -> i32 {
+    calm(FH_VERDICT_REJECT, || {
+        // SAFETY: the header asks for NULL or a decision that lives.
+        unsafe { decision_of(decision) }.map_or(FH_VERDICT_REJECT, |d| d.decision.verdict as i32)
+    })
+}
+
+/// The cost.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decision_cost(
+    decision: *const fh_decision,
+    out: *mut fh_cost,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        // SAFETY: the header asks for a decision that lives and a struct as large as it says.
+        let (decision, size) = unsafe { (&decision_of(decision)?.decision, options::writable(out)?) };
+        let cost = fh_cost {
+            struct_size: 0,
+            steps: u32::from(decision.steps.bits()),
+            bytes_copied: decision.bytes_copied,
+            bytes_allocated: decision.bytes_allocated,
+            sync: match decision.sync {
+                Sync::None => FH_WAIT_NONE,
+                Sync::Event => FH_WAIT_EVENT,
+                Sync::Host => FH_WAIT_HOST,
+            },
+            writable: i32::from(decision.is_ok() && decision.writable),
+        };
+        // SAFETY: checked above.
+        unsafe { options::write(out, size, cost) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// The number of reasons.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decision_reason_count(decision: *const fh_decision) -> usize {
+    // SAFETY: the header asks for NULL or a decision that lives.
+    calm(0, || unsafe { decision_of(decision) }.map_or(0, |d| d.decision.reasons.len()))
+}
+
+/// One reason.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decision_reason(
+    decision: *const fh_decision,
+    index: usize,
+    out: *mut fh_reason,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        // SAFETY: the header asks for a decision that lives and a struct as large as it says.
+        let (handle, size) = unsafe { (decision_of(decision)?, options::writable(out)?) };
+        let reasons = &handle.decision.reasons;
+        let Some(reason) = reasons.get(index) else {
+            return Err(invalid("index", index, &format!("be below {}, the number of reasons", reasons.len())));
+        };
+        let details =
+            handle.details.get_or_init(|| reasons.iter().map(|r| c_string(r.detail.to_string())).collect::<Vec<_>>());
+        let detail = details.get(index).map_or(c"".as_ptr(), |detail| detail.as_ptr());
+        let reason = fh_reason {
+            struct_size: 0,
+            code: reason.code as i32,
+            info: i32::from(reason.code.is_info()),
+            reserved0: 0,
+            name: crate::ledger::lasting(reason.code.name()),
+            detail,
+        };
+        // SAFETY: checked above.
+        unsafe { options::write(out, size, reason) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// The decision in words.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decision_explain(decision: *const fh_decision) -> *const c_char {
+    calm(c"".as_ptr(), || {
+        // SAFETY: the header asks for NULL or a decision that lives.
+        let Ok(handle) = (unsafe { decision_of(decision) }) else { return c"".as_ptr() };
+        let words = handle
+            .explanation
+            .get_or_init(|| c_string(Message::explain(&handle.question.asked(handle.source.desc()), &handle.decision)));
+        words.as_ptr()
+    })
+}
+
+/// Frees a decision.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_decision_free(decision: *mut fh_decision) {
+    calm((), || {
+        if !decision.is_null() && decision.is_aligned() {
+            // SAFETY: the header asks for a decision that was handed out and not freed.
+            drop(unsafe { Box::from_raw(decision) });
+        }
+    });
+}

@@ -1,0 +1,172 @@
+//! Tensors walk in.
+
+use std::ffi::{c_char, c_void};
+
+use freehold::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLTensor};
+use freehold::{ImportOptions, Label, Owner, Runtime, Tensor, Traits};
+
+use crate::args::{invalid, label, output};
+use crate::error::{fh_error, fh_status};
+use crate::guard::{Failure, Outcome, guard};
+use crate::options::{self, Sized32, check_reserved};
+use crate::runtime::{fh_runtime, runtime_of};
+use crate::tensor::{fh_tensor, hand_out};
+
+/// Who keeps the memory of a raw tensor alive.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct fh_owner {
+    pub struct_size: u32,
+    pub flags: u32,
+    pub release: Option<unsafe extern "C" fn(context: *mut c_void)>,
+    pub context: *mut c_void,
+    pub allocation: u64,
+    pub allocation_bytes: u64,
+    pub reserved: [u64; 2],
+}
+
+// SAFETY: `repr(C)`, the size is first, the alignment is 8; integers, a pointer and a nullable function.
+unsafe impl Sized32 for fh_owner {
+    const NAME: &'static str = "fh_owner";
+}
+
+fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
+    // What Freehold finds out or does itself is not the caller's to claim.
+    let allowed = Traits::all() - (Traits::LEGACY | Traits::FROZEN);
+    Traits::from_bits(flags)
+        .filter(|traits| allowed.contains(*traits))
+        .ok_or_else(|| invalid(name, format!("{flags:#x}"), "be made of the FH_FLAG_* that are inputs"))
+}
+
+/// # Safety
+///
+/// * `text` is NULL or text.
+unsafe fn options_of(runtime: Runtime, text: *const c_char) -> ImportOptions {
+    // SAFETY: forwarded from the caller.
+    let (framework, site) = unsafe { label(text) };
+    ImportOptions { runtime, framework, site, ..ImportOptions::default() }
+}
+
+/// Takes over a versioned capsule.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_import_versioned(
+    runtime: *mut fh_runtime,
+    managed: *mut DLManagedTensorVersioned,
+    label: *const c_char,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for a runtime that lives or NULL, text or NULL, and a capsule that the caller owns.
+        let tensor = unsafe {
+            let options = options_of(runtime_of(runtime)?, label);
+            Tensor::from_versioned(managed, &options)?
+        };
+        // SAFETY: checked above.
+        unsafe { hand_out(out, tensor) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// Takes over a legacy capsule.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_import_legacy(
+    runtime: *mut fh_runtime,
+    managed: *mut DLManagedTensor,
+    label: *const c_char,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: as in `fh_import_versioned`.
+        let tensor = unsafe {
+            let options = options_of(runtime_of(runtime)?, label);
+            Tensor::from_legacy(managed, &options)?
+        };
+        // SAFETY: checked above.
+        unsafe { hand_out(out, tensor) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// Wraps memory that has no capsule.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_import_raw(
+    runtime: *mut fh_runtime,
+    tensor: *const DLTensor,
+    owner: *const fh_owner,
+    label: *const c_char,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for NULL or handles, structs and text that live.
+        let (mut options, raw) = unsafe { (options_of(runtime_of(runtime)?, label), options::read(owner)?) };
+        let mut owner = Owner::Borrowed;
+        if let Some(raw) = raw {
+            check_reserved("fh_owner", &raw.reserved)?;
+            options.traits = traits_of("owner.flags", raw.flags)?;
+            options.alloc = (raw.allocation != 0).then_some((raw.allocation, raw.allocation_bytes));
+            owner = match raw.release {
+                None => Owner::Borrowed,
+                release => Owner::Callback { context: raw.context, drop: release },
+            };
+        }
+        // SAFETY: the header asks for a tensor that is readable, and for an owner that keeps the memory valid until it
+        // is released, which may be on any thread.
+        let tensor = unsafe { adopt(tensor, owner, &options) }?;
+        // SAFETY: checked above.
+        unsafe { hand_out(out, tensor) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// Looks at somebody else's tensor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_view_borrow(
+    runtime: *mut fh_runtime,
+    tensor: *const DLTensor,
+    flags: u32,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        let options = ImportOptions {
+            // SAFETY: the header asks for NULL or a runtime that lives.
+            runtime: unsafe { runtime_of(runtime) }?,
+            framework: Label::C,
+            traits: traits_of("flags", flags)?,
+            quiet: true,
+            ..ImportOptions::default()
+        };
+        // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
+        let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
+        // SAFETY: checked above.
+        unsafe { hand_out(out, tensor) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// # Safety
+///
+/// As [`Tensor::from_dltensor`].
+unsafe fn adopt(tensor: *const DLTensor, owner: Owner, options: &ImportOptions) -> Outcome<Tensor> {
+    // SAFETY: forwarded from the caller.
+    unsafe { Tensor::from_dltensor(tensor, owner, options) }.map_err(|(error, owner)| {
+        // The caller keeps the memory, so its release function is not called.
+        std::mem::forget(owner);
+        Failure::from(error)
+    })
+}

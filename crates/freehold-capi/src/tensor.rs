@@ -1,0 +1,166 @@
+//! Tensor handles.
+
+use std::ffi::{c_char, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use freehold::dlpack::{self, DLDataType, DLDevice, DLTensor};
+use freehold::tensor_algebra::{MAX_NDIM, Overlap};
+use freehold::{ImportOptions, Tensor};
+
+use crate::args::{invalid, label, output};
+use crate::error::{fh_error, fh_status};
+use crate::guard::{Outcome, calm, guard};
+use crate::runtime::{fh_runtime, runtime_of};
+
+/// No byte is shared.
+pub const FH_OVERLAP_NONE: i32 = 0;
+/// A byte is shared.
+pub const FH_OVERLAP_SOME: i32 = 1;
+/// The search gave up.
+pub const FH_OVERLAP_UNKNOWN: i32 = 2;
+
+/// A tensor: one count of `freehold::Tensor`, without a box around it.
+#[repr(C, align(8))]
+pub struct fh_tensor {
+    private: [u8; 0],
+}
+
+/// Gives a tensor to the caller.
+///
+/// # Safety
+///
+/// * `out` is writable.
+#[inline]
+pub(crate) unsafe fn hand_out(out: NonNull<*mut fh_tensor>, tensor: Tensor) {
+    // SAFETY: forwarded from the caller.
+    unsafe { out.write(tensor.into_handle().cast::<fh_tensor>().as_ptr()) };
+}
+
+/// The tensor behind a handle, whose count stays as it is.
+///
+/// # Safety
+///
+/// * `tensor` is NULL, misaligned, or a tensor that lives for as long as the result is used.
+#[inline]
+pub(crate) unsafe fn tensor_of(tensor: *const fh_tensor, name: &str) -> Outcome<ManuallyDrop<Tensor>> {
+    let handle = output(tensor.cast_mut(), name)?.cast::<c_void>();
+    // SAFETY: the caller holds a count of its own while the result is used, and `ManuallyDrop` gives none back.
+    Ok(ManuallyDrop::new(unsafe { Tensor::from_handle(handle) }))
+}
+
+/// New memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_new(
+    runtime: *mut fh_runtime,
+    dtype: DLDataType,
+    device: DLDevice,
+    ndim: i32,
+    shape: *const i64,
+    label: *const c_char,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for NULL or a runtime that lives.
+        let runtime = unsafe { runtime_of(runtime) }?;
+        let ndim = usize::try_from(ndim).ok().filter(|n| *n <= MAX_NDIM);
+        let ndim = ndim.ok_or_else(|| invalid("ndim", "out of range", "be 0 to 64"))?;
+        let shape = if ndim == 0 {
+            &[][..]
+        } else {
+            let shape = output(shape.cast_mut(), "shape")?;
+            // SAFETY: the header asks for `ndim` sizes.
+            unsafe { std::slice::from_raw_parts(shape.as_ptr(), ndim) }
+        };
+        // SAFETY: the header asks for NULL or text.
+        let (framework, site) = unsafe { self::label(label) };
+        let options = ImportOptions { runtime, framework, site, ..ImportOptions::default() };
+        let tensor = Tensor::zeros_on(dlpack::device_from(device), dlpack::dtype_from(dtype), shape, &options)?;
+        // SAFETY: checked above.
+        unsafe { hand_out(out, tensor) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// Another hold.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_retain(tensor: *mut fh_tensor) -> *mut fh_tensor {
+    calm(std::ptr::null_mut(), || {
+        // SAFETY: the header asks for NULL or a tensor that lives.
+        if let Ok(held) = unsafe { tensor_of(tensor, "tensor") } {
+            std::mem::forget(Tensor::clone(&held));
+        }
+        tensor
+    })
+}
+
+/// Lets go.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_release(tensor: *mut fh_tensor) {
+    calm((), || {
+        // SAFETY: the header asks for NULL or a tensor that the caller has a hold on and gives up.
+        if let Ok(held) = unsafe { tensor_of(tensor, "tensor") } {
+            drop(ManuallyDrop::into_inner(held));
+        }
+    });
+}
+
+/// The tensor as DLPack describes it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_dl(
+    tensor: *const fh_tensor,
+    out: *mut DLTensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for a tensor that lives; `out` was checked.
+        unsafe { out.write(tensor_of(tensor, "tensor")?.as_dltensor()) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
+
+/// Flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_flags(tensor: *const fh_tensor) -> u32 {
+    // SAFETY: the header asks for NULL or a tensor that lives.
+    calm(0, || unsafe { tensor_of(tensor, "tensor") }.map_or(0, |t| t.traits().bits()))
+}
+
+/// Record on the ledger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_id(tensor: *const fh_tensor) -> u64 {
+    // SAFETY: the header asks for NULL or a tensor that lives.
+    calm(0, || unsafe { tensor_of(tensor, "tensor") }.map_or(0, |t| t.id().get()))
+}
+
+/// Whether two tensors share a byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_overlap(
+    a: *const fh_tensor,
+    b: *const fh_tensor,
+    out: *mut i32,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for tensors that live.
+        let (a, b) = unsafe { (tensor_of(a, "a")?, tensor_of(b, "b")?) };
+        let answer = match a.overlaps(&b) {
+            Overlap::None => FH_OVERLAP_NONE,
+            Overlap::Some => FH_OVERLAP_SOME,
+            Overlap::Unknown => FH_OVERLAP_UNKNOWN,
+        };
+        // SAFETY: checked above.
+        unsafe { out.write(answer) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
+}
