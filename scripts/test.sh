@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt rust snapshots python abi install miri doctest clippy)
+ALL_STEPS=(fmt rust snapshots python abi demo install miri doctest clippy)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then NO_SKIP=1; fi
 export FREEHOLD_NO_SKIP=$NO_SKIP
@@ -45,13 +45,14 @@ step_miri() {
         return
     fi
     MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=8 \
-        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold --no-fail-fast
+        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
 }
 
 step_python() {
     scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
 }
 
+step_demo() { scripts/demo.sh; }
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }
 step_install() { scripts/build.sh library && tests/install/run.sh; }
 
@@ -63,7 +64,7 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" abi "* | *" install "*) scripts/setup.sh test || exit 1 ;;
+    *" python "* | *" abi "* | *" demo "* | *" install "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac
 . scripts/lib.sh
