@@ -13,8 +13,9 @@ results=build/bench/results.jsonl
 say "Rust"
 cargo bench --quiet -p freehold --bench boundary | tee "$results"
 say "C"
-cc -O2 -std=c11 -Iinclude tests/bench/roundtrip.c -L"$TARGET/release" -lfreehold -o build/bench/roundtrip
-LD_LIBRARY_PATH=$TARGET/release build/bench/roundtrip | tee -a "$results"
+"${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude tests/bench/roundtrip.c \
+    -L"$TARGET/release" -lfreehold -Wl,-rpath,"$TARGET/release" -o build/bench/roundtrip
+build/bench/roundtrip | tee -a "$results"
 say "Python"
 "$PYTHON" tests/bench/handover.py | tee -a "$results"
 "$PYTHON" tests/bench/report.py docs/benchmarks.md <"$results"

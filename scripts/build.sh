@@ -8,6 +8,8 @@ case ${1:-library} in
         scripts/setup.sh rust
         # The Python extension is maturin's to build: it must not link libpython, and only maturin says so.
         cargo build --release --workspace --exclude freehold-python
+        # Programs ask for the library by its SONAME, here as after an installation.
+        ln -sf libfreehold.so "$TARGET/release/$(soname "$TARGET/release/libfreehold.so")"
         ls -l "$TARGET"/release/libfreehold.so "$TARGET"/release/libfreehold.a
         ;;
     python)

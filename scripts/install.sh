@@ -14,8 +14,7 @@ template() { sed -e "s/@VERSION@/$VERSION/g" -e "s/@SONAME@/$SONAME/g" "scripts/
 install_all() {
     local so=$TARGET/release/libfreehold.so
     [ -f "$so" ] || die "$so is not built: make build"
-    SONAME=$(LC_ALL=C objdump -p "$so" | awk '$1 == "SONAME" { print $2 }')
-    [ -n "$SONAME" ] || die "$so has no SONAME"
+    SONAME=$(soname "$so")
 
     install -d "$DEST/include/freehold" "$DEST/lib/pkgconfig" "$DEST/lib/cmake/freehold" "$DEST/share/licenses/freehold"
     install -m 644 include/freehold/*.h* "$DEST/include/freehold/"

@@ -19,6 +19,14 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 megabytes() { du -sm "$1" 2>/dev/null | cut -f1; }
 
+# The name by which programs ask for a shared library.
+soname() {
+    local name
+    name=$(LC_ALL=C objdump -p "$1" | awk '$1 == "SONAME" { print $2 }')
+    [ -n "$name" ] || die "$1 has no SONAME"
+    echo "$name"
+}
+
 version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
 
 # What `make setup` fetched on a machine that lacked it.

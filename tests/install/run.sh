@@ -22,6 +22,10 @@ check() {
     ok "$what"
 }
 
+foreign=$(nm -D --defined-only "$prefix/lib/libfreehold.so" | awk '{ print $3 }' | grep -v '^fh_' || true)
+[ -z "$foreign" ] || die "the library exports names that are not its own: $foreign"
+ok "only fh_ names are exported"
+
 needed() { LC_ALL=C objdump -p "$1" | awk '$1 == "NEEDED" { print $2 }'; }
 
 if have pkg-config; then
@@ -29,13 +33,13 @@ if have pkg-config; then
     [ "$(pkg-config --modversion freehold)" = "$expected" ] || die "freehold.pc has another version"
     read -ra cflags <<<"$(pkg-config --cflags freehold)"
     read -ra libs <<<"$(pkg-config --libs freehold)"
-    read -ra private <<<"$(pkg-config --static --libs freehold)"
+    read -ra private <<<"$(pkg-config --static --libs freehold | sed 's/-lfreehold *//')"
     cc -std=c11 -Wall -Wextra -Werror "$here/version.c" "${cflags[@]}" "${libs[@]}" -o "$work/shared"
     check "pkg-config, C, shared" "$work/shared" "$prefix/lib"
-    needed "$work/shared" | grep -qx 'libfreehold\.so\.[0-9]*' || die "the program does not need the SONAME"
+    needed "$work/shared" | grep -qx 'libfreehold\.so\.[0-9.]*' || die "the program does not need the SONAME"
     # A linker takes the shared library where both are in reach; naming the archive is how to ask for the other.
     cc -std=c11 -Wall -Wextra -Werror "$here/version.c" "${cflags[@]}" "$prefix/lib/libfreehold.a" \
-        "${private[@]/-lfreehold/}" -o "$work/static"
+        "${private[@]}" -o "$work/static"
     check "pkg-config, C, static" "$work/static"
     if needed "$work/static" | grep -q freehold; then die "the static program needs the shared library"; fi
     c++ -std=c++17 -Wall -Wextra -Werror -x c++ "$here/version.c" "${cflags[@]}" "${libs[@]}" -o "$work/cpp"
