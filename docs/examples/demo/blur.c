@@ -50,7 +50,7 @@ int blur(DLManagedTensorVersioned *in, DLManagedTensorVersioned **out, char *wor
         fh_stats now = {.struct_size = sizeof now};
         fh_ledger_stats(NULL, &now, NULL);
         snprintf(words, size, "%s, %llu bytes copied; live on the library's own ledger: %llu holders",
-                 fh_decision_verdict(decision) == FH_SHARE ? "shared" : "copied", (unsigned long long)cost.bytes_copied,
+                 fh_decision_verdict(decision) == FH_VERDICT_SHARE ? "shared" : "copied", (unsigned long long)cost.bytes_copied,
                  (unsigned long long)now.live_holders);
     } else {
         snprintf(words, size, "%s", fh_error_message(error));
