@@ -27,11 +27,14 @@ pub struct ExportOptions<'a> {
     pub max_version: (u32, u32),
     /// The decision that this export carries out, for the ledger's edge.
     pub decision: Option<&'a Decision>,
+    /// Whether the consumer takes the capsule in the same call (a C exchange table), so that it cannot be left lying
+    /// about unconsumed.
+    pub taken: bool,
 }
 
 impl Default for ExportOptions<'_> {
     fn default() -> Self {
-        Self { consumer: Label::UNKNOWN, site: Label::NONE, max_version: dlpack::VERSION, decision: None }
+        Self { consumer: Label::UNKNOWN, site: Label::NONE, max_version: dlpack::VERSION, decision: None, taken: false }
     }
 }
 
@@ -195,7 +198,7 @@ impl Tensor {
     fn open_holder(&self, options: &ExportOptions<'_>) -> HolderId {
         let inner = &*self.0;
         let ledger = inner.runtime.ledger();
-        let mut flags = HolderFlags::EXPORTED;
+        let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
         flags.set(HolderFlags::READ_ONLY, !self.is_writable());
         flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
         let desc = HolderDesc {
