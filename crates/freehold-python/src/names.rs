@@ -1,0 +1,39 @@
+//! Attribute names, interned once, and what has been imported.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+
+/// Modules that the process has imported, by name. Nothing is imported here.
+pub(crate) fn imported<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind())
+    })?;
+    // A module set to None in sys.modules is one whose import is forbidden.
+    Ok(modules.bind(py).get_item(name)?.filter(|module| !module.is_none()))
+}
+
+/// The first component of a type's `__module__`: the framework that it belongs to.
+pub(crate) fn top_module(class: &Bound<'_, PyAny>) -> String {
+    class
+        .getattr(pyo3::intern!(class.py(), "__module__"))
+        .and_then(|module| module.extract::<String>())
+        .map(|module| module.split('.').next().unwrap_or_default().to_owned())
+        .unwrap_or_default()
+}
+
+/// The name of an object's type with its module, as messages print it: `pandas.Series`.
+pub(crate) fn type_name(object: &Bound<'_, PyAny>) -> String {
+    let class = object.get_type();
+    let name = class.name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    match top_module(&class) {
+        module if module.is_empty() || module == "builtins" => name,
+        module => format!("{module}.{name}"),
+    }
+}
+
+/// A Python string as it is kept by the interpreter.
+pub(crate) fn text<'py>(py: Python<'py>, value: &str) -> Bound<'py, PyString> {
+    PyString::new(py, value)
+}
