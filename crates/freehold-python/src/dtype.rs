@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int, c_long};
 use std::sync::RwLock;
 
 use freehold::tensor_algebra::KNOWN_DTYPES;
-use freehold::{Caps, DType, DTypeSet, Error};
+use freehold::{Caps, DType, DTypeSet, Error, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -98,21 +98,35 @@ fn ml_dtypes(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     module.as_ref().map(|m| m.bind(py).clone())
 }
 
-/// What NumPy takes: with the dtypes that `ml_dtypes` adds, if `wanted` is not NumPy's own and it is installed.
-pub(crate) fn numpy_caps(py: Python<'_>, wanted: [DType; 2]) -> &'static Caps {
-    if wanted.iter().all(|dtype| Caps::NUMPY.dtypes.contains(*dtype)) {
+/// What NumPy takes: with the dtypes that `ml_dtypes` adds, if the tensor or the request is not of NumPy's own.
+pub(crate) fn numpy_caps(py: Python<'_>, tensor: &Tensor, wanted: Option<DType>) -> &'static Caps {
+    let own = |dtype: DType| Caps::NUMPY.dtypes.contains(dtype);
+    let from = tensor.dtype();
+    if own(from) && wanted.is_none_or(own) {
         return &Caps::NUMPY;
     }
-    static EXTENDED: PyOnceLock<Caps> = PyOnceLock::new();
+    // ml_dtypes keeps one sub-byte element in a byte: it takes those that are laid out so, and no packed ones.
+    let padded = tensor.traits().contains(Traits::PADDED) && wanted.is_none_or(|to| to == from);
+    let [whole, with_padded] = extended_caps(py);
+    if padded { with_padded } else { whole }
+}
+
+/// NumPy's row with what `ml_dtypes` adds: without and with sub-byte dtypes.
+pub(crate) fn extended_caps(py: Python<'_>) -> &'static [Caps; 2] {
+    static EXTENDED: PyOnceLock<[Caps; 2]> = PyOnceLock::new();
     EXTENDED.get_or_init(py, || {
-        let Some(module) = ml_dtypes(py) else { return Caps::NUMPY };
-        let mut dtypes = Caps::NUMPY.dtypes;
+        let Some(module) = ml_dtypes(py) else { return [Caps::NUMPY; 2] };
+        let mut sets = [Caps::NUMPY.dtypes; 2];
         for dtype in KNOWN_DTYPES {
             if dtype.name().is_some_and(|name| module.hasattr(name).unwrap_or(false)) {
-                dtypes = dtypes.union(DTypeSet::of(&[*dtype]));
+                let one = DTypeSet::of(&[*dtype]);
+                sets[1] = sets[1].union(one);
+                if !dtype.is_sub_byte() {
+                    sets[0] = sets[0].union(one);
+                }
             }
         }
-        Caps { dtypes, ..Caps::NUMPY }
+        sets.map(|dtypes| Caps { dtypes, ..Caps::NUMPY })
     })
 }
 

@@ -1,0 +1,69 @@
+//! `BoundaryError` and `BoundaryWarning`.
+
+use std::ffi::CString;
+
+use freehold::{Decision, Error};
+use pyo3::exceptions::{PyBufferError, PyUserWarning, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use crate::decision::PyDecision;
+
+const ERROR_DOC: &str = "What was asked cannot be done, why, and what to type instead.\n\n\
+    ``code`` is the stable reason code, ``decision`` the decision that said no (or None), ``fixes`` runnable lines,\n\
+    best first. The array API asks for BufferError and for ValueError in different places: this is both.";
+
+const WARNING_DOC: &str = "Something at the boundary that deserves a look, once per call site.";
+
+fn class(py: Python<'_>, name: &str, bases: Bound<'_, PyTuple>, doc: &str, fields: &[&str]) -> PyResult<Py<PyType>> {
+    let namespace = PyDict::new(py);
+    namespace.set_item("__module__", "freehold")?;
+    namespace.set_item("__doc__", doc)?;
+    for field in fields {
+        namespace.set_item(field, py.None())?;
+    }
+    Ok(py.get_type::<PyType>().call1((name, bases, namespace))?.cast_into::<PyType>()?.unbind())
+}
+
+/// `freehold.BoundaryError`.
+pub(crate) fn boundary_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init(py, || {
+        let bases = PyTuple::new(py, [py.get_type::<PyBufferError>(), py.get_type::<PyValueError>()])?;
+        class(py, "BoundaryError", bases, ERROR_DOC, &["code", "decision", "fixes"])
+    })?;
+    Ok(class.bind(py))
+}
+
+/// `freehold.BoundaryWarning`.
+pub(crate) fn boundary_warning(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init(py, || {
+        class(py, "BoundaryWarning", PyTuple::new(py, [py.get_type::<PyUserWarning>()])?, WARNING_DOC, &[])
+    })?;
+    Ok(class.bind(py))
+}
+
+/// The exception for an error.
+#[cold]
+pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
+    let decision = error.decision().cloned();
+    build(py, &error, decision).unwrap_or_else(|failed| failed)
+}
+
+fn build(py: Python<'_>, error: &Error, decision: Option<Decision>) -> PyResult<PyErr> {
+    let value = boundary_error(py)?.call1((error.to_string(),))?;
+    value.setattr("code", error.code().name())?;
+    value.setattr("fixes", PyTuple::new(py, error.fixes())?)?;
+    if let Some(decision) = decision {
+        value.setattr("decision", PyDecision::refused(decision, error.message().clone()).into_pyobject(py)?)?;
+    }
+    Ok(PyErr::from_value(value))
+}
+
+/// Warns at the caller's line. Python's own filters decide what is shown; by default one line warns once.
+pub(crate) fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
+    let text = CString::new(text.replace('\0', " ")).expect("the NULs were replaced");
+    PyErr::warn(py, boundary_warning(py)?, &text, 1)
+}

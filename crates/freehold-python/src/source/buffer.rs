@@ -1,0 +1,215 @@
+//! The buffer protocol (PEP 3118) and `__array_interface__`.
+
+use std::ffi::{CStr, c_void};
+use std::mem::MaybeUninit;
+
+use freehold::tensor_algebra::Dims;
+use freehold::{Code, DType, Device, Label, Owner, RawTensor, Tensor, Traits};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::{Ask, Fail, Imported};
+use crate::gil::{self, Deferred};
+use crate::names::type_name;
+
+/// An export that is held until it is dropped: while it lives, the object refuses to be resized.
+pub(crate) struct Held(*mut ffi::Py_buffer);
+
+impl Held {
+    /// Asks an object for its buffer, with strides and format, read-only or not.
+    pub(crate) fn get(x: &Bound<'_, PyAny>, flags: i32) -> PyResult<Held> {
+        let mut view = Box::new(MaybeUninit::<ffi::Py_buffer>::zeroed());
+        // SAFETY: the struct is ours to fill; on failure it holds nothing to release.
+        if unsafe { ffi::PyObject_GetBuffer(x.as_ptr(), view.as_mut_ptr(), flags) } < 0 {
+            return Err(PyErr::fetch(x.py()));
+        }
+        Ok(Held(Box::into_raw(view).cast()))
+    }
+
+    pub(crate) fn view(&self) -> &ffi::Py_buffer {
+        // SAFETY: filled by `PyObject_GetBuffer`, and ours until dropped.
+        unsafe { &*self.0 }
+    }
+
+    /// The export as what keeps a tensor's memory alive.
+    pub(crate) fn into_owner(self) -> Owner {
+        let context = self.0.cast();
+        std::mem::forget(self);
+        Owner::Raw { context, drop: drop_view }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        gil::give_back(Deferred::Buffer(self.0));
+    }
+}
+
+/// # Safety
+///
+/// * `view` came from [`Held::into_owner`], and is given up.
+unsafe fn drop_view(view: *mut c_void) {
+    gil::give_back(Deferred::Buffer(view.cast()));
+}
+
+/// The dtype of a `struct` format of one item, and whether its bytes are in the other order.
+pub(crate) fn parse_format(format: &[u8], item_size: isize) -> Option<(DType, bool)> {
+    let (order, code) = match format {
+        [b'@' | b'=' | b'<' | b'>' | b'!' | b'|' | b'^', rest @ ..] => (format[0], rest),
+        _ => (b'@', format),
+    };
+    let bits = u8::try_from(item_size.checked_mul(8)?).ok()?;
+    let dtype = match code {
+        b"?" => DType::BOOL,
+        b"b" | b"h" | b"i" | b"l" | b"q" | b"n" => DType::new(DType::CODE_INT, bits),
+        b"B" | b"H" | b"I" | b"L" | b"Q" | b"N" | b"c" | b"P" => DType::new(DType::CODE_UINT, bits),
+        b"e" | b"f" | b"d" => DType::new(DType::CODE_FLOAT, bits),
+        b"Zf" | b"Zd" | b"F" | b"D" => DType::new(DType::CODE_COMPLEX, bits),
+        _ => return None,
+    };
+    dtype.index()?;
+    let foreign = if cfg!(target_endian = "little") { matches!(order, b'>' | b'!') } else { order == b'<' };
+    Some((dtype, foreign && item_size > 1))
+}
+
+/// An object with the buffer protocol.
+pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    let held = Held::get(x, ffi::PyBUF_RECORDS_RO)?;
+    let view = held.view();
+    let ndim = usize::try_from(view.ndim).unwrap_or(0);
+    let values = |pointer: *const isize| -> Dims {
+        if pointer.is_null() || ndim == 0 {
+            return Dims::new();
+        }
+        // SAFETY: an export with strides has `ndim` values behind both pointers, for as long as it is held.
+        unsafe { std::slice::from_raw_parts(pointer, ndim) }.iter().map(|n| *n as i64).collect()
+    };
+    let (shape, byte_strides) = (values(view.shape), values(view.strides));
+    let format = if view.format.is_null() {
+        &b"B"[..]
+    } else {
+        // SAFETY: a C string that lives as long as the export.
+        unsafe { CStr::from_ptr(view.format) }.to_bytes()
+    };
+    let Some((dtype, swapped)) = parse_format(format, view.itemsize) else {
+        let format = String::from_utf8_lossy(format).into_owned();
+        let text = format!("the buffer's format is {format:?}, of {} bytes an item", view.itemsize);
+        return Err(Fail::refused(Code::DT03, type_name(x), text).fix("memoryview(x).cast(\"B\")  # the raw bytes, shares"));
+    };
+    let mut traits = Traits::empty();
+    traits.set(Traits::READ_ONLY, view.readonly != 0);
+    traits.set(Traits::SWAPPED, swapped);
+    let strides = element_strides(&shape, byte_strides, view.itemsize as i64, &mut traits);
+    let items: i64 = shape.iter().product();
+    let whole = view.len as i64 == items * view.itemsize as i64 && !traits.contains(Traits::BYTE_STRIDES);
+    let alloc = whole.then_some((view.buf.addr() as u64, view.len as u64));
+    let data = view.buf.cast::<u8>();
+    let options = ask.options(Label::BUFFER, traits, alloc);
+    let raw =
+        RawTensor { data, shape: &shape, strides: Some(&strides), dtype, device: Device::CPU, owner: held.into_owner() };
+    // SAFETY: the exporter keeps the memory where it is, readable and (unless it said read-only) writable, until the
+    // export is released, which the owner does.
+    let tensor = unsafe { Tensor::from_raw(raw, &options) }?;
+    Ok(tensor.into())
+}
+
+/// Strides in elements where they are whole, else in bytes with the trait that says so.
+fn element_strides(shape: &[i64], bytes: Dims, size: i64, traits: &mut Traits) -> Dims {
+    if bytes.iter().zip(shape).any(|(stride, n)| *n > 1 && stride % size != 0) {
+        *traits |= Traits::BYTE_STRIDES;
+        return bytes;
+    }
+    bytes.into_iter().map(|stride| stride / size).collect()
+}
+
+/// An object with `__array_interface__` (version 3).
+pub(super) fn import_array_interface(
+    x: &Bound<'_, PyAny>,
+    framework: Label,
+    ask: &Ask<'_, '_>,
+) -> Result<Imported, Fail> {
+    let py = x.py();
+    let interface = x.getattr("__array_interface__")?;
+    let interface = interface.cast::<PyDict>().map_err(PyErr::from)?;
+    let malformed = |what: &str| Fail::refused(Code::OB01, type_name(x), format!("its __array_interface__ {what}"));
+    let need = |key: &str| interface.get_item(key)?.ok_or_else(|| PyErr::from(pyo3::exceptions::PyKeyError::new_err(key.to_owned())));
+    let shape: Vec<i64> = need("shape").and_then(|v| v.extract()).map_err(|_| malformed("has no shape"))?;
+    let type_string: String = need("typestr").and_then(|v| v.extract()).map_err(|_| malformed("has no typestr"))?;
+    let mut traits = Traits::empty();
+    let Some((dtype, swapped)) = parse_type_string(&type_string) else {
+        let text = format!("the typestr is {type_string:?}");
+        return Err(Fail::refused(Code::DT03, type_name(x), text));
+    };
+    traits.set(Traits::SWAPPED, swapped);
+    let size = dtype.padded_size() as i64;
+    let strides = match interface.get_item("strides")?.filter(|v| !v.is_none()) {
+        None => None,
+        Some(strides) => {
+            let bytes: Vec<i64> = strides.extract().map_err(|_| malformed("has strides that are no integers"))?;
+            Some(element_strides(&shape, bytes.into_iter().collect(), size, &mut traits))
+        }
+    };
+    let data = interface.get_item("data")?.filter(|v| !v.is_none());
+    let (pointer, owner) = match &data {
+        Some(data) if data.is_instance_of::<PyTuple>() => {
+            let (address, read_only): (usize, bool) = data.extract().map_err(|_| malformed("has no (address, flag)"))?;
+            traits.set(Traits::READ_ONLY, read_only);
+            // The interface is a property of many types, and what it points to may belong to the dictionary.
+            let keep = PyTuple::new(py, [x, interface.as_any()])?.into_any().into_ptr();
+            let owner = Owner::Raw { context: keep.cast(), drop: gil::drop_object };
+            (std::ptr::with_exposed_provenance_mut::<u8>(address), owner)
+        }
+        other => {
+            let exporter = other.as_ref().unwrap_or(x);
+            let held = Held::get(exporter, ffi::PyBUF_SIMPLE)?;
+            let view = held.view();
+            traits.set(Traits::READ_ONLY, view.readonly != 0);
+            let offset: i64 = interface.get_item("offset")?.map_or(Ok(0), |v| v.extract())?;
+            let layout = freehold::Layout::new(&shape, strides.as_deref().unwrap_or(&shape));
+            let compact = layout.numel().unwrap_or(i64::MAX).saturating_mul(size);
+            if offset < 0 || offset > view.len as i64 || (strides.is_none() && compact > view.len as i64 - offset) {
+                return Err(malformed("describes more bytes than its data has"));
+            }
+            if let Some(strides) = &strides {
+                let unit = if traits.contains(Traits::BYTE_STRIDES) {
+                    freehold::StrideUnit::Bytes
+                } else {
+                    freehold::StrideUnit::Elements
+                };
+                let extent = freehold::Layout::new(&shape, strides)
+                    .extent(dtype, false, unit)
+                    .map_err(freehold::Error::capsule)?;
+                if extent.lo + offset < 0 || extent.hi + offset > view.len as i64 {
+                    return Err(malformed("describes more bytes than its data has"));
+                }
+            }
+            (view.buf.cast::<u8>().wrapping_add(offset as usize), held.into_owner())
+        }
+    };
+    let raw =
+        RawTensor { data: pointer, shape: &shape, strides: strides.as_deref(), dtype, device: Device::CPU, owner };
+    // SAFETY: the object promises, by the interface's own contract, that the memory is valid while the object (and
+    // the dictionary it gave) lives; a buffer's bounds were checked above.
+    let tensor = unsafe { Tensor::from_raw(raw, &ask.options(framework, traits, None)) }?;
+    Ok(tensor.into())
+}
+
+/// `<f4`, `|u1`, `>c16`
+fn parse_type_string(text: &str) -> Option<(DType, bool)> {
+    let mut chars = text.chars();
+    let (order, kind) = (chars.next()?, chars.next()?);
+    let size: u8 = chars.as_str().parse().ok()?;
+    let code = match kind {
+        'b' => DType::CODE_BOOL,
+        'i' => DType::CODE_INT,
+        'u' => DType::CODE_UINT,
+        'f' => DType::CODE_FLOAT,
+        'c' => DType::CODE_COMPLEX,
+        _ => return None,
+    };
+    let dtype = DType::new(code, size.checked_mul(8)?);
+    dtype.index()?;
+    let foreign = if cfg!(target_endian = "little") { order == '>' } else { order == '<' };
+    Some((dtype, foreign && size > 1))
+}

@@ -1,0 +1,63 @@
+//! Bare capsules.
+
+use freehold::dlpack::{
+    CAPSULE_LEGACY, CAPSULE_LEGACY_USED, CAPSULE_VERSIONED, CAPSULE_VERSIONED_USED, DLManagedTensor,
+    DLManagedTensorVersioned,
+};
+use freehold::ledger::Counter;
+use freehold::{Code, Label, Runtime, Tensor, Traits};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::CStr;
+
+use super::{Ask, Fail};
+
+/// Takes a capsule over: it is renamed and loses its destructor, so that nobody takes it twice.
+pub(crate) fn import(
+    x: &Bound<'_, PyAny>,
+    framework: Label,
+    ask: &Ask<'_, '_>,
+    traits: Traits,
+) -> Result<Tensor, Fail> {
+    // SAFETY: the object is a capsule; its name is NULL or a string that lives as long as the capsule keeps it.
+    let name = unsafe { ffi::PyCapsule_GetName(x.as_ptr()) };
+    if name.is_null() {
+        drop(PyErr::take(x.py()));
+        return Err(not_ours("it has no name"));
+    }
+    // SAFETY: as above.
+    let name = unsafe { CStr::from_ptr(name) };
+    let options = ask.options(framework, traits, None);
+    let pointer = |expected: &CStr| {
+        // SAFETY: the object is a capsule of this name.
+        unsafe { ffi::PyCapsule_GetPointer(x.as_ptr(), expected.as_ptr()) }
+    };
+    let result = if name == CAPSULE_VERSIONED {
+        let managed = pointer(CAPSULE_VERSIONED).cast::<DLManagedTensorVersioned>();
+        // SAFETY: a capsule of this name holds a managed tensor that nobody has taken.
+        unsafe { Tensor::from_versioned(managed, &options) }
+    } else if name == CAPSULE_LEGACY {
+        let managed = pointer(CAPSULE_LEGACY).cast::<DLManagedTensor>();
+        // SAFETY: as above.
+        unsafe { Tensor::from_legacy(managed, &options) }
+    } else if name == CAPSULE_VERSIONED_USED || name == CAPSULE_LEGACY_USED {
+        Runtime::global().ledger().count(Counter::DoubleConsumed);
+        return Err(Fail::refused(Code::CP01, "capsule".to_owned(), format!("its name is {:?}", name.to_string_lossy())));
+    } else {
+        return Err(not_ours(&format!("its name is {:?}", name.to_string_lossy())));
+    };
+    // An unknown major version was released by its own deleter: the capsule must not do that again.
+    if result.as_ref().map_or_else(|error| error.code() == Code::VE01, |_| true) {
+        let used = if name == CAPSULE_VERSIONED { CAPSULE_VERSIONED_USED } else { CAPSULE_LEGACY_USED };
+        // SAFETY: the object is a capsule; the name is static.
+        unsafe {
+            ffi::PyCapsule_SetName(x.as_ptr(), used.as_ptr());
+            ffi::PyCapsule_SetDestructor(x.as_ptr(), None);
+        }
+    }
+    Ok(result?)
+}
+
+fn not_ours(what: &str) -> Fail {
+    Fail::refused(Code::OB01, "capsule".to_owned(), format!("{what}; a tensor's capsule is a \"dltensor\" or \"dltensor_versioned\""))
+}

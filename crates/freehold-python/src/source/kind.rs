@@ -1,0 +1,180 @@
+//! What a type offers, asked once a type.
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+
+use freehold::Label;
+use freehold::dlpack::DLPackExchangeAPI;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyCapsule, PyComplex, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple, PyType};
+
+use super::{exchange, protocol, torch};
+use crate::names::{imported, top_module};
+use crate::numpy_abi;
+
+/// The way into a type's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Adapter {
+    /// `fh.Tensor`.
+    Freehold,
+    /// `numpy.ndarray` and subclasses.
+    Numpy,
+    /// `numpy.ma.MaskedArray`.
+    Masked,
+    /// `torch.Tensor` and subclasses that have storage.
+    Torch,
+    /// Subclasses of `torch.Tensor` that only wrap others.
+    TorchWrapper,
+    /// A type with a C exchange table.
+    Exchange(NonNull<DLPackExchangeAPI>),
+    /// A type with `__dlpack__`; `versioned` if that takes `max_version`.
+    Dlpack { versioned: bool },
+    /// A bare capsule.
+    Capsule,
+    /// `pandas.Series` and `pandas.Index`.
+    Pandas,
+    /// The buffer protocol.
+    Buffer,
+    /// `__array_interface__`.
+    ArrayInterface,
+    /// The Arrow C data interface, and nothing else.
+    Arrow,
+    /// A NumPy scalar.
+    NumpyScalar,
+    /// A Python number.
+    Scalar,
+    /// A list, tuple or range.
+    Sequence,
+    /// None of these.
+    None,
+}
+
+/// What is known of a type.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub adapter: Adapter,
+    pub framework: Label,
+}
+
+/// One remembered type. Version tags are never used twice in a process, so a type that was freed or changed cannot be
+/// taken for the one that was asked.
+#[derive(Clone, Copy)]
+struct Slot {
+    class: *mut ffi::PyTypeObject,
+    tag: u32,
+    kind: Kind,
+}
+
+const SLOTS: usize = 128;
+
+struct Cache(UnsafeCell<[Slot; SLOTS]>);
+
+// SAFETY: the module declares that it needs the GIL, and the cache is only touched with it held.
+unsafe impl Sync for Cache {}
+
+static CACHE: Cache = Cache(UnsafeCell::new(
+    [Slot {
+        class: std::ptr::null_mut(),
+        tag: 0,
+        kind: Kind { adapter: Adapter::None, framework: Label::UNKNOWN },
+    }; SLOTS],
+));
+
+fn slot(class: *mut ffi::PyTypeObject) -> *mut Slot {
+    CACHE.0.get().cast::<Slot>().wrapping_add((class.addr() >> 5) % SLOTS)
+}
+
+/// What an object's type offers. Asked of the type once, not of each object, and never by trying and catching.
+#[inline]
+pub(crate) fn kind_of(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
+    let class = x.get_type_ptr();
+    // SAFETY: the slot is inside the cache, which only threads with the GIL touch, as `x` proves; the type is alive.
+    let (slot, tag) = unsafe { (*slot(class), (*class).tp_version_tag) };
+    if slot.class == class && slot.tag == tag && tag != 0 { Ok(slot.kind) } else { ask(x) }
+}
+
+#[cold]
+fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
+    let class = x.get_type();
+    let kind = probe(x, &class)?;
+    let pointer = x.get_type_ptr();
+    // SAFETY: the type is alive.
+    let tag = unsafe { (*pointer).tp_version_tag };
+    // That a type offers nothing is not remembered: such calls raise, and the message matters more than the time.
+    if tag != 0 && !matches!(kind.adapter, Adapter::None) {
+        // SAFETY: as in `kind_of`; `probe` may have run Python code, but no borrow of the slot was held across it.
+        unsafe { *slot(pointer) = Slot { class: pointer, tag, kind } };
+    }
+    Ok(kind)
+}
+
+fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
+    let py = x.py();
+    let known = |adapter, framework| Ok(Kind { adapter, framework });
+    if class.is(py.get_type::<crate::tensor::PyTensor>()) {
+        return known(Adapter::Freehold, Label::FREEHOLD);
+    }
+    if let Some(api) = numpy_abi::api_if_imported(py)? {
+        if api.is_array(x) {
+            let masked = match imported(py, "numpy.ma")? {
+                Some(module) => class.is_subclass(&module.getattr("MaskedArray")?)?,
+                None => false,
+            };
+            return known(if masked { Adapter::Masked } else { Adapter::Numpy }, Label::NUMPY);
+        }
+        if crate::dtype::is_numpy_scalar(py, api, x.get_type_ptr()) {
+            return known(Adapter::NumpyScalar, Label::NUMPY);
+        }
+    }
+    if let Some(torch) = imported(py, "torch")?
+        && class.is_subclass(&torch.getattr("Tensor")?)?
+    {
+        return torch::kind(&torch, class);
+    }
+    if let Some(pandas) = imported(py, "pandas")? {
+        for name in ["Series", "Index"] {
+            if class.is_subclass(&pandas.getattr(name)?)? {
+                return known(Adapter::Pandas, Label::PANDAS);
+            }
+        }
+    }
+    let framework = || match top_module(class).as_str() {
+        "" | "builtins" | "__main__" => Label::PYTHON,
+        "jaxlib" => Label::JAX,
+        name => Label::intern(name.trim_start_matches('_')),
+    };
+    if let Some(table) = exchange::table_of(class)? {
+        return known(Adapter::Exchange(table), framework());
+    }
+    if x.is_instance_of::<PyCapsule>() {
+        return known(Adapter::Capsule, Label::UNKNOWN);
+    }
+    if class.hasattr("__dlpack__")? {
+        let versioned = protocol::takes_max_version(x, class)?;
+        return known(Adapter::Dlpack { versioned }, framework());
+    }
+    // SAFETY: the object is alive and the GIL is held.
+    if unsafe { ffi::PyObject_CheckBuffer(x.as_ptr()) } != 0 {
+        return known(Adapter::Buffer, Label::BUFFER);
+    }
+    if class.hasattr("__array_interface__")? {
+        return known(Adapter::ArrayInterface, framework());
+    }
+    if class.hasattr("__arrow_c_array__")? || class.hasattr("__arrow_c_stream__")? {
+        return known(Adapter::Arrow, Label::PYARROW);
+    }
+    if x.is_instance_of::<PyBool>()
+        || x.is_instance_of::<PyInt>()
+        || x.is_instance_of::<PyFloat>()
+        || x.is_instance_of::<PyComplex>()
+    {
+        return known(Adapter::Scalar, Label::PYTHON);
+    }
+    if !x.is_instance_of::<PyString>()
+        && (x.is_instance_of::<PyList>() || x.is_instance_of::<PyTuple>() || x.is_instance_of::<PyRange>())
+    {
+        return known(Adapter::Sequence, Label::PYTHON);
+    }
+    known(Adapter::None, framework())
+}

@@ -1,0 +1,143 @@
+//! Sources: how an object of each framework becomes a [`Tensor`]. One file an adapter; nothing about a framework is
+//! known outside its file.
+
+pub(crate) mod buffer;
+pub(crate) mod capsule;
+pub(crate) mod exchange;
+mod kind;
+mod numpy;
+pub(crate) mod pandas;
+mod protocol;
+mod sequence;
+pub(crate) mod torch;
+
+use std::borrow::Cow;
+
+use freehold::{Code, Error, ImportOptions, Label, Reason, Runtime, Stream, Tensor, Traits};
+use pyo3::prelude::*;
+
+pub(crate) use kind::{Adapter, Kind, kind_of};
+
+/// How a source is to be imported.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a, 'py> {
+    /// Opens no ledger record: for `plan`.
+    pub quiet: bool,
+    /// Freezes the owner while the tensor lives, where it can be frozen; with `quiet`, only says so.
+    pub freeze: bool,
+    /// What null and masked elements become.
+    pub fill: Option<&'a Bound<'py, PyAny>>,
+    /// The consumer's stream.
+    pub stream: Option<Stream>,
+}
+
+impl Ask<'_, '_> {
+    fn options(&self, framework: Label, traits: Traits, alloc: Option<(u64, u64)>) -> ImportOptions {
+        ImportOptions {
+            runtime: Runtime::global(),
+            framework,
+            site: Label::NONE,
+            traits,
+            alloc,
+            quiet: self.quiet,
+        }
+    }
+}
+
+/// A source that was imported.
+pub(crate) struct Imported {
+    pub tensor: Tensor,
+    /// The memory was built for this call from values (a list, a filled masked array): there is nothing to share.
+    pub built: bool,
+}
+
+impl From<Tensor> for Imported {
+    fn from(tensor: Tensor) -> Self {
+        Self { tensor, built: false }
+    }
+}
+
+/// Why there is no tensor.
+pub(crate) enum Fail {
+    /// The source cannot be described: a refusal like any other, which `plan` returns and the verbs raise.
+    Refused(Box<Refusal>),
+    /// A field of a capsule that breaks a rule, an argument, no memory.
+    Error(Error),
+    /// The producer's own exception, untouched.
+    Python(PyErr),
+}
+
+/// A refusal by an adapter.
+pub(crate) struct Refusal {
+    pub reason: Reason,
+    /// The source in compact notation, as far as it is known: `object[3] numpy`.
+    pub source: String,
+    /// Runnable lines that come before the code's own.
+    pub fixes: Vec<String>,
+}
+
+impl Fail {
+    pub(crate) fn refused(code: Code, source: String, text: impl Into<Cow<'static, str>>) -> Fail {
+        Fail::Refused(Box::new(Refusal { reason: Reason::text(code, text), source, fixes: Vec::new() }))
+    }
+
+    pub(crate) fn fix(mut self, fix: impl Into<String>) -> Fail {
+        if let Fail::Refused(refusal) = &mut self {
+            refusal.fixes.push(fix.into());
+        }
+        self
+    }
+}
+
+impl From<PyErr> for Fail {
+    fn from(error: PyErr) -> Self {
+        Fail::Python(error)
+    }
+}
+
+impl From<Error> for Fail {
+    fn from(error: Error) -> Self {
+        Fail::Error(error)
+    }
+}
+
+/// Imports an object, by what its type offers.
+#[inline]
+pub(crate) fn import(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    match kind.adapter {
+        Adapter::Freehold => crate::tensor::borrow(x).map(Imported::from).map_err(Fail::from),
+        Adapter::Numpy => numpy::import(x, ask, false),
+        Adapter::Torch => torch::import(x, ask),
+        _ => import_other(x, kind, ask),
+    }
+}
+
+fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    match kind.adapter {
+        Adapter::Freehold | Adapter::Numpy | Adapter::Torch => import(x, kind, ask),
+        Adapter::Masked => numpy::import_masked(x, ask),
+        Adapter::TorchWrapper => Err(torch::refuse_wrapper(x)),
+        Adapter::Exchange(table) => exchange::import(x, table, kind.framework, ask, Traits::empty()),
+        Adapter::Dlpack { versioned } => protocol::import(x, versioned, kind.framework, ask),
+        Adapter::Capsule => capsule::import(x, Label::UNKNOWN, ask, Traits::empty()).map(Imported::from),
+        Adapter::Pandas => pandas::import(x, ask),
+        Adapter::Buffer => buffer::import(x, ask),
+        Adapter::ArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
+        Adapter::Arrow => Err(Fail::refused(
+            Code::OB01,
+            format!("{} arrow", crate::names::type_name(x)),
+            "it offers the Arrow C data interface only; this version reads DLPack, buffers and __array_interface__",
+        )
+        .fix("pass the array's values through pyarrow.Array, which has __dlpack__")),
+        Adapter::NumpyScalar => numpy::import_scalar(x, ask),
+        Adapter::Scalar | Adapter::Sequence => sequence::import(x, ask),
+        Adapter::None => Err(Fail::refused(
+            Code::OB01,
+            crate::names::type_name(x),
+            format!(
+                "{} has none of __dlpack__, the buffer protocol, __array_interface__, and is no sequence of numbers",
+                crate::names::type_name(x)
+            ),
+        )),
+    }
+}

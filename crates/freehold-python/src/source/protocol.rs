@@ -1,0 +1,92 @@
+//! Objects with `__dlpack__` and nothing faster.
+
+use freehold::dlpack::VERSION;
+use freehold::{Code, Device, DeviceKind, Label, Traits};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyType};
+
+use super::{Ask, Fail, Imported, capsule};
+
+/// Whether a type's `__dlpack__` takes `max_version`, without running it: by its signature, or, for C functions that
+/// have none, by an argument that nobody takes, whose refusal names the first that it does not know.
+pub(super) fn takes_max_version(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let py = x.py();
+    let method = class.getattr("__dlpack__")?;
+    let signature = py.import("inspect")?.getattr("signature")?;
+    if let Ok(signature) = signature.call1((&method,)) {
+        let parameters = signature.getattr("parameters")?;
+        if parameters.contains("max_version")? {
+            return Ok(true);
+        }
+        for parameter in parameters.call_method0("values")?.try_iter()? {
+            if parameter?.getattr("kind")?.str()?.to_str()? == "VAR_KEYWORD" {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    // nanobind and pybind11 print their signatures first.
+    if let Ok(doc) = method.getattr("__doc__").and_then(|doc| doc.extract::<String>())
+        && doc.contains("__dlpack__(")
+    {
+        return Ok(doc.contains("max_version") || doc.contains("**kwargs"));
+    }
+    let arguments = PyDict::new(py);
+    arguments.set_item("freehold_asks_what_you_take", py.None())?;
+    arguments.set_item("max_version", VERSION)?;
+    match x.call_method("__dlpack__", (), Some(&arguments)) {
+        // It takes anything, and has run: nothing is kept of what it made.
+        Ok(_) => Ok(true),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            let text = error.value(py).str()?.to_string();
+            Ok(text.contains("freehold_asks_what_you_take") && !text.contains("max_version"))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// What `__dlpack_device__` says. Paddle says `None` for the index of the host.
+fn device_of(x: &Bound<'_, PyAny>) -> PyResult<Device> {
+    let pair = x.call_method0(pyo3::intern!(x.py(), "__dlpack_device__"))?;
+    let kind = pair.get_item(0)?;
+    // An enum of the producer's, or an integer.
+    let kind: i32 = kind.extract().or_else(|_| kind.getattr("value")?.extract())?;
+    let id: Option<i32> = pair.get_item(1)?.extract()?;
+    Ok(Device::new(DeviceKind(kind), id.unwrap_or(0)))
+}
+
+/// One call of `__dlpack_device__` and one of `__dlpack__`; what the producer raises is the caller's to see.
+pub(super) fn import(
+    x: &Bound<'_, PyAny>,
+    versioned: bool,
+    framework: Label,
+    ask: &Ask<'_, '_>,
+) -> Result<Imported, Fail> {
+    let py = x.py();
+    let device = device_of(x)?;
+    let arguments = PyDict::new(py);
+    if versioned {
+        arguments.set_item(pyo3::intern!(py, "max_version"), VERSION)?;
+    }
+    // A host object gets no stream, not even -1: NumPy, Arrow, JAX and TensorFlow refuse any.
+    if let Some(stream) = ask.stream.filter(|_| !device.kind.is_host()) {
+        arguments.set_item(pyo3::intern!(py, "stream"), stream.0)?;
+    }
+    let made = x.call_method(pyo3::intern!(py, "__dlpack__"), (), Some(&arguments))?;
+    if !made.is_instance_of::<PyCapsule>() {
+        let text = format!("__dlpack__ gave {}, not a capsule", crate::names::type_name(&made));
+        return Err(Fail::refused(Code::OB01, crate::names::type_name(x), text));
+    }
+    let traits = if framework == Label::JAX || framework == Label::PYARROW { Traits::IMMUTABLE } else { Traits::empty() };
+    let tensor = capsule::import(&made, framework, ask, traits)?;
+    let says = tensor.device();
+    // Pinned and managed host memory is announced as one kind and described as another by some producers.
+    let both_host = says.kind.is_host() && device.kind.is_host();
+    if says != device && !both_host {
+        let text = format!("__dlpack_device__ says {device}, the capsule says {says}");
+        return Err(Fail::refused(Code::DV03, tensor.desc().to_string(), text));
+    }
+    Ok(tensor.into())
+}
+

@@ -1,0 +1,217 @@
+//! PyTorch tensors, through the C exchange table. That table hands out the raw bytes of tensors whose values are
+//! something else (conj, neg) or hang on a graph, so both are asked first, by calling the C functions behind the
+//! attributes.
+
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+
+use freehold::dlpack::DLPackExchangeAPI;
+use freehold::{Code, DType, Label, Traits};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use super::{Adapter, Ask, Fail, Imported, Kind, exchange};
+use crate::names::type_name;
+
+/// What was found in the running PyTorch.
+pub(crate) struct Torch {
+    pub table: NonNull<DLPackExchangeAPI>,
+    requires_grad: Flag,
+    is_conj: Flag,
+    is_neg: Flag,
+}
+
+// SAFETY: static tables and functions, used with the GIL held.
+unsafe impl Send for Torch {}
+// SAFETY: as above.
+unsafe impl Sync for Torch {}
+
+/// A yes-or-no attribute of tensors.
+enum Flag {
+    /// The C function of a `getset_descriptor`.
+    Getter { get: ffi::getter, closure: *mut c_void, _keep: Py<PyAny> },
+    /// The C function of a method without arguments.
+    Method { call: ffi::PyCFunction, _keep: Py<PyAny> },
+    /// Anything else: the attribute by name, called if it can be.
+    Attribute(&'static str),
+}
+
+impl Flag {
+    fn find(base: &Bound<'_, PyAny>, name: &'static str) -> PyResult<Flag> {
+        let descriptor = base.getattr(name)?;
+        let class = descriptor.get_type_ptr();
+        let owner = base.as_ptr().cast::<ffi::PyTypeObject>();
+        if class == &raw mut ffi::PyGetSetDescr_Type {
+            let raw = descriptor.as_ptr().cast::<ffi::PyGetSetDescrObject>();
+            // SAFETY: the type says what the object is; its definition is as static as the type that it belongs to.
+            let (of, definition) = unsafe { ((*raw).d_common.d_type, &*(*raw).d_getset) };
+            if let (true, Some(get)) = (of == owner, definition.get) {
+                return Ok(Flag::Getter { get, closure: definition.closure, _keep: descriptor.unbind() });
+            }
+        } else if class == &raw mut ffi::PyMethodDescr_Type {
+            let raw = descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>();
+            // SAFETY: as above.
+            let (of, definition) = unsafe { ((*raw).d_common.d_type, &*(*raw).d_method) };
+            if of == owner && definition.ml_flags == ffi::METH_NOARGS {
+                // SAFETY: the flags say that the function has this signature.
+                let call = unsafe { definition.ml_meth.PyCFunction };
+                return Ok(Flag::Method { call, _keep: descriptor.unbind() });
+            }
+        }
+        Ok(Flag::Attribute(name))
+    }
+
+    #[inline]
+    fn of(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = x.py();
+        let answer = match self {
+            // SAFETY: the function belongs to a base of the object's type, and is called as CPython would.
+            Flag::Getter { get, closure, .. } => unsafe {
+                Bound::from_owned_ptr_or_err(py, get(x.as_ptr(), *closure))?
+            },
+            // SAFETY: as above; the flags said that it takes no argument.
+            Flag::Method { call, .. } => unsafe {
+                Bound::from_owned_ptr_or_err(py, call(x.as_ptr(), ptr::null_mut()))?
+            },
+            Flag::Attribute(name) => {
+                let value = x.getattr(*name)?;
+                if value.is_callable() { value.call0()? } else { value }
+            }
+        };
+        if answer.as_ptr() == ptr::addr_of_mut!(ffi::_Py_TrueStruct).cast() { Ok(true) } else { answer.is_truthy() }
+    }
+}
+
+static TORCH: PyOnceLock<Option<Torch>> = PyOnceLock::new();
+
+/// What was found in PyTorch; `None` for one that is too old to have the exchange table.
+pub(crate) fn torch(py: Python<'_>) -> PyResult<Option<&'static Torch>> {
+    if let Some(found) = TORCH.get(py) {
+        return Ok(found.as_ref());
+    }
+    let found = TORCH.get_or_try_init(py, || {
+        let tensor = py.import("torch")?.getattr("Tensor")?.cast_into::<PyType>()?;
+        let base = py.import("torch._C")?.getattr("TensorBase")?;
+        let Some(table) = exchange::table_of(&tensor)? else { return Ok::<_, PyErr>(None) };
+        Ok(Some(Torch {
+            table,
+            requires_grad: Flag::find(&base, "requires_grad")?,
+            is_conj: Flag::find(&base, "is_conj")?,
+            is_neg: Flag::find(&base, "is_neg")?,
+        }))
+    })?;
+    Ok(found.as_ref())
+}
+
+/// What a type of tensor offers. A subclass that handles operators itself only wraps other tensors (`FakeTensor`,
+/// `DTensor`, masked and nested tensors): its own storage holds nothing.
+pub(super) fn kind(torch_module: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
+    let py = class.py();
+    let plain = torch_module.getattr("Tensor")?.getattr("__torch_dispatch__")?;
+    let framework = Label::TORCH;
+    if !class.getattr("__torch_dispatch__")?.is(&plain) {
+        return Ok(Kind { adapter: Adapter::TorchWrapper, framework });
+    }
+    let adapter = match torch(py)? {
+        Some(_) => Adapter::Torch,
+        None => Adapter::Dlpack { versioned: true },
+    };
+    Ok(Kind { adapter, framework })
+}
+
+/// A tensor of PyTorch.
+pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    let torch = torch(x.py())?.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("PyTorch has no table"))?;
+    // SAFETY: the table is that of `torch.Tensor`, and the adapter is only chosen for its objects.
+    let managed = match unsafe { exchange::managed_from(x, torch.table) } {
+        Ok(managed) => managed,
+        Err(error) => return Err(explain(x, error)),
+    };
+    // SAFETY: we own the managed tensor; its dtype is plain data.
+    let raw = unsafe { (*managed).dl_tensor.dtype };
+    match traits(x, torch, DType { code: raw.code, bits: raw.bits, lanes: raw.lanes }) {
+        // SAFETY: we own the managed tensor and give it up.
+        Ok(traits) => unsafe { exchange::take(managed, Label::TORCH, ask, traits) }.map(Imported::from),
+        Err(error) => {
+            // SAFETY: as above.
+            unsafe { exchange::release(managed) };
+            Err(error.into())
+        }
+    }
+}
+
+#[inline]
+fn traits(x: &Bound<'_, PyAny>, torch: &Torch, dtype: DType) -> PyResult<Traits> {
+    let mut traits = Traits::empty();
+    // Only floating and complex tensors can carry a graph, only complex ones the conj bit.
+    if !(dtype.is_integer() || dtype.is_bool()) && torch.requires_grad.of(x)? {
+        traits |= Traits::REQUIRES_GRAD;
+    }
+    if dtype.is_complex() && torch.is_conj.of(x)? {
+        traits |= Traits::CONJ;
+    }
+    if torch.is_neg.of(x)? {
+        traits |= Traits::NEG;
+    }
+    Ok(traits)
+}
+
+/// `f32[3] torch cpu`, for tensors that have no description.
+fn notation(x: &Bound<'_, PyAny>) -> String {
+    let text = |name: &str| x.getattr(name).and_then(|value| value.str()).map(|text| text.to_string());
+    let dtype = text("dtype").unwrap_or_else(|_| "?".to_owned());
+    let dtype = dtype.trim_start_matches("torch.");
+    let dtype = crate::dtype::from_name(dtype).map_or_else(|| dtype.to_owned(), |dtype| dtype.to_string());
+    let shape = x
+        .getattr("shape")
+        .and_then(|shape| shape.extract::<Vec<i64>>())
+        .map(|shape| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+        .unwrap_or_default();
+    let device = text("device").unwrap_or_else(|_| "?".to_owned());
+    let layout = text("layout").map(|layout| layout.trim_start_matches("torch.").to_owned()).unwrap_or_default();
+    let layout = if layout == "strided" { String::new() } else { format!(" {layout}") };
+    format!("{dtype}[{shape}] torch {device}{layout}")
+}
+
+/// Why PyTorch would not describe a tensor, in the terms of the catalogue.
+#[cold]
+fn explain(x: &Bound<'_, PyAny>, error: PyErr) -> Fail {
+    let truthy = |name: &str| x.getattr(name).and_then(|value| value.is_truthy()).unwrap_or(false);
+    let source = notation(x);
+    let layout = x.getattr("layout").and_then(|l| l.str()).map(|l| l.to_string()).unwrap_or_default();
+    if layout != "torch.strided" && !layout.is_empty() {
+        let layout = layout.trim_start_matches("torch.").to_owned();
+        return Fail::refused(Code::LY02, source, format!("layout {layout} keeps indices and values apart"))
+            .fix("t.to_dense()");
+    }
+    if truthy("is_quantized") {
+        return Fail::refused(Code::DT03, source, "a quantised tensor is integers with a scale")
+            .fix("t.dequantize()  # the values")
+            .fix("t.int_repr()    # the integers; the scale is t.q_scale()");
+    }
+    if truthy("is_meta") {
+        return Fail::refused(Code::LY03, source, "a meta tensor has a shape and no storage");
+    }
+    let functorch = x
+        .py()
+        .import("torch._C._functorch")
+        .and_then(|module| module.getattr("is_functorch_wrapped_tensor")?.call1((x,))?.is_truthy())
+        .unwrap_or(false);
+    if functorch {
+        return Fail::refused(Code::LY03, source, "inside vmap, grad or functionalize a tensor has no storage of its own");
+    }
+    Fail::refused(Code::DT03, source, format!("torch says: {}", error.value(x.py())))
+}
+
+/// A subclass that only wraps.
+#[cold]
+pub(super) fn refuse_wrapper(x: &Bound<'_, PyAny>) -> Fail {
+    let name = type_name(x);
+    if name.ends_with("MaskedTensor") {
+        return Fail::refused(Code::NU01, notation(x), "a masked tensor's elements may have no value")
+            .fix("t.to_tensor(0)  # masked elements become 0");
+    }
+    Fail::refused(Code::LY03, notation(x), format!("{name} wraps other tensors and has no storage of its own"))
+}

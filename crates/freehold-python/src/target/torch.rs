@@ -1,0 +1,37 @@
+//! PyTorch tensors over a tensor's memory.
+
+use std::ptr;
+
+use freehold::{Decision, ExportOptions, Label, Tensor};
+use pyo3::prelude::*;
+
+use super::owned;
+use crate::error::raise;
+use crate::source::torch::torch;
+use crate::tensor::PyTensor;
+
+/// A `torch.Tensor` over the tensor's memory, through the exchange table.
+pub(super) fn export<'py>(py: Python<'py>, tensor: &Tensor, decision: &Decision) -> PyResult<Bound<'py, PyAny>> {
+    let Some(torch) = torch(py)? else {
+        // An older PyTorch negotiates with our `__dlpack__`.
+        let ours = Bound::new(py, PyTensor::new(tensor.clone()))?;
+        return py.import("torch")?.getattr("from_dlpack")?.call1((ours,));
+    };
+    let options = ExportOptions { consumer: Label::TORCH, decision: Some(decision), ..ExportOptions::default() };
+    let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
+    let mut object = ptr::null_mut();
+    // SAFETY: the table is PyTorch's, of our major version; the managed tensor is ours to give. PyTorch leaves one that
+    // it refuses with the caller (tests/interop/test_lifetimes.py holds it to that), so it is released here.
+    unsafe {
+        let Some(to_py) = (*torch.table.as_ptr()).managed_tensor_to_py_object_no_sync else {
+            crate::source::exchange::release(managed);
+            return Err(pyo3::exceptions::PyRuntimeError::new_err("PyTorch's exchange table has no consumer function"));
+        };
+        if to_py(managed, &mut object) != 0 {
+            let error = PyErr::fetch(py);
+            crate::source::exchange::release(managed);
+            return Err(error);
+        }
+        owned(py, object.cast())
+    }
+}

@@ -1,0 +1,141 @@
+//! `fh.Tensor.__dlpack__`.
+
+use std::ffi::CStr;
+
+use freehold::dlpack::{CAPSULE_LEGACY, CAPSULE_VERSIONED, DLManagedTensor, DLManagedTensorVersioned, VERSION};
+use freehold::ledger::Counter;
+use freehold::{CopyRule, Error, ExportOptions, Label, Request, Runtime};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use super::PyTensor;
+use crate::error::raise;
+use crate::{device, verbs};
+
+/// A capsule as the array API says: legacy unless `max_version[0] >= 1`, a copy if `copy` or `dl_device` need one.
+pub(super) fn export<'py>(
+    py: Python<'py>,
+    tensor: &PyTensor,
+    stream: Option<&Bound<'py, PyAny>>,
+    max_version: Option<&Bound<'py, PyAny>>,
+    dl_device: Option<&Bound<'py, PyAny>>,
+    copy: Option<bool>,
+) -> PyResult<Bound<'py, PyCapsule>> {
+    crate::gil::drain(py);
+    let mut tensor = tensor.tensor().map_err(|error| raise(py, error))?;
+    let version = match max_version.filter(|v| !v.is_none()) {
+        None => None,
+        Some(pair) => Some(pair.extract::<(u32, u32)>().map_err(|_| {
+            let shown = pair.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
+            raise(py, Error::argument("max_version", shown, "be a pair of integers, such as (1, 3)"))
+        })?),
+    };
+    let device = match dl_device.filter(|v| !v.is_none()) {
+        None => None,
+        Some(value) => Some(device::argument(value)?),
+    };
+    let stream = stream.filter(|v| !v.is_none());
+    if stream.is_some() && tensor.device().kind.is_host() {
+        let shown = stream.map_or_else(String::new, |s| s.to_string());
+        return Err(raise(py, Error::argument("stream", shown, "be None for host memory, which has no stream")));
+    }
+    if copy == Some(true) || device.is_some_and(|device| device != tensor.device()) {
+        let rule = match copy {
+            Some(true) => CopyRule::Always,
+            Some(false) => CopyRule::Never,
+            None => CopyRule::IfNeeded,
+        };
+        tensor = verbs::execute_on(py, &tensor, &Request { copy: rule, device, ..Request::default() })?;
+    }
+    let options = ExportOptions {
+        consumer: Label::UNKNOWN,
+        max_version: version.unwrap_or((0, 8)),
+        ..ExportOptions::default()
+    };
+    match version {
+        Some((major, _)) if major >= VERSION.0 => {
+            let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
+            // SAFETY: the managed tensor is ours until the capsule has it.
+            unsafe { wrap(py, managed, CAPSULE_VERSIONED, destroy_versioned, |m| ((*m).deleter)) }
+        }
+        _ => {
+            let managed = tensor.to_legacy(&options).map_err(|error| raise(py, error))?.into_raw();
+            // SAFETY: as above.
+            unsafe { wrap(py, managed, CAPSULE_LEGACY, destroy_legacy, |m| ((*m).deleter)) }
+        }
+    }
+}
+
+/// # Safety
+///
+/// * `managed` is owned by the caller, and its deleter is the one that `deleter` reads.
+unsafe fn wrap<'py, M>(
+    py: Python<'py>,
+    managed: *mut M,
+    name: &'static CStr,
+    destructor: unsafe extern "C" fn(*mut ffi::PyObject),
+    deleter: impl FnOnce(*mut M) -> Option<unsafe extern "C" fn(*mut M)>,
+) -> PyResult<Bound<'py, PyCapsule>> {
+    // SAFETY: the pointer is not NULL, the name is static, and the destructor gets the capsule once.
+    unsafe {
+        let capsule = ffi::PyCapsule_New(managed.cast(), name.as_ptr(), Some(destructor));
+        if capsule.is_null() {
+            let error = PyErr::fetch(py);
+            if let Some(deleter) = deleter(managed) {
+                deleter(managed);
+            }
+            return Err(error);
+        }
+        Ok(Bound::from_owned_ptr(py, capsule).cast_into_unchecked())
+    }
+}
+
+/// Frees what nobody consumed. A consumer renames the capsule, or clears this destructor, or both.
+///
+/// # Safety
+///
+/// * Called by the interpreter, with a capsule that is being freed.
+unsafe fn destroy<M>(
+    capsule: *mut ffi::PyObject,
+    name: &CStr,
+    deleter: unsafe fn(*mut M) -> Option<unsafe extern "C" fn(*mut M)>,
+) {
+    // SAFETY: the object is a capsule; the name test sets no exception.
+    unsafe {
+        if ffi::PyCapsule_IsValid(capsule, name.as_ptr()) == 0 {
+            return;
+        }
+        // A consumer may drop the capsule while its own exception is on its way: it must survive.
+        let py = Python::assume_attached();
+        let pending = PyErr::take(py);
+        let managed = ffi::PyCapsule_GetPointer(capsule, name.as_ptr()).cast::<M>();
+        Runtime::global().ledger().count(Counter::UnconsumedCapsules);
+        if let Some(deleter) = deleter(managed) {
+            deleter(managed);
+        }
+        if let Some(pending) = pending {
+            pending.restore(py);
+        }
+    }
+}
+
+unsafe extern "C" fn destroy_versioned(capsule: *mut ffi::PyObject) {
+    unsafe fn deleter(
+        managed: *mut DLManagedTensorVersioned,
+    ) -> Option<unsafe extern "C" fn(*mut DLManagedTensorVersioned)> {
+        // SAFETY: the capsule still owns the managed tensor.
+        unsafe { (*managed).deleter }
+    }
+    // SAFETY: forwarded from the interpreter.
+    unsafe { destroy(capsule, CAPSULE_VERSIONED, deleter) }
+}
+
+unsafe extern "C" fn destroy_legacy(capsule: *mut ffi::PyObject) {
+    unsafe fn deleter(managed: *mut DLManagedTensor) -> Option<unsafe extern "C" fn(*mut DLManagedTensor)> {
+        // SAFETY: as above.
+        unsafe { (*managed).deleter }
+    }
+    // SAFETY: forwarded from the interpreter.
+    unsafe { destroy(capsule, CAPSULE_LEGACY, deleter) }
+}

@@ -1,0 +1,233 @@
+//! `fh.Tensor`: a tensor that owns a share of somebody's buffer, for every consumer that reads DLPack, buffers or
+//! `__array__`.
+
+mod buffer;
+mod capsule;
+mod exchange;
+mod pickle;
+
+use std::sync::{Mutex, PoisonError};
+
+use freehold::{Code, Error, Message, Tensor};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
+
+use crate::error::raise;
+use crate::verbs;
+
+pub(crate) use pickle::_unpickle;
+
+/// A tensor at the boundary: shape, strides, dtype and device over a buffer that somebody owns.
+///
+/// Made by ``fh.share``, ``fh.convert``, ``fh.copy`` and ``fh.from_dlpack``. As a context manager it gives the view back
+/// at the end of the block.
+#[pyclass(frozen, name = "Tensor", module = "freehold", weakref)]
+pub(crate) struct PyTensor(Mutex<Option<Tensor>>);
+
+impl PyTensor {
+    #[inline]
+    pub(crate) fn new(tensor: Tensor) -> Self {
+        Self(Mutex::new(Some(tensor)))
+    }
+
+    /// The tensor, or the error for one that was given back.
+    #[inline]
+    pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(given_back)
+    }
+
+    fn with<R>(&self, py: Python<'_>, f: impl FnOnce(&Tensor) -> R) -> PyResult<R> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(tensor) => Ok(f(tensor)),
+            None => Err(raise(py, given_back())),
+        }
+    }
+}
+
+#[cold]
+fn given_back() -> Error {
+    let message = Message::plain(
+        Code::AR01,
+        "this fh.Tensor was given back at the end of its with block.",
+        "use it inside the block, or hand it over without one: t = fh.share(x)",
+    );
+    Error::rejected(message, None)
+}
+
+/// The tensor of an `fh.Tensor` object.
+#[inline]
+pub(crate) fn borrow(x: &Bound<'_, PyAny>) -> Result<Tensor, crate::source::Fail> {
+    x.cast::<PyTensor>().map_err(PyErr::from)?.get().tensor().map_err(Into::into)
+}
+
+#[pymethods]
+impl PyTensor {
+    /// Dimensions.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.with(py, |tensor| PyTuple::new(py, tensor.shape()))?
+    }
+
+    /// Steps between neighbours, in elements.
+    #[getter]
+    fn strides<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.with(py, |tensor| PyTuple::new(py, tensor.strides()))?
+    }
+
+    /// Element type, by its full name: "float32", "bfloat16".
+    #[getter]
+    fn dtype(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |tensor| {
+            let dtype = tensor.dtype();
+            dtype.name().map_or_else(|| dtype.to_string(), str::to_owned)
+        })
+    }
+
+    /// Device: "cpu", "cuda:0".
+    #[getter]
+    fn device(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |tensor| tensor.device().to_string())
+    }
+
+    /// Number of dimensions.
+    #[getter]
+    fn ndim(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |tensor| tensor.shape().len())
+    }
+
+    /// Number of elements.
+    #[getter]
+    fn size(&self, py: Python<'_>) -> PyResult<i64> {
+        self.with(py, Tensor::numel)
+    }
+
+    /// Bytes of a compact copy.
+    #[getter]
+    fn nbytes(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, Tensor::nbytes)
+    }
+
+    /// Whether a holder may write.
+    #[getter]
+    fn writable(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, Tensor::is_writable)
+    }
+
+    /// The framework that the memory came from.
+    #[getter]
+    fn framework(&self, py: Python<'_>) -> PyResult<&'static str> {
+        self.with(py, |tensor| tensor.framework().as_str())
+    }
+
+    /// Address of the first element.
+    #[getter]
+    fn data_ptr(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |tensor| tensor.data_ptr().addr())
+    }
+
+    /// The record on the ledger, or 0.
+    #[getter]
+    fn id(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |tensor| tensor.id().get())
+    }
+
+    /// A DLPack capsule. Legacy unless `max_version` allows version 1; read-only memory only leaves in a versioned one.
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
+    fn __dlpack__<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<&Bound<'py, PyAny>>,
+        max_version: Option<&Bound<'py, PyAny>>,
+        dl_device: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        capsule::export(py, self, stream, max_version, dl_device, copy)
+    }
+
+    /// The device as DLPack's pair.
+    fn __dlpack_device__(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
+        self.with(py, |tensor| (tensor.device().kind.0, tensor.device().id))
+    }
+
+    #[classattr]
+    fn __dlpack_c_exchange_api__(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        exchange::capsule(py)
+    }
+
+    /// A NumPy array: the memory itself where it can be, a copy where `copy` or `dtype` ask for one.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        verbs::to_array(slf.as_any(), dtype, copy)
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut pyo3::ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
+        // SAFETY: the interpreter passes a struct to fill.
+        unsafe { buffer::get(&slf, view, flags) }
+    }
+
+    unsafe fn __releasebuffer__(&self, view: *mut pyo3::ffi::Py_buffer) {
+        // SAFETY: the interpreter passes a struct that `__getbuffer__` filled, once.
+        unsafe { buffer::release(view) }
+    }
+
+    fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, protocol: u32) -> PyResult<Bound<'py, PyTuple>> {
+        pickle::reduce(slf, protocol)
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// New memory, as `copy.deepcopy` promises.
+    fn __deepcopy__<'py>(slf: &Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        verbs::deep_copy(slf.as_any())
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        match self.with(py, |tensor| tensor.shape().first().copied())? {
+            Some(n) => Ok(usize::try_from(n).unwrap_or(0)),
+            None => Err(pyo3::exceptions::PyTypeError::new_err("a 0-d tensor has no length")),
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().with(slf.py(), |_| ())?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match tensor {
+            Some(tensor) => crate::ledger::given_back(py, tensor),
+            None => Ok(()),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(tensor) => {
+                let buffer = crate::ledger::buffer_of(tensor).map_or_else(String::new, |id| format!(", buffer #{id}"));
+                format!("fh.Tensor({}{buffer})", tensor.desc())
+            }
+            None => "fh.Tensor(given back)".to_owned(),
+        }
+    }
+}
+
+/// Keyword arguments, for calls from here into the verbs.
+pub(crate) fn keywords<'py>(py: Python<'py>, pairs: &[(&str, Bound<'py, PyAny>)]) -> PyResult<Bound<'py, PyDict>> {
+    let arguments = PyDict::new(py);
+    for (name, value) in pairs {
+        arguments.set_item(name, value)?;
+    }
+    Ok(arguments)
+}
