@@ -7,7 +7,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use freehold::Runtime;
 use freehold::ledger::Counter;
@@ -32,8 +32,6 @@ struct Node {
 static HEAD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 /// Set by `atexit`: from then on, objects given back by other threads are left alone.
 static CLOSED: AtomicBool = AtomicBool::new(false);
-/// How many objects went over the list; for tests and `fh.ledger.stats()`.
-static DEFERRED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether this thread holds the GIL. `PyGILState_Check` answers "yes" everywhere once a sub-interpreter was made.
 fn holds_gil() -> bool {
@@ -71,14 +69,13 @@ pub(crate) fn give_back(what: Deferred) {
             Err(now) => head = now,
         }
     }
-    DEFERRED.fetch_add(1, Ordering::Relaxed);
     Runtime::global().ledger().count(Counter::DeferredDrops);
     // A full queue is no loss: the next entry into this module drains the list too.
     // SAFETY: may be called by any thread, without the GIL; the function is static.
     unsafe { ffi::Py_AddPendingCall(Some(pending), ptr::null_mut()) };
 }
 
-unsafe extern "C" fn pending(_: *mut c_void) -> c_int {
+extern "C" fn pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes pending calls with the GIL held.
     drain(unsafe { Python::assume_attached() });
     0
@@ -134,11 +131,6 @@ unsafe fn drop_now(what: Deferred) {
 /// * `object` is a strong reference that is given up.
 pub(crate) unsafe fn drop_object(object: *mut c_void) {
     give_back(Deferred::Object(object.cast()));
-}
-
-/// How many objects were given back without the GIL so far.
-pub(crate) fn deferred() -> u64 {
-    DEFERRED.load(Ordering::Relaxed)
 }
 
 /// Called by `atexit`, while the interpreter is whole: drops what waits, and leaves alone what comes later.

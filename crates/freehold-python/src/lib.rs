@@ -1,1 +1,60 @@
-//! x
+//! `freehold._freehold`: the native half of the Python package.
+//!
+//! # Design
+//!
+//! * An object's type says once how it is reached (`source::kind`); every call after that is one comparison.
+//! * Everything between is the boundary's: this crate only describes sources, makes target objects, and words.
+//! * A deleter may run on any thread and never takes the GIL (`gil`).
+//! * No framework is imported unless the caller did, or named it in `to=`.
+
+mod caps;
+mod decision;
+mod device;
+mod dtype;
+mod error;
+mod explain;
+mod freeze;
+mod gil;
+mod json;
+mod ledger;
+mod names;
+mod numpy_abi;
+mod policy;
+mod source;
+mod target;
+mod tensor;
+mod verbs;
+
+use pyo3::prelude::*;
+
+/// The native half of the package `freehold`.
+#[pymodule(gil_used = true)]
+mod _freehold {
+    use super::*;
+
+    #[pymodule_export]
+    use super::caps::{_caps, _flowchart};
+    #[pymodule_export]
+    use super::decision::PyDecision;
+    #[pymodule_export]
+    use super::explain::explain;
+    #[pymodule_export]
+    use super::gil::_shutdown;
+    #[pymodule_export]
+    use super::policy::policy;
+    #[pymodule_export]
+    use super::tensor::{_unpickle, PyTensor};
+    #[pymodule_export]
+    use super::verbs::{convert, copy, from_dlpack, plan, share};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("BoundaryError", error::boundary_error(py)?)?;
+        module.add("BoundaryWarning", error::boundary_warning(py)?)?;
+        module.add("ledger", Bound::new(py, ledger::PyLedger)?)?;
+        py.import("atexit")?.call_method1("register", (module.getattr("_shutdown")?,))?;
+        Ok(())
+    }
+}

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 /// Modules that the process has imported, by name. Nothing is imported here.
 pub(crate) fn imported<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -31,9 +31,4 @@ pub(crate) fn type_name(object: &Bound<'_, PyAny>) -> String {
         module if module.is_empty() || module == "builtins" => name,
         module => format!("{module}.{name}"),
     }
-}
-
-/// A Python string as it is kept by the interpreter.
-pub(crate) fn text<'py>(py: Python<'py>, value: &str) -> Bound<'py, PyString> {
-    PyString::new(py, value)
 }

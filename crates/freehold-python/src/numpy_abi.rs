@@ -108,8 +108,7 @@ pub(crate) fn api_if_imported(py: Python<'_>) -> PyResult<Option<&'static Api>> 
 
 fn load(py: Python<'_>) -> PyResult<Api> {
     // NumPy 2 moved the module; the old name still works there, with a warning.
-    let umath =
-        py.import("numpy._core._multiarray_umath").or_else(|_| py.import("numpy.core._multiarray_umath"))?;
+    let umath = py.import("numpy._core._multiarray_umath").or_else(|_| py.import("numpy.core._multiarray_umath"))?;
     let capsule = umath.getattr("_ARRAY_API")?;
     // SAFETY: the object is NumPy's capsule, whose name is NULL.
     let table = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), ptr::null()) }.cast::<*mut c_void>();

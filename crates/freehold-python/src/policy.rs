@@ -5,9 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use freehold::{
-    AliasPolicy, CopiesPolicy, Error, Policy, ReadonlyPolicy, Request, Runtime, SyncPolicy,
-};
+use freehold::{AliasPolicy, CopiesPolicy, Error, Policy, ReadonlyPolicy, Request, Runtime, SyncPolicy};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -56,28 +54,26 @@ pub(crate) fn current(py: Python<'_>, request: &Request) -> PyResult<Policy> {
 }
 
 /// Rules in force. As a context manager, they go back to what they were at its end.
-#[pyclass(frozen, name = "policy", module = "freehold")]
+#[pyclass(frozen, name = "Policy", module = "freehold")]
 pub(crate) struct PyRules {
     policy: Policy,
     previous: Option<Py<PyRules>>,
 }
 
-#[pymethods]
 impl PyRules {
-    #[new]
-    #[pyo3(signature = (**rules))]
     fn new<'py>(py: Python<'py>, rules: Option<&Bound<'py, PyDict>>) -> PyResult<Self> {
         let previous = set_here(py)?;
         let mut policy = previous.as_ref().map_or_else(|| Runtime::global().policy(), |rules| rules.get().policy);
         for (name, value) in rules.into_iter().flatten() {
             let (name, value) = (name.to_string(), if value.is_none() { "none".into() } else { value.to_string() });
-            policy
-                .set(&name, &value)
-                .map_err(|must| raise(py, Error::argument(&name, format!("{value:?}"), must)))?;
+            policy.set(&name, &value).map_err(|must| raise(py, Error::argument(&name, format!("{value:?}"), must)))?;
         }
         Ok(PyRules { policy, previous: previous.map(Bound::unbind) })
     }
+}
 
+#[pymethods]
+impl PyRules {
     #[getter]
     fn readonly(&self) -> &'static str {
         match self.policy.readonly {

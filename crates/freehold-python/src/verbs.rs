@@ -47,9 +47,7 @@ impl<'py> Call<'_, 'py> {
             return (decision, true);
         }
         let mut decision = decide(&tensor.desc(), &self.request, caps, policy);
-        if decision.verdict == Verdict::Copy
-            && tensor.traits().contains(Traits::REQUIRES_GRAD)
-            && !self.request.detach
+        if decision.verdict == Verdict::Copy && tensor.traits().contains(Traits::REQUIRES_GRAD) && !self.request.detach
         {
             // A target of the same framework keeps the graph of what it shares; a copy would lose it silently.
             decision = decide(&tensor.desc(), &self.request, &Caps { grad: false, ..*caps }, policy);
@@ -102,6 +100,7 @@ impl<'py> Call<'_, 'py> {
     /// Carries the call out.
     pub(crate) fn run(mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
+        crate::ledger::warn_of_hazards(py)?;
         let kind = kind_of(self.x)?;
         let policy = policy::current(py, &self.request)?;
         let imported = match source::import(self.x, kind, &self.ask(false)) {
@@ -112,6 +111,9 @@ impl<'py> Call<'_, 'py> {
         let (decision, same) = self.decide(kind, &imported, caps, &policy);
         if same {
             return Ok(self.x.clone());
+        }
+        if self.request.freeze && decision.verdict == Verdict::Share {
+            crate::ledger::watch();
         }
         let unasked = self.request.copy != CopyRule::Always;
         let result = self.execute(py, kind, &imported.tensor, &decision, caps, &policy)?;
@@ -445,8 +447,7 @@ pub(crate) fn from_dlpack<'py>(
     device: Option<&Bound<'py, PyAny>>,
     copy: Option<bool>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let request =
-        Request { copy: copy_rule(copy), device: optional(device, device::argument)?, ..Request::default() };
+    let request = Request { copy: copy_rule(copy), device: optional(device, device::argument)?, ..Request::default() };
     Call { x, target: Target::Freehold, request, fill: None }.run(py)
 }
 

@@ -14,8 +14,8 @@ use std::ptr::NonNull;
 
 use dlpark::DlpackFlags;
 pub use dlpark::ffi::{
-    DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPackExchangeAPI, DLPackExchangeAPIHeader,
-    DLPackVersion, DLTensor,
+    DLDataType, DLDevice, DLDeviceType, DLManagedTensor, DLManagedTensorVersioned, DLPackExchangeAPI,
+    DLPackExchangeAPIHeader, DLPackVersion, DLTensor,
 };
 
 use crate::{DType, Device, DeviceKind};
@@ -95,7 +95,7 @@ pub fn device_from(raw: DLDevice) -> Device {
 
 /// The struct's device from ours.
 pub fn device_to(device: Device) -> DLDevice {
-    DLDevice { device_type: dlpark::ffi::DLDeviceType(device.kind.0.cast_unsigned()), device_id: device.id }
+    DLDevice { device_type: DLDeviceType(device.kind.0.cast_unsigned()), device_id: device.id }
 }
 
 /// The flags word of a versioned managed tensor, unknown bits included.

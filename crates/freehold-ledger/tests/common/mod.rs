@@ -34,7 +34,16 @@ pub fn held_by<'a>(framework: Label, of: &HolderDesc<'a>) -> HolderDesc<'a> {
 }
 
 pub fn share<'a>(from: HolderId, from_framework: Label, reasons: &'a [Code]) -> Edge<'a> {
-    Edge { from, from_framework, to: Label::NONE, verdict: Verdict::Share, steps: Steps::empty(), reasons, bytes: 0, sync: Sync::None }
+    Edge {
+        from,
+        from_framework,
+        to: Label::NONE,
+        verdict: Verdict::Share,
+        steps: Steps::empty(),
+        reasons,
+        bytes: 0,
+        sync: Sync::None,
+    }
 }
 
 pub fn copy<'a>(from: HolderId, from_framework: Label, steps: Steps, reasons: &'a [Code], bytes: u64) -> Edge<'a> {

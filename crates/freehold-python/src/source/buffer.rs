@@ -95,7 +95,9 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     let Some((dtype, swapped)) = parse_format(format, view.itemsize) else {
         let format = String::from_utf8_lossy(format).into_owned();
         let text = format!("the buffer's format is {format:?}, of {} bytes an item", view.itemsize);
-        return Err(Fail::refused(Code::DT03, type_name(x), text).fix("memoryview(x).cast(\"B\")  # the raw bytes, shares"));
+        return Err(
+            Fail::refused(Code::DT03, type_name(x), text).fix("memoryview(x).cast(\"B\")  # the raw bytes, shares")
+        );
     };
     let mut traits = Traits::empty();
     traits.set(Traits::READ_ONLY, view.readonly != 0);
@@ -106,8 +108,14 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     let alloc = whole.then_some((view.buf.addr() as u64, view.len as u64));
     let data = view.buf.cast::<u8>();
     let options = ask.options(Label::BUFFER, traits, alloc);
-    let raw =
-        RawTensor { data, shape: &shape, strides: Some(&strides), dtype, device: Device::CPU, owner: held.into_owner() };
+    let raw = RawTensor {
+        data,
+        shape: &shape,
+        strides: Some(&strides),
+        dtype,
+        device: Device::CPU,
+        owner: held.into_owner(),
+    };
     // SAFETY: the exporter keeps the memory where it is, readable and (unless it said read-only) writable, until the
     // export is released, which the owner does.
     let tensor = unsafe { Tensor::from_raw(raw, &options) }?;
@@ -133,7 +141,9 @@ pub(super) fn import_array_interface(
     let interface = x.getattr("__array_interface__")?;
     let interface = interface.cast::<PyDict>().map_err(PyErr::from)?;
     let malformed = |what: &str| Fail::refused(Code::OB01, type_name(x), format!("its __array_interface__ {what}"));
-    let need = |key: &str| interface.get_item(key)?.ok_or_else(|| PyErr::from(pyo3::exceptions::PyKeyError::new_err(key.to_owned())));
+    let need = |key: &str| {
+        interface.get_item(key)?.ok_or_else(|| PyErr::from(pyo3::exceptions::PyKeyError::new_err(key.to_owned())))
+    };
     let shape: Vec<i64> = need("shape").and_then(|v| v.extract()).map_err(|_| malformed("has no shape"))?;
     let type_string: String = need("typestr").and_then(|v| v.extract()).map_err(|_| malformed("has no typestr"))?;
     let mut traits = Traits::empty();
@@ -153,7 +163,8 @@ pub(super) fn import_array_interface(
     let data = interface.get_item("data")?.filter(|v| !v.is_none());
     let (pointer, owner) = match &data {
         Some(data) if data.is_instance_of::<PyTuple>() => {
-            let (address, read_only): (usize, bool) = data.extract().map_err(|_| malformed("has no (address, flag)"))?;
+            let (address, read_only): (usize, bool) =
+                data.extract().map_err(|_| malformed("has no (address, flag)"))?;
             traits.set(Traits::READ_ONLY, read_only);
             // The interface is a property of many types, and what it points to may belong to the dictionary.
             let keep = PyTuple::new(py, [x, interface.as_any()])?.into_any().into_ptr();

@@ -42,7 +42,11 @@ pub(crate) fn import(
         unsafe { Tensor::from_legacy(managed, &options) }
     } else if name == CAPSULE_VERSIONED_USED || name == CAPSULE_LEGACY_USED {
         Runtime::global().ledger().count(Counter::DoubleConsumed);
-        return Err(Fail::refused(Code::CP01, "capsule".to_owned(), format!("its name is {:?}", name.to_string_lossy())));
+        return Err(Fail::refused(
+            Code::CP01,
+            "capsule".to_owned(),
+            format!("its name is {:?}", name.to_string_lossy()),
+        ));
     } else {
         return Err(not_ours(&format!("its name is {:?}", name.to_string_lossy())));
     };
@@ -59,5 +63,9 @@ pub(crate) fn import(
 }
 
 fn not_ours(what: &str) -> Fail {
-    Fail::refused(Code::OB01, "capsule".to_owned(), format!("{what}; a tensor's capsule is a \"dltensor\" or \"dltensor_versioned\""))
+    Fail::refused(
+        Code::OB01,
+        "capsule".to_owned(),
+        format!("{what}; a tensor's capsule is a \"dltensor\" or \"dltensor_versioned\""),
+    )
 }

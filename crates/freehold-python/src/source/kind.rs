@@ -74,11 +74,8 @@ struct Cache(UnsafeCell<[Slot; SLOTS]>);
 unsafe impl Sync for Cache {}
 
 static CACHE: Cache = Cache(UnsafeCell::new(
-    [Slot {
-        class: std::ptr::null_mut(),
-        tag: 0,
-        kind: Kind { adapter: Adapter::None, framework: Label::UNKNOWN },
-    }; SLOTS],
+    [Slot { class: std::ptr::null_mut(), tag: 0, kind: Kind { adapter: Adapter::None, framework: Label::UNKNOWN } };
+        SLOTS],
 ));
 
 fn slot(class: *mut ffi::PyTypeObject) -> *mut Slot {

@@ -33,14 +33,7 @@ pub(crate) struct Ask<'a, 'py> {
 
 impl Ask<'_, '_> {
     fn options(&self, framework: Label, traits: Traits, alloc: Option<(u64, u64)>) -> ImportOptions {
-        ImportOptions {
-            runtime: Runtime::global(),
-            framework,
-            site: Label::NONE,
-            traits,
-            alloc,
-            quiet: self.quiet,
-        }
+        ImportOptions { runtime: Runtime::global(), framework, site: Label::NONE, traits, alloc, quiet: self.quiet }
     }
 }
 

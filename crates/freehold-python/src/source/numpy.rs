@@ -52,14 +52,7 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Re
     } else {
         Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object }
     };
-    let raw = RawTensor {
-        data: array.data,
-        shape: &shape,
-        strides: Some(&strides),
-        dtype,
-        device: Device::CPU,
-        owner,
-    };
+    let raw = RawTensor { data: array.data, shape: &shape, strides: Some(&strides), dtype, device: Device::CPU, owner };
     // SAFETY: NumPy keeps the extent of an array readable (and writable, if it says so) while the array lives, which
     // the strong reference ensures; the drop function may be called on any thread.
     let tensor = unsafe { Tensor::from_raw(raw, &ask.options(Label::NUMPY, traits, alloc)) }?;

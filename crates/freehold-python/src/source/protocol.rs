@@ -78,7 +78,8 @@ pub(super) fn import(
         let text = format!("__dlpack__ gave {}, not a capsule", crate::names::type_name(&made));
         return Err(Fail::refused(Code::OB01, crate::names::type_name(x), text));
     }
-    let traits = if framework == Label::JAX || framework == Label::PYARROW { Traits::IMMUTABLE } else { Traits::empty() };
+    let traits =
+        if framework == Label::JAX || framework == Label::PYARROW { Traits::IMMUTABLE } else { Traits::empty() };
     let tensor = capsule::import(&made, framework, ask, traits)?;
     let says = tensor.device();
     // Pinned and managed host memory is announced as one kind and described as another by some producers.
@@ -89,4 +90,3 @@ pub(super) fn import(
     }
     Ok(tensor.into())
 }
-

@@ -1,8 +1,8 @@
 //! Numbers, and nested sequences of numbers or arrays: values, which are built into memory of ours.
 
 use freehold::tensor_algebra::Dims;
-use freehold::{Caps, Code, DType, Device, Dialect, Label, OnLoss, Owner, RawTensor, Tensor, Traits};
 use freehold::{Asked, Policy, Request, copy_into};
+use freehold::{Caps, Code, DType, Device, Dialect, Label, OnLoss, Owner, RawTensor, Tensor, Traits};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyFloat, PyInt, PyList, PyRange, PyTuple};
 
@@ -76,8 +76,7 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
                 Ok(value) => Value::Big(value),
                 Err(_) => {
                     let text = format!("{} fits neither int64 nor uint64", short(x));
-                    return Err(Fail::refused(Code::CA02, type_name(x), text)
-                        .fix("float(x)  # rounds to 53 bits"));
+                    return Err(Fail::refused(Code::CA02, type_name(x), text).fix("float(x)  # rounds to 53 bits"));
                 }
             },
         }
@@ -117,7 +116,8 @@ fn ragged(x: &Bound<'_, PyAny>, what: &str) -> Fail {
 
 /// The narrowest of bool, int64, uint64, float64, complex128 that holds all values, as NumPy and Python order them.
 fn common(values: &[Value]) -> DType {
-    let (mut any_int, mut any_big, mut any_negative, mut any_float, mut any_complex) = (false, false, false, false, false);
+    let (mut any_int, mut any_big, mut any_negative, mut any_float, mut any_complex) =
+        (false, false, false, false, false);
     for value in values {
         match value {
             Value::Bool(_) => {}
@@ -173,11 +173,14 @@ fn build(x: &Bound<'_, PyAny>, walk: Walk<'_>, ask: &Ask<'_, '_>) -> Result<Tens
                     _ => true,
                 };
                 if !exact {
-                    let text = format!("{} is not exact in float64", match *value {
-                        Value::Int(v) => v.to_string(),
-                        Value::Big(v) => v.to_string(),
-                        _ => String::new(),
-                    });
+                    let text = format!(
+                        "{} is not exact in float64",
+                        match *value {
+                            Value::Int(v) => v.to_string(),
+                            Value::Big(v) => v.to_string(),
+                            _ => String::new(),
+                        }
+                    );
                     return Err(Fail::refused(Code::CA02, format!("{} python", type_name(x)), text));
                 }
                 bytes.extend(real.to_ne_bytes());

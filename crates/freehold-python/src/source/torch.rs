@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
-use freehold::dlpack::DLPackExchangeAPI;
+use freehold::dlpack::{self, DLPackExchangeAPI};
 use freehold::{Code, DType, Label, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -80,7 +80,8 @@ impl Flag {
                 if value.is_callable() { value.call0()? } else { value }
             }
         };
-        if answer.as_ptr() == ptr::addr_of_mut!(ffi::_Py_TrueStruct).cast() { Ok(true) } else { answer.is_truthy() }
+        // SAFETY: the constant lives as long as the interpreter.
+        if answer.as_ptr() == unsafe { ffi::Py_True() } { Ok(true) } else { answer.is_truthy() }
     }
 }
 
@@ -131,7 +132,7 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     };
     // SAFETY: we own the managed tensor; its dtype is plain data.
     let raw = unsafe { (*managed).dl_tensor.dtype };
-    match traits(x, torch, DType { code: raw.code, bits: raw.bits, lanes: raw.lanes }) {
+    match traits(x, torch, dlpack::dtype_from(raw)) {
         // SAFETY: we own the managed tensor and give it up.
         Ok(traits) => unsafe { exchange::take(managed, Label::TORCH, ask, traits) }.map(Imported::from),
         Err(error) => {
@@ -200,7 +201,11 @@ fn explain(x: &Bound<'_, PyAny>, error: PyErr) -> Fail {
         .and_then(|module| module.getattr("is_functorch_wrapped_tensor")?.call1((x,))?.is_truthy())
         .unwrap_or(false);
     if functorch {
-        return Fail::refused(Code::LY03, source, "inside vmap, grad or functionalize a tensor has no storage of its own");
+        return Fail::refused(
+            Code::LY03,
+            source,
+            "inside vmap, grad or functionalize a tensor has no storage of its own",
+        );
     }
     Fail::refused(Code::DT03, source, format!("torch says: {}", error.value(x.py())))
 }

@@ -25,11 +25,7 @@ impl Drop for Lease {
 }
 
 /// An array over the tensor's memory.
-pub(crate) fn export<'py>(
-    py: Python<'py>,
-    tensor: Tensor,
-    decision: Option<&Decision>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn export<'py>(py: Python<'py>, tensor: Tensor, decision: Option<&Decision>) -> PyResult<Bound<'py, PyAny>> {
     let api = numpy_abi::api(py)?;
     let Some(descr) = dtype::descr(py, api, tensor.dtype())? else {
         let text = format!("export({} -> numpy): no array dtype.", tensor.desc());
@@ -72,7 +68,7 @@ unsafe extern "C" fn end_lease(capsule: *mut ffi::PyObject) {
 /// The record of a holder that takes no capsule.
 pub(crate) fn open_holder(tensor: &Tensor, consumer: Label, decision: Option<&Decision>) -> HolderId {
     let traits = tensor.traits();
-    let mut flags = HolderFlags::EXPORTED;
+    let mut flags = HolderFlags::CONSUMED;
     flags.set(HolderFlags::READ_ONLY, !tensor.is_writable());
     flags.set(HolderFlags::DETACHED, traits.contains(Traits::DETACHED));
     let view = tensor.strided();

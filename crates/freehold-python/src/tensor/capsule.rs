@@ -48,21 +48,18 @@ pub(super) fn export<'py>(
         };
         tensor = verbs::execute_on(py, &tensor, &Request { copy: rule, device, ..Request::default() })?;
     }
-    let options = ExportOptions {
-        consumer: Label::UNKNOWN,
-        max_version: version.unwrap_or((0, 8)),
-        ..ExportOptions::default()
-    };
+    let options =
+        ExportOptions { consumer: Label::UNKNOWN, max_version: version.unwrap_or((0, 8)), ..ExportOptions::default() };
     match version {
         Some((major, _)) if major >= VERSION.0 => {
             let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
             // SAFETY: the managed tensor is ours until the capsule has it.
-            unsafe { wrap(py, managed, CAPSULE_VERSIONED, destroy_versioned, |m| ((*m).deleter)) }
+            unsafe { wrap(py, managed, CAPSULE_VERSIONED, destroy_versioned, |m| (*m).deleter) }
         }
         _ => {
             let managed = tensor.to_legacy(&options).map_err(|error| raise(py, error))?.into_raw();
             // SAFETY: as above.
-            unsafe { wrap(py, managed, CAPSULE_LEGACY, destroy_legacy, |m| ((*m).deleter)) }
+            unsafe { wrap(py, managed, CAPSULE_LEGACY, destroy_legacy, |m| (*m).deleter) }
         }
     }
 }

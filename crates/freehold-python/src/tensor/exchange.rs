@@ -5,12 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use freehold::dlpack::{
-    DLManagedTensorVersioned, DLPackExchangeAPI, DLPackExchangeAPIHeader, DLPackVersion, DLTensor, VERSION, device_from,
-    dtype_from,
+    DLManagedTensorVersioned, DLPackExchangeAPI, DLPackExchangeAPIHeader, DLPackVersion, DLTensor, VERSION,
+    device_from, dtype_from,
 };
-use freehold::{
-    Code, Device, Error, ExportOptions, ImportOptions, Label, Message, Runtime, Tensor,
-};
+use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Label, Message, Runtime, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -127,8 +125,7 @@ unsafe extern "C" fn allocate(
         // SAFETY: the caller passes a prototype whose shape has `ndim` values.
         let (shape, dtype, device) = unsafe {
             let ndim = usize::try_from((*prototype).ndim).unwrap_or(0);
-            let shape: &[i64] =
-                if ndim == 0 { &[] } else { std::slice::from_raw_parts((*prototype).shape, ndim) };
+            let shape: &[i64] = if ndim == 0 { &[] } else { std::slice::from_raw_parts((*prototype).shape, ndim) };
             (shape, dtype_from((*prototype).dtype), device_from((*prototype).device))
         };
         if device != Device::CPU {
@@ -155,11 +152,7 @@ unsafe extern "C" fn allocate(
     -1
 }
 
-unsafe extern "C" fn current_stream(
-    _kind: freehold::dlpack::DLDeviceType,
-    _id: i32,
-    out: *mut *mut c_void,
-) -> c_int {
+unsafe extern "C" fn current_stream(_kind: freehold::dlpack::DLDeviceType, _id: i32, out: *mut *mut c_void) -> c_int {
     // SAFETY: the caller gives a place to write to. Nothing here ever launches work, so the default stream is right.
     unsafe { out.write(ptr::null_mut()) };
     0

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use freehold::{Code, Error, Message, Tensor};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyTuple};
+use pyo3::types::{PyCapsule, PyTuple};
 
 use crate::error::raise;
 use crate::verbs;
@@ -221,13 +221,4 @@ impl PyTensor {
             None => "fh.Tensor(given back)".to_owned(),
         }
     }
-}
-
-/// Keyword arguments, for calls from here into the verbs.
-pub(crate) fn keywords<'py>(py: Python<'py>, pairs: &[(&str, Bound<'py, PyAny>)]) -> PyResult<Bound<'py, PyDict>> {
-    let arguments = PyDict::new(py);
-    for (name, value) in pairs {
-        arguments.set_item(name, value)?;
-    }
-    Ok(arguments)
 }

@@ -1,11 +1,11 @@
 //! Pickling `fh.Tensor`: out of band with protocol 5 where the memory is compact, in band otherwise.
 
 use freehold::tensor_algebra::Dims;
-use freehold::{DType, Device, Error, ImportOptions, Label, Order, RawTensor, Request, Tensor, Traits};
 use freehold::tensor_algebra::compact_strides;
+use freehold::{DType, Device, Error, ImportOptions, Label, Order, RawTensor, Request, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyByteArray, PyTuple};
 
 use super::PyTensor;
 use crate::error::raise;
@@ -30,14 +30,14 @@ pub(super) fn reduce<'py>(slf: &Bound<'py, PyTensor>, protocol: u32) -> PyResult
     // Any dtype as bytes: what a consumer of the buffer would call it does not matter here.
     let bytes = Bound::new(py, Bytes(tensor.clone()))?.into_any();
     let data = if protocol >= 5 {
-        // SAFETY: the argument is an object; the result is a new reference, or NULL with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyPickleBuffer_FromObject(bytes.as_ptr()))? }
+        py.import("pickle")?.getattr("PickleBuffer")?.call1((bytes,))?
     } else {
         let held = Held::get(&bytes, ffi::PyBUF_SIMPLE)?;
         let view = held.view();
+        // In band, what is loaded is writable, whatever it was: it is a copy.
         // SAFETY: the export holds `len` readable bytes; nothing runs in between.
         let slice = unsafe { std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize) };
-        PyBytes::new(py, slice).into_any()
+        PyByteArray::new(py, slice).into_any()
     };
     let state = (
         (dtype.code, dtype.bits, dtype.lanes),
@@ -56,11 +56,7 @@ struct Bytes(Tensor);
 
 #[pymethods]
 impl Bytes {
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: std::ffi::c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: std::ffi::c_int) -> PyResult<()> {
         let tensor = &slf.get().0;
         let (data, len) = (tensor.data_ptr(), tensor.extent().len() as isize);
         let data = if data.is_null() { std::ptr::dangling_mut::<u64>().cast() } else { data };
@@ -88,9 +84,7 @@ pub(crate) fn _unpickle(
     let order = if order == "F" { Order::F } else { Order::C };
     let strides: Dims = compact_strides(&shape, order).map_err(|e| fail(Error::capsule(e)))?;
     let layout = freehold::Layout::new(&shape, &strides);
-    let extent = layout
-        .validate(dtype, padded, freehold::StrideUnit::Elements)
-        .map_err(|e| fail(Error::capsule(e)))?;
+    let extent = layout.validate(dtype, padded, freehold::StrideUnit::Elements).map_err(|e| fail(Error::capsule(e)))?;
     let held = Held::get(data, ffi::PyBUF_SIMPLE)?;
     let view = held.view();
     if view.len as u64 != extent.len() {

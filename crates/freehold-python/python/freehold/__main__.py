@@ -1,0 +1,95 @@
+"""python -m freehold doctor | demo | view LEDGER.json | flowchart [SOURCE TARGET]"""
+
+import argparse
+import json
+import platform
+import runpy
+import sys
+from pathlib import Path
+
+from . import BoundaryError, _freehold, ledger, targets
+
+
+def doctor(_):
+    """What is installed, and which devices are here."""
+    print(f"freehold {_freehold.__version__}, {platform.python_implementation()} {platform.python_version()}, "
+          f"{platform.system()} {platform.machine()}")
+    print(f"{ledger!r}\n")
+    print(targets())
+    return 0
+
+
+def flowchart(options):
+    """Which verb to use, for a source and a target: computed by asking the code that decides."""
+    pairs = [(options.source, options.target)] if options.target else [("numpy", "torch"), ("torch", "numpy")]
+    print("\n".join(_freehold._flowchart(source, target) for source, target in pairs).rstrip())
+    return 0
+
+
+def demo(_):
+    """Runs docs/examples/demo.py of the checkout that this package was built from, or of the current folder."""
+    places = [Path.cwd(), *Path(__file__).resolve().parents]
+    for place in places:
+        script = place / "docs" / "examples" / "demo.py"
+        if script.is_file():
+            runpy.run_path(str(script), run_name="__main__")
+            return 0
+    print("the demo is docs/examples/demo.py of a checkout: run this there, or `make demo`", file=sys.stderr)
+    return 1
+
+
+def _holder(holder):
+    shape = ",".join(map(str, holder["shape"]))
+    how = f"  {holder['verdict']} from {holder['from']}" if holder.get("from") else ""
+    why = " ".join(holder.get("reasons") or ())
+    return f"{holder['framework']:<12} {holder['dtype']}[{shape}]{how}{' ' + why if why else ''}"
+
+
+def view(options):
+    """A saved ledger in words."""
+    data = json.loads(Path(options.ledger).read_text(encoding="utf-8"))
+    if not str(data.get("schema", "")).startswith("freehold"):
+        print(f"{options.ledger} is not a saved ledger: it names no freehold schema", file=sys.stderr)
+        return 1
+    live = data["stats"]["live"]
+    print(f"{options.ledger}: process {data['pid']}, {live['buffers']} buffers, {live['holders']} holders, "
+          f"{live['bytes']} B live")
+    for buffer in data["buffers"]:
+        print(f"\nbuffer #{buffer['id']}  {buffer['device']}  {buffer['len']} B")
+        if buffer["owner"]:
+            print(f"  owned by {_holder(buffer['owner'])}")
+        for holder in buffer["holders"]:
+            print(f"  held by  {_holder(holder)}")
+    for title, rows in (("copies", data["copies"]), ("hazards", data["hazards"])):
+        if rows:
+            print(f"\n{title}")
+        for row in rows:
+            if title == "copies":
+                print(f"  {row['bytes']} B  {row['from']} -> {row['to']}  {' '.join(row['reasons'])}")
+            else:
+                print(f"  {row['code']}  {row['note']}")
+    return 0
+
+
+def main(arguments=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m freehold", description="Many libraries, one memory space.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for function in (doctor, demo, view, flowchart):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.set_defaults(function=function)
+        if function is view:
+            command.add_argument("ledger", metavar="LEDGER.json")
+        if function is flowchart:
+            command.add_argument("source", nargs="?", default="numpy")
+            command.add_argument("target", nargs="?")
+    options = parser.parse_args(arguments)
+    try:
+        return options.function(options)
+    except BoundaryError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What is installed, and what each side takes. Nothing is imported to find out."""
+
+import importlib.metadata
+import importlib.util
+import sys
+from typing import NamedTuple, Optional
+
+from . import _freehold
+
+# Frameworks that this version hands over to, and those it takes tensors from by protocol, with their distributions.
+_TARGETS = {"numpy": "numpy", "torch": "torch"}
+_SOURCES = {
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "cupy": "cupy",
+    "paddle": "paddlepaddle",
+    "mlx": "mlx",
+    "pyarrow": "pyarrow",
+    "pandas": "pandas",
+    "tvm_ffi": "apache-tvm-ffi",
+}
+
+
+class Target(NamedTuple):
+    """A framework: whether it is here, and what it takes."""
+
+    name: str
+    installed: bool
+    version: Optional[str]
+    imported: bool
+    target: bool
+    dtypes: tuple = ()
+    strides: Optional[str] = None
+    read_only: Optional[bool] = None
+    default_dtype: Optional[str] = None
+    devices: tuple = ()
+
+
+def _find(name, distribution):
+    imported = sys.modules.get(name) is not None
+    try:
+        installed = imported or importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        installed = imported
+    version = getattr(sys.modules.get(name), "__version__", None)
+    if installed and version is None:
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+    return installed, version, imported
+
+
+def _devices(name):
+    # Asking PyTorch for its devices is only possible once somebody imported it.
+    devices = ["cpu"]
+    torch = sys.modules.get("torch") if name == "torch" else None
+    if torch is not None and torch.cuda.is_available():
+        devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return tuple(devices)
+
+
+class Targets(dict):
+    """A dict of Target by name, that prints as a table."""
+
+    def __repr__(self):
+        lines = [f"{'framework':<12} {'version':<18} {'take from':<10} {'give to':<8} {'default':<8} devices"]
+        for entry in self.values():
+            version = entry.version or ("?" if entry.installed else "not installed")
+            default = entry.default_dtype or ""
+            give = "yes" if entry.target else ""
+            take = "yes" if entry.installed else ""
+            devices = ", ".join(entry.devices)
+            lines.append(f"{entry.name:<12} {version:<18} {take:<10} {give:<8} {default:<8} {devices}".rstrip())
+        return "\n".join(lines)
+
+
+def targets():
+    """What is installed, and what each side takes: a dict by name, which prints as a table."""
+    found = Targets()
+    for name, distribution in _TARGETS.items():
+        installed, version, imported = _find(name, distribution)
+        caps = _freehold._caps(name, extended="ml_dtypes" in sys.modules)
+        found[name] = Target(
+            name,
+            installed,
+            version,
+            imported,
+            True,
+            tuple(caps["dtypes"]),
+            caps["strides"],
+            caps["read_only"],
+            caps["default_dtype"],
+            _devices(name) if installed else (),
+        )
+    for name, distribution in _SOURCES.items():
+        found[name] = Target(name, *_find(name, distribution), False)
+    return found

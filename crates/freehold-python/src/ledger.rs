@@ -1,0 +1,238 @@
+//! `fh.ledger`: who owns which buffer, who holds it, what was copied and why.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use freehold::ledger::{HolderFlags, Level, Mark, TextOptions};
+use freehold::{Code, Error, Ledger, Runtime, Tensor};
+use pyo3::prelude::*;
+use serde_json::Value;
+
+use crate::error::{raise, warn};
+use crate::source::{Adapter, Kind};
+use crate::{gil, json, names, verbs};
+
+fn ledger() -> &'static Ledger {
+    static GLOBAL: Runtime = Runtime::global();
+    GLOBAL.ledger()
+}
+
+/// A serialisable report as Python's own types.
+fn report<'py>(py: Python<'py>, value: serde_json::Result<Value>) -> PyResult<Bound<'py, PyAny>> {
+    let value = value.map_err(|error| raise(py, Error::internal(&error.to_string())))?;
+    json::object(py, &value)
+}
+
+/// The ledger of the process.
+#[pyclass(frozen, name = "Ledger", module = "freehold")]
+pub(crate) struct PyLedger;
+
+/// A moment, for `leaks(since=)`.
+#[pyclass(frozen, name = "Mark", module = "freehold")]
+pub(crate) struct PyMark(Mark);
+
+#[pymethods]
+impl PyMark {
+    fn __repr__(&self) -> String {
+        format!("fh.Mark({})", self.0.get())
+    }
+}
+
+#[pymethods]
+impl PyLedger {
+    /// 0 off, 1 counters, 2 records (the default).
+    #[getter]
+    fn level(&self) -> u8 {
+        ledger().level() as u8
+    }
+
+    #[setter]
+    fn set_level(&self, py: Python<'_>, level: &Bound<'_, PyAny>) -> PyResult<()> {
+        let must = "be 0 (off), 1 (counters) or 2 (records), the levels of this version";
+        let unknown = || raise(py, Error::argument("level", level, must));
+        let level = match level.extract::<u8>() {
+            Ok(number) => Level::from_number(number),
+            Err(_) => level.extract::<String>().ok().and_then(|name| Level::from_name(&name)),
+        };
+        ledger().set_level(level.ok_or_else(unknown)?).map_err(|_| unknown())
+    }
+
+    /// Every live buffer with its owner and holders.
+    fn live<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        report(py, serde_json::to_value(ledger().live()))
+    }
+
+    /// The buffer that x (an object or an address) is in, with its owner and holders; None if nobody holds it.
+    fn owner<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (device, address) = place(x)?;
+        report(py, serde_json::to_value(ledger().owner(device, address)))
+    }
+
+    /// Everyone whose view may reach the first element of x (an object or an address).
+    fn holders<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (device, address) = place(x)?;
+        report(py, serde_json::to_value(ledger().holders(device, address)))
+    }
+
+    /// The live holders that share a byte with x: by exact overlap, strides included.
+    fn aliases<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let tensor = verbs::look(x)?;
+        let mut found = ledger().aliases_of(&tensor.strided(), tensor.device());
+        found.retain(|alias| alias.holder.id != tensor.id() || tensor.id().is_none());
+        report(py, serde_json::to_value(found))
+    }
+
+    /// This moment.
+    fn mark(&self, py: Python<'_>) -> PyMark {
+        gil::drain(py);
+        PyMark(ledger().mark())
+    }
+
+    /// What was opened after a mark and is still open.
+    #[pyo3(signature = (since))]
+    fn leaks<'py>(&self, py: Python<'py>, since: &PyMark) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        report(py, serde_json::to_value(ledger().leaks(since.0)))
+    }
+
+    /// Totals: handovers, copied bytes by reason, refusals, hazards, counters.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        report(py, serde_json::to_value(ledger().stats()))
+    }
+
+    /// The most recent copies, the oldest first.
+    fn copies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        report(py, serde_json::to_value(ledger().copies()))
+    }
+
+    /// The most recent hazards, the oldest first.
+    fn hazards<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        report(py, serde_json::to_value(ledger().hazards()))
+    }
+
+    /// Everything the ledger knows, as `save` writes it.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        report(py, serde_json::to_value(ledger().snapshot()))
+    }
+
+    /// Writes everything the ledger knows to a file: x.json in this version.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        gil::drain(py);
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if extension != "json" || path.to_string_lossy().ends_with(".trace.json") {
+            let must = "end in .json: this version writes JSON, and no other format yet";
+            return Err(raise(py, Error::argument("path", path.display(), must)));
+        }
+        let file = File::create(&path).map_err(PyErr::from)?;
+        ledger().write_json(BufWriter::new(file), true).map_err(PyErr::from)
+    }
+
+    /// What is live, who owns and holds it, what was copied and why, what went wrong; without addresses and times if
+    /// `stable`.
+    #[pyo3(signature = (*, stable=false))]
+    fn report<'py>(&self, py: Python<'py>, stable: bool) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        let options = if stable { TextOptions::STABLE } else { TextOptions::default() };
+        json::text(py, &ledger().text_report_with(options))
+    }
+
+    fn __repr__(&self) -> String {
+        let live = ledger().stats().live;
+        format!(
+            "fh.ledger(level={}, {} buffers, {} holders, {} B live)",
+            ledger().level() as u8,
+            live.buffers,
+            live.holders,
+            live.bytes
+        )
+    }
+}
+
+/// Device and address of an object, or a bare address of the host.
+fn place(x: &Bound<'_, PyAny>) -> PyResult<(freehold::Device, u64)> {
+    if let Ok(address) = x.cast::<pyo3::types::PyInt>() {
+        gil::drain(x.py());
+        return Ok((freehold::Device::CPU, address.extract()?));
+    }
+    let tensor = verbs::look(x)?;
+    Ok((tensor.device(), tensor.data_ptr().addr() as u64))
+}
+
+/// The buffer that a recorded tensor is in.
+pub(crate) fn buffer_of(tensor: &Tensor) -> Option<u64> {
+    ledger().holder(tensor.id()).map(|holder| holder.buffer)
+}
+
+/// The owner of a source in words, for a refusal: `numpy.ndarray (flags.writeable=False), buffer #4, also held by: torch`.
+#[cold]
+pub(crate) fn owner_text(x: &Bound<'_, PyAny>, kind: Kind, tensor: &Tensor) -> String {
+    let mut text = names::type_name(x);
+    if matches!(kind.adapter, Adapter::Numpy | Adapter::Masked) && !tensor.is_writable() {
+        text.push_str(" (flags.writeable=False)");
+    }
+    let Some(buffer) = ledger().owner(tensor.device(), tensor.data_ptr().addr() as u64) else { return text };
+    text.push_str(&format!(", buffer #{}", buffer.id));
+    let mut others: Vec<&str> =
+        buffer.members().filter(|member| member.id != tensor.id()).map(|member| member.framework).collect();
+    others.sort_unstable();
+    others.dedup();
+    if !others.is_empty() {
+        text.push_str(&format!(", also held by: {}", others.join(", ")));
+    }
+    text
+}
+
+/// Drops a tensor at the end of its `with` block, and says who still holds the memory.
+pub(crate) fn given_back(py: Python<'_>, tensor: Tensor) -> PyResult<()> {
+    let (id, what) = (tensor.id(), tensor.desc().to_string());
+    drop(tensor);
+    // A record is closed when the last handle on its tensor goes: one that can still be changed is still lent.
+    if id.is_none() || !ledger().update_flags(id, HolderFlags::empty(), HolderFlags::empty()) {
+        return Ok(());
+    }
+    let mut still: Vec<String> = Vec::new();
+    ledger().foreach(&mut |holder| {
+        if holder.parent == id {
+            still.push(holder.framework.to_owned());
+        }
+        true
+    });
+    still.sort_unstable();
+    still.dedup();
+    let holders = if still.is_empty() { "a view".to_owned() } else { still.join(", ") };
+    warn(py, &format!("{what} is still lent to {holders} at the end of its with block"))
+}
+
+/// Whether anything was ever lent frozen and watched by checksum.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+/// The hazards up to this time were warned about.
+static WARNED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that something is watched.
+pub(crate) fn watch() {
+    WATCHED.store(true, Ordering::Relaxed);
+}
+
+/// Warns about what was written to while it was lent frozen, once each.
+#[inline]
+pub(crate) fn warn_of_hazards(py: Python<'_>) -> PyResult<()> {
+    if WATCHED.load(Ordering::Relaxed) { warn_now(py) } else { Ok(()) }
+}
+
+#[cold]
+fn warn_now(py: Python<'_>) -> PyResult<()> {
+    let seen = WARNED_NS.load(Ordering::Relaxed);
+    for hazard in ledger().hazards() {
+        if hazard.code == Code::AL01 && hazard.at_ns > seen {
+            WARNED_NS.fetch_max(hazard.at_ns, Ordering::Relaxed);
+            warn(py, &format!("AL01: {}", hazard.note))?;
+        }
+    }
+    Ok(())
+}
