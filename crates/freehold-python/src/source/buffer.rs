@@ -141,9 +141,8 @@ pub(super) fn import_array_interface(
     let interface = x.getattr("__array_interface__")?;
     let interface = interface.cast::<PyDict>().map_err(PyErr::from)?;
     let malformed = |what: &str| Fail::refused(Code::OB01, type_name(x), format!("its __array_interface__ {what}"));
-    let need = |key: &str| {
-        interface.get_item(key)?.ok_or_else(|| PyErr::from(pyo3::exceptions::PyKeyError::new_err(key.to_owned())))
-    };
+    let need =
+        |key: &str| interface.get_item(key)?.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(key.to_owned()));
     let shape: Vec<i64> = need("shape").and_then(|v| v.extract()).map_err(|_| malformed("has no shape"))?;
     let type_string: String = need("typestr").and_then(|v| v.extract()).map_err(|_| malformed("has no typestr"))?;
     let mut traits = Traits::empty();

@@ -98,7 +98,7 @@ impl From<Error> for Fail {
 #[inline]
 pub(crate) fn import(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     match kind.adapter {
-        Adapter::Freehold => crate::tensor::borrow(x).map(Imported::from).map_err(Fail::from),
+        Adapter::Freehold => crate::tensor::borrow(x).map(Imported::from),
         Adapter::Numpy => numpy::import(x, ask, false),
         Adapter::Torch => torch::import(x, ask),
         _ => import_other(x, kind, ask),

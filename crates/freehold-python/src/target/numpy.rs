@@ -38,7 +38,7 @@ pub(crate) fn export<'py>(py: Python<'py>, tensor: Tensor, decision: Option<&Dec
     let base = lease(py, tensor, decision)?;
     // SAFETY: the lease keeps the tensor, whose extent was validated and whose owner keeps it readable, and writable
     // unless its traits say otherwise.
-    unsafe { api.new_array(py, descr, &shape, &strides, data, writable, base) }
+    unsafe { api.new_array(py, descr, (&shape, &strides), data, writable, base) }
 }
 
 fn lease<'py>(py: Python<'py>, tensor: Tensor, decision: Option<&Decision>) -> PyResult<Bound<'py, PyAny>> {
