@@ -28,6 +28,7 @@ pub mod dlpack;
 mod error;
 mod execute;
 mod export;
+mod fix;
 mod flowchart;
 mod import;
 mod message;

@@ -29,11 +29,13 @@ pub(crate) struct Ask<'a, 'py> {
     pub fill: Option<&'a Bound<'py, PyAny>>,
     /// The consumer's stream.
     pub stream: Option<Stream>,
+    /// The line of the caller.
+    pub site: Label,
 }
 
 impl Ask<'_, '_> {
     fn options(&self, framework: Label, traits: Traits, alloc: Option<(u64, u64)>) -> ImportOptions {
-        ImportOptions { runtime: Runtime::global(), framework, site: Label::NONE, traits, alloc, quiet: self.quiet }
+        ImportOptions { runtime: Runtime::global(), framework, site: self.site, traits, alloc, quiet: self.quiet }
     }
 }
 

@@ -48,8 +48,12 @@ pub(super) fn export<'py>(
         };
         tensor = verbs::execute_on(py, &tensor, &Request { copy: rule, device, ..Request::default() })?;
     }
-    let options =
-        ExportOptions { consumer: Label::UNKNOWN, max_version: version.unwrap_or((0, 8)), ..ExportOptions::default() };
+    let options = ExportOptions {
+        consumer: Label::UNKNOWN,
+        site: crate::site::here(py),
+        max_version: version.unwrap_or((0, 8)),
+        ..ExportOptions::default()
+    };
     match version {
         Some((major, _)) if major >= VERSION.0 => {
             let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
