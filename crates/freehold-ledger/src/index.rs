@@ -13,7 +13,7 @@ use freehold_tensor::{Device, DeviceKind, Verdict};
 
 use crate::record::Record;
 use crate::thread::SHARDS;
-use crate::{HolderId, Ledger};
+use crate::{HolderId, Ledger, slab};
 
 /// The most addresses whose generations are counted.
 const GENERATIONS_KEPT: usize = 65_536;
@@ -98,7 +98,7 @@ impl Index {
 
     /// The group of a record.
     pub(crate) fn group_of(&self, id: HolderId) -> Option<&Group> {
-        let (generation, group) = *self.of.get(id.shard())?.get(id.slot() as usize)?;
+        let (generation, group) = *self.of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
         if generation != id.generation() {
             return None;
         }
@@ -210,7 +210,7 @@ impl IndexCache {
             }
         }
         let find = |of: &[Vec<(u32, u32)>], id: HolderId| -> Option<u32> {
-            let (generation, i) = *of.get(id.shard())?.get(id.slot() as usize)?;
+            let (generation, i) = *of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
             (generation == id.generation() && generation != 0).then_some(i)
         };
         for (i, entry) in entries.iter().enumerate() {
@@ -277,7 +277,7 @@ impl IndexCache {
         let mut members = vec![HolderId::NONE; entries.len()];
         for &i in &order {
             let (id, g) = (entries[i as usize].id, group_of(i));
-            of[id.shard()][id.slot() as usize].1 = g;
+            of[id.shard()][slab::number(id.slot()) as usize].1 = g;
             let group = &mut groups[g as usize];
             members[(group.first + group.len) as usize] = id;
             group.len += 1;
@@ -298,7 +298,7 @@ impl IndexCache {
 }
 
 fn place(of: &mut [Vec<(u32, u32)>], id: HolderId, value: u32) {
-    let (places, slot) = (&mut of[id.shard()], id.slot() as usize);
+    let (places, slot) = (&mut of[id.shard()], slab::number(id.slot()) as usize);
     if places.len() <= slot {
         places.resize(slot + 1, (0, 0));
     }
