@@ -18,6 +18,9 @@ use crate::{HolderId, Ledger, slab};
 /// The most addresses whose generations are counted.
 const GENERATIONS_KEPT: usize = 65_536;
 
+/// How many spans one head stands for.
+const STRIDE: usize = 32;
+
 /// The address space of a device: devices in one space see the same memory at the same address.
 ///
 /// Page-locked host memory is host memory, whoever registered it, so a NumPy view of a pinned PyTorch tensor is seen
@@ -85,6 +88,8 @@ pub(crate) struct Index {
     members: Vec<HolderId>,
     /// Sorted, not intersecting within a space.
     spans: Vec<Span>,
+    /// Where every [`STRIDE`]th span begins: small enough to stay in the cache while the spans do not.
+    heads: Vec<(Space, u64)>,
     /// The group of each record, by shard and place.
     of: Vec<Vec<(u32, u32)>>,
 }
@@ -108,12 +113,19 @@ impl Index {
     /// The group that an address of a device belongs to.
     pub(crate) fn group_at(&self, device: Device, address: u64) -> Option<&Group> {
         let key = (Space::of(device), address);
-        let after = self.spans.partition_point(|span| (span.space, span.lo) <= key);
-        let span = self.spans.get(after.checked_sub(1)?)?;
+        let span = self.spans[..self.begin_by(key)].last()?;
         if span.space != key.0 || address >= span.hi {
             return None;
         }
         self.groups.get(span.group as usize)
+    }
+
+    /// How many spans begin at a place or before it.
+    fn begin_by(&self, key: (Space, u64)) -> usize {
+        let Some(block) = self.heads.partition_point(|head| *head <= key).checked_sub(1) else { return 0 };
+        let from = block * STRIDE;
+        let block = &self.spans[from..self.spans.len().min(from + STRIDE)];
+        from + block.partition_point(|span| (span.space, span.lo) <= key)
     }
 
     /// The groups that a range of addresses of a device touches.
@@ -282,7 +294,8 @@ impl IndexCache {
             members[(group.first + group.len) as usize] = id;
             group.len += 1;
         }
-        Index { version, groups, members, spans, of }
+        let heads = spans.iter().step_by(STRIDE).map(|span| (span.space, span.lo)).collect();
+        Index { version, groups, members, spans, heads, of }
     }
 
     fn count_generation(&mut self, group: &Group) -> u32 {

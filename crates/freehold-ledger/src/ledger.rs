@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use freehold_tensor::{Code, Verdict};
 use smallvec::SmallVec;
@@ -34,6 +34,8 @@ pub struct Ledger {
     /// When the first record or total was written; 0 before.
     start: AtomicU64,
     shards: [AtomicPtr<Shard>; SHARDS],
+    /// No shard has an index from here on.
+    shards_end: AtomicUsize,
     /// Held by the writer of the shared shard.
     shared: Lock<()>,
     /// Held while a shard is added.
@@ -87,6 +89,7 @@ impl Ledger {
             inherited: AtomicU32::new(0),
             start: AtomicU64::new(0),
             shards: [const { AtomicPtr::new(ptr::null_mut()) }; SHARDS],
+            shards_end: AtomicUsize::new(0),
             shared: Lock::new(()),
             growth: Lock::new(()),
             hazards: Lock::new(Hazards { recent: VecDeque::new(), dropped: 0, by_code: None }),
@@ -300,8 +303,7 @@ impl Ledger {
     /// `f` runs under no lock. A record that is opened or closed meanwhile may be seen or not; one that is open all
     /// the time is seen once.
     pub(crate) fn each_record(&self, f: &mut dyn FnMut(Record) -> bool) {
-        for index in 0..SHARDS {
-            let Some(shard) = self.shard(index) else { continue };
+        for (index, shard) in self.each_shard() {
             for slot in (0..shard.slab.used()).map(slab::nth) {
                 if let Some(copied) = shard.slab.read(slot) {
                     let record = Record::decode(index, slot, copied);
@@ -331,11 +333,11 @@ impl Ledger {
 
     /// Changes whenever a record is opened or closed.
     pub(crate) fn version(&self) -> u64 {
-        self.each_shard().fold(0, |sum, shard| sum.wrapping_add(shard.version()))
+        self.each_shard().fold(0, |sum, (_, shard)| sum.wrapping_add(shard.version()))
     }
 
-    pub(crate) fn each_shard(&self) -> impl Iterator<Item = &Shard> {
-        (0..SHARDS).filter_map(|i| self.shard(i))
+    pub(crate) fn each_shard(&self) -> impl Iterator<Item = (usize, &Shard)> {
+        (0..self.shards_end.load(Ordering::Acquire)).filter_map(|i| Some((i, self.shard(i)?)))
     }
 
     #[inline]
@@ -360,6 +362,7 @@ impl Ledger {
         let _growth = self.growth.lock();
         if self.shard(index).is_none() {
             self.shards[index % SHARDS].store(Box::into_raw(Box::new(Shard::new())), Ordering::Release);
+            self.shards_end.fetch_max(index + 1, Ordering::Release);
         }
         self.shard(index)
     }
@@ -380,7 +383,7 @@ impl Ledger {
         self.shared.acquire();
         self.growth.acquire();
         self.hazards.acquire();
-        for shard in self.each_shard() {
+        for (_, shard) in self.each_shard() {
             shard.slab.acquire_lock();
             shard.cold.acquire();
         }
@@ -392,7 +395,7 @@ impl Ledger {
         if !self.forking.swap(false, Ordering::Acquire) {
             return;
         }
-        for shard in self.each_shard() {
+        for (_, shard) in self.each_shard() {
             // SAFETY: `forking` was set, so `before_fork` holds every lock without a guard and uses no value; no
             // shard was added since, because the growth lock is among them.
             unsafe {
@@ -419,7 +422,7 @@ impl Ledger {
         self.after_fork_in_parent();
         let Mark(epoch) = self.mark();
         self.inherited.store(epoch, Ordering::Relaxed);
-        self.each_shard().for_each(Shard::forget_totals);
+        self.each_shard().for_each(|(_, shard)| shard.forget_totals());
         self.counters.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
         *self.hazards.lock() = Hazards { recent: VecDeque::new(), dropped: 0, by_code: None };
         self.index.lock().forget();

@@ -118,9 +118,9 @@ impl Ledger {
 
     /// The most recent copies, the oldest first; they stay after everything was released.
     pub fn copies(&self) -> Vec<CopyReport> {
-        let (start) = (self.start());
+        let start = self.start();
         let mut copies = Vec::new();
-        for shard in self.each_shard() {
+        for (_, shard) in self.each_shard() {
             copies.extend(shard.cold.lock().copies.iter().cloned());
         }
         copies.sort_by_key(|copy| copy.at);
@@ -141,7 +141,7 @@ impl Ledger {
     /// The most recent hazards, the oldest first.
     pub fn hazards(&self) -> Vec<HazardReport> {
         let hazards = self.hazards.lock().recent.clone();
-        let (start) = (self.start());
+        let start = self.start();
         let holder =
             |(id, framework): &(HolderId, crate::Label)| HazardHolder { id: *id, framework: framework.as_str() };
         let report = |hazard: crate::ledger::Hazard| HazardReport {
@@ -159,7 +159,7 @@ impl Ledger {
         let mut copied: HashMap<_, Volume> = HashMap::new();
         let mut refused: HashMap<_, u64> = HashMap::new();
         let (mut opened, mut closed, mut copies_dropped) = (0, 0, 0);
-        for shard in self.each_shard() {
+        for (_, shard) in self.each_shard() {
             // Closed before opened, so that a record opened and closed meanwhile is not closed only.
             closed += shard.closed();
             opened += shard.opened() + shard.unrecorded.load(std::sync::atomic::Ordering::Relaxed);

@@ -13,6 +13,7 @@
 //!   second close of the same record races with it from another thread (a defect of the program: a deleter ran
 //!   twice), the writer finds a request for a generation that is over when it drains the stack, and reports it then.
 
+#[cfg(not(loom))]
 use std::alloc::Layout;
 use std::ptr;
 
@@ -260,8 +261,10 @@ impl Slab {
             if !state::is_live(slot.state.load(Ordering::Acquire), generation) {
                 return false;
             }
+            // Not only the same generation: between the look at the state and this one the record may have been closed,
+            // and the next one in its place too. That one's request must stay.
             let asked = slot.remote.load(Ordering::Acquire);
-            if asked == generation {
+            if asked >= generation {
                 return false;
             }
             if slot.remote.compare_exchange(asked, generation, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -404,6 +407,7 @@ impl Drop for Slab {
     }
 }
 
+#[cfg(not(loom))]
 fn chunk_layout(slots: usize) -> Option<Layout> {
     Layout::array::<Slot>(slots).ok()
 }
@@ -442,3 +446,6 @@ fn free_chunk(base: *mut Slot, slots: usize) {
     // SAFETY: `base` came from `new_chunk` with the same number of places.
     drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(base, slots)) });
 }
+
+#[cfg(test)]
+mod tests;

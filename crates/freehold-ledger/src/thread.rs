@@ -91,7 +91,7 @@ fn claim_index() -> u32 {
     for (w, word) in CLAIMED.iter().enumerate() {
         // Acquire: what the index's last owner wrote to its shards must be visible here.
         let taken = word
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |bits| (bits != u64::MAX).then_some(bits | (bits + 1)));
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |bits| (bits != u64::MAX).then(|| bits | (bits + 1)));
         if let Ok(before) = taken {
             return w as u32 * 64 + before.trailing_ones();
         }
