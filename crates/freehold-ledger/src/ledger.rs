@@ -221,11 +221,11 @@ impl Ledger {
         }
         self.count_by(Counter::DoubleClosed, u64::from(times));
         let note = if id.is_none() {
-            "a deleter ran twice, on two threads at once".to_owned()
+            "a deleter ran twice, on two threads at once"
         } else {
-            format!("a deleter ran twice, or for a holder that never was (id {id})")
+            "a deleter ran twice, or for a holder that never was"
         };
-        self.hazard(Code::CP01, &[id], note);
+        self.hazard(Code::CP01, &[id], note.to_owned());
     }
 
     /// Changes what is known about a holder; `false` if it is not open.

@@ -379,14 +379,14 @@ impl Model {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 400 },
+        cases: if cfg!(miri) { 2 } else { 400 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
     fn a05_x25_any_program_agrees_with_the_model(
-        ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 24 } else { 80 }),
+        ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 10 } else { 80 }),
     ) {
         let ledger = ledger();
         let mut model = Model::default();

@@ -242,9 +242,10 @@ fn a_callback_may_ask_and_change_the_ledger() {
 
 /// The lists are bounded, the totals are not.
 #[test]
+#[cfg_attr(miri, ignore = "one thread, no unsafe code, many rounds")]
 fn what_is_dropped_from_a_list_is_counted() {
     let ledger = ledger();
-    let (copies, hazards) = if cfg!(miri) { (4100, 1030) } else { (10_000, 3000) };
+    let (copies, hazards) = (10_000, 3000);
     let a = array(Label::TORCH, 0x1000, &[0]);
     for _ in 0..copies {
         let edge = copy(HolderId::NONE, Label::NUMPY, Steps::FRESH, &[], 8);
