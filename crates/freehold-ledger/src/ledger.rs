@@ -167,7 +167,7 @@ impl Ledger {
             bump(&shard.unrecorded, Ordering::Relaxed);
         }
         if let Some(edge) = edge {
-            let to = edge.to_framework(holder);
+            let to = edge.target(holder);
             if !shard.pairs.count(edge.from_framework, to, edge.verdict) {
                 let pair = (edge.from_framework, to, edge.verdict);
                 *shard.cold.lock().handovers.entry(pair).or_default() += 1;

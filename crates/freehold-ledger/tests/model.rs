@@ -27,7 +27,7 @@ struct View {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Open { view: View, from: Option<Index>, verdict: Verdict, reasons: Vec<Code>, bytes: u64 },
+    Open { view: View, from: Option<Index>, to: Option<Label>, verdict: Verdict, reasons: Vec<Code>, bytes: u64 },
     Close(Index),
     CloseAgain(Index),
     SetLevel(Level),
@@ -53,10 +53,12 @@ fn view() -> impl Strategy<Value = View> {
 
 fn op() -> impl Strategy<Value = Op> {
     let reasons = proptest::collection::vec(select(Code::ALL.to_vec()), 0..6);
-    let open = (view(), proptest::option::of(any::<Index>()), any::<bool>(), reasons, 0u64..1 << 50).prop_map(
-        |(view, from, share, reasons, bytes)| {
+    let from = proptest::option::of(any::<Index>());
+    let to = proptest::option::of(select(FRAMEWORKS.to_vec()));
+    let open = (view(), from, to, any::<bool>(), reasons, 0u64..1 << 50).prop_map(
+        |(view, from, to, share, reasons, bytes)| {
             let verdict = if share { Verdict::Share } else { Verdict::Copy };
-            Op::Open { view, from, verdict, reasons, bytes: if share { 0 } else { bytes } }
+            Op::Open { view, from, to, verdict, reasons, bytes: if share { 0 } else { bytes } }
         },
     );
     prop_oneof![
@@ -151,8 +153,20 @@ struct Model {
 impl Model {
     fn apply(&mut self, ledger: &Ledger, op: &Op) {
         match op {
-            Op::Open { view, from, verdict, reasons, bytes } => {
-                self.open(ledger, view, from, *verdict, reasons, *bytes)
+            Op::Open { view, from, to, verdict, reasons, bytes } => {
+                let to = to.unwrap_or(Label::NONE);
+                let from = from.and_then(|which| (!self.live.is_empty()).then(|| which.index(self.live.len())));
+                let edge = from.map(|i| Edge {
+                    from: self.live[i].id,
+                    from_framework: self.live[i].view.framework,
+                    to,
+                    verdict: *verdict,
+                    steps: Steps::LAYOUT,
+                    reasons,
+                    bytes: *bytes,
+                    sync: Sync::Event,
+                });
+                self.open(ledger, view, edge.as_ref());
             }
             Op::Close(which) => {
                 if !self.live.is_empty() {
@@ -182,15 +196,7 @@ impl Model {
         }
     }
 
-    fn open(
-        &mut self,
-        ledger: &Ledger,
-        view: &View,
-        from: &Option<Index>,
-        verdict: Verdict,
-        reasons: &[Code],
-        bytes: u64,
-    ) {
+    fn open(&mut self, ledger: &Ledger, view: &View, edge: Option<&Edge<'_>>) {
         let holder = HolderDesc {
             role: if view.owner { Role::Owner } else { Role::Holder },
             framework: view.framework,
@@ -205,29 +211,19 @@ impl Model {
             alloc: view.alloc,
             flags: HolderFlags::empty(),
         };
-        let from = from.and_then(|which| (!self.live.is_empty()).then(|| which.index(self.live.len())));
-        let from = from.map(|i| (self.live[i].id, self.live[i].view.framework));
-        let edge = from.map(|(from, from_framework)| Edge {
-            from,
-            from_framework,
-            verdict,
-            steps: Steps::LAYOUT,
-            reasons,
-            bytes,
-            sync: Sync::Event,
-        });
-        let id = ledger.open(&holder, edge.as_ref());
+        let id = ledger.open(&holder, edge);
         if ledger.level() == Level::Off {
             assert_eq!(id, HolderId::NONE);
             return;
         }
         self.opened += 1;
-        if let Some(edge) = &edge {
-            let key = (edge.from_framework.as_str(), view.framework.as_str(), verdict.name());
+        if let Some(edge) = edge {
+            let to = if edge.to.is_none() { view.framework } else { edge.to };
+            let key = (edge.from_framework.as_str(), to.as_str(), edge.verdict.name());
             *self.handovers.entry(key).or_default() += 1;
-            if verdict == Verdict::Copy {
-                let volume = self.copied.entry(reasons.first().copied()).or_default();
-                *volume = (volume.0 + 1, volume.1 + bytes);
+            if edge.verdict == Verdict::Copy {
+                let volume = self.copied.entry(edge.reasons.first().copied()).or_default();
+                *volume = (volume.0 + 1, volume.1 + edge.bytes);
                 self.copies += 1;
             }
         }
@@ -238,10 +234,10 @@ impl Model {
                 id,
                 view: view.clone(),
                 reached: reached(view),
-                parent: from.map_or(HolderId::NONE, |(id, _)| id),
-                verdict: from.map(|_| verdict),
-                reasons: if from.is_some() { reasons.to_vec() } else { Vec::new() },
-                bytes: if from.is_some() { bytes } else { 0 },
+                parent: edge.map_or(HolderId::NONE, |edge| edge.from),
+                verdict: edge.map(|edge| edge.verdict),
+                reasons: edge.map_or(Vec::new(), |edge| edge.reasons.to_vec()),
+                bytes: edge.map_or(0, |edge| edge.bytes),
                 flags: 0,
                 after_marks: self.marks.len(),
                 known: None,
