@@ -17,6 +17,7 @@ const ADDRESS: usize = 0;
 const ALLOC_BASE: usize = 1;
 const ALLOC_LEN: usize = 2;
 const PARENT: usize = 3;
+/// When, high, in units of about a millisecond; below, a number that grows with every record of the shard.
 const OPENED: usize = 4;
 /// Kind low, id high.
 const DEVICE: usize = 5;
@@ -49,6 +50,15 @@ mod meta {
     pub(super) const COPY_BYTES: u32 = 1 << 22;
     pub(super) const EXT: u32 = 1 << 23;
     pub(super) const NO_EDGE: u32 = 3;
+}
+
+const SEQUENCE_BITS: u32 = 24;
+const TIME_SHIFT: u32 = 20;
+
+/// The word that says when a record was opened and in which order.
+#[inline]
+pub(crate) const fn opened(ns: u64, sequence: u64) -> u64 {
+    (ns >> TIME_SHIFT) << SEQUENCE_BITS | (sequence & ((1 << SEQUENCE_BITS) - 1))
 }
 
 const MAX_INLINE_BYTES: u64 = (1 << 48) - 1;
@@ -89,14 +99,14 @@ pub(crate) fn write(
     holder: &HolderDesc<'_>,
     edge: Option<&Edge<'_>>,
     epoch: u32,
-    now: u64,
+    opened: u64,
 ) {
     let set = |i: usize, value: u64| words[i].store(value, Ordering::Relaxed);
     set(ADDRESS, holder.address);
     let (base, len) = holder.alloc.unwrap_or((0, 0));
     set(ALLOC_BASE, base);
     set(ALLOC_LEN, len);
-    set(OPENED, now);
+    set(OPENED, opened);
     set(DEVICE, pair(holder.device.kind.0 as u32, holder.device.id as u32));
     let DType { code, bits, lanes } = holder.dtype;
     set(DTYPE, pair(u32::from(code) | u32::from(bits) << 8 | u32::from(lanes) << 16, epoch));
@@ -143,11 +153,13 @@ pub(crate) fn write(
     let ndim = holder.shape.len();
     fits &= ndim <= INLINE_DIMS && holder.strides.len() == ndim;
     if fits {
+        let mut bits = 0;
         for (i, (&size, &stride)) in holder.shape.iter().zip(holder.strides).enumerate() {
-            fits &= size == i64::from(size as i32) && stride == i64::from(stride as i32);
+            bits |= size | stride;
             // The loop ends within the words: `fits` says that there are at most `INLINE_DIMS`.
-            set(DIMS + (i & (INLINE_DIMS - 1)), pair(size as u32, stride as u32));
+            set(DIMS + (i & (INLINE_DIMS - 1)), size as u32 as u64 | (stride as u64) << 32);
         }
+        fits = bits >> 31 == 0 || fit_signed(holder);
     }
     if fits {
         flags |= ndim as u32;
@@ -156,6 +168,12 @@ pub(crate) fn write(
         set(DIMS, write_ext(slab, holder, edge));
     }
     set(META, pair(flags, from));
+}
+
+/// Whether sizes and strides fit 32 bits with their signs; most have none, which is cheaper to see.
+#[cold]
+fn fit_signed(holder: &HolderDesc<'_>) -> bool {
+    holder.shape.iter().chain(holder.strides).all(|&n| n == i64::from(n as i32))
 }
 
 #[cold]
@@ -200,11 +218,17 @@ pub(crate) struct Record {
     pub(crate) flags: HolderFlags,
     pub(crate) thread: u16,
     pub(crate) epoch: u32,
+    /// See [`opened`]: sorts by time, and within one shard by order.
     pub(crate) opened: u64,
     pub(crate) source: Option<Source>,
 }
 
 impl Record {
+    /// When it was opened, in nanoseconds of the cheap clock, rounded down.
+    pub(crate) fn opened_at(&self) -> u64 {
+        (self.opened >> SEQUENCE_BITS) << TIME_SHIFT
+    }
+
     pub(crate) fn decode(shard: usize, slot: u32, copied: Copied) -> Record {
         let Copied { state, words, ext } = copied;
         let low = |i: usize| words[i] as u32;

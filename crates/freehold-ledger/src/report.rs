@@ -52,7 +52,7 @@ pub struct HolderReport {
     /// What is known about the view.
     #[serde(serialize_with = "flags")]
     pub flags: HolderFlags,
-    /// Nanoseconds from the ledger's start to the record's opening.
+    /// Nanoseconds from the ledger's start to the record's opening, exact to a few milliseconds.
     pub opened_ns: u64,
     /// The thread that opened it, as a small number.
     pub thread: u16,
