@@ -186,9 +186,9 @@ impl Ledger {
         }
         let writer = thread::current();
         if let Some(shard) = self.shard_or_new(writer.shard()) {
-            let pair = (edge.from_framework, edge.to_framework(holder), edge.verdict);
+            let pair = (edge.from_framework, edge.target(holder), edge.verdict);
             *shard.cold.lock().handovers.entry(pair).or_default() += 1;
-            note_copy(shard, holder, edge, id, 0, writer.number());
+            note_copy(shard, holder, edge, id, writer.number());
         }
     }
 

@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 
 use crate::decision::PyDecision;
 use crate::error::{raise, warn};
+use crate::source::frame::{self, Columns};
 use crate::source::{self, Adapter, Ask, Fail, Imported, Kind, Refusal, kind_of};
 use crate::target::Target;
 use crate::tensor::PyTensor;
@@ -103,6 +104,9 @@ impl<'py> Call<'_, 'py> {
         let kind = kind_of(self.x)?;
         let policy = policy::current(py, &self.request)?;
         let site = site::here(py);
+        if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
+            return self.gather(py, kind, &policy, site);
+        }
         let imported = match source::import(self.x, kind, &self.ask(false, site)) {
             Ok(imported) => imported,
             Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
@@ -119,12 +123,26 @@ impl<'py> Call<'_, 'py> {
         let result = self.execute(py, kind, &imported.tensor, &decision, caps, &policy, site)?;
         drop(imported);
         let object = self.target.export(py, result, &decision, site)?;
-        if decision.verdict == Verdict::Copy && unasked && policy.copies == CopiesPolicy::Warn {
-            let codes = decision.codes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let steps = decision.steps.names().collect::<Vec<_>>().join(", ");
-            warn(py, &format!("{} B copied ({steps}): {codes}", decision.bytes_copied))?;
+        if unasked {
+            warn_of_copy(py, &decision, &policy)?;
         }
         Ok(object)
+    }
+
+    /// Carries the call out for a table whose columns are gathered.
+    #[cold]
+    fn gather(self, py: Python<'py>, kind: Kind, policy: &Policy, site: Label) -> PyResult<Bound<'py, PyAny>> {
+        let columns = match Columns::import(self.x, &self.ask(false, site)) {
+            Ok(columns) => columns,
+            Err(fail) => return Err(self.fail(py, kind, policy, fail)),
+        };
+        let caps = self.target.caps(py, columns.first(), self.request.dtype);
+        let decision = columns.decide(&self.request, caps, policy);
+        let result = columns.gather(py, &decision, &self.request, caps, policy, site).map_err(|e| raise(py, e))?;
+        if self.request.copy != CopyRule::Always {
+            warn_of_copy(py, &decision, policy)?;
+        }
+        self.target.export(py, result, &decision, site)
     }
 
     #[inline]
@@ -156,6 +174,23 @@ impl<'py> Call<'_, 'py> {
         let kind = kind_of(self.x)?;
         let policy = policy::current(py, &self.request)?;
         let request = self.request;
+        if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
+            let (decision, message) = match Columns::import(self.x, &self.ask(true, Label::NONE)) {
+                Ok(columns) => {
+                    let caps = self.target.caps(py, columns.first(), request.dtype);
+                    let decision = columns.decide(&request, caps, &policy);
+                    let refused = decision.verdict == Verdict::Reject;
+                    let message = refused.then(|| columns.message(&decision, &request, caps, &policy));
+                    (decision, message)
+                }
+                Err(Fail::Refused(refusal)) => {
+                    let (decision, message) = self.refusal(&policy, *refusal);
+                    (decision, Some(message))
+                }
+                Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
+            };
+            return Ok(PyDecision::planned(decision, None, message, self.x, self.target, request, self.fill));
+        }
         let (decision, tensor, message) = match source::import(self.x, kind, &self.ask(true, Label::NONE)) {
             Ok(imported) => {
                 let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
@@ -232,6 +267,17 @@ impl<'py> Call<'_, 'py> {
             .map_err(|error| raise(py, error))?;
         Ok(out.clone())
     }
+}
+
+/// Warns of a copy that nobody asked for by name, if the policy says so.
+#[inline]
+fn warn_of_copy(py: Python<'_>, decision: &Decision, policy: &Policy) -> PyResult<()> {
+    if decision.verdict != Verdict::Copy || policy.copies != CopiesPolicy::Warn {
+        return Ok(());
+    }
+    let codes = decision.codes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let steps = decision.steps.names().collect::<Vec<_>>().join(", ");
+    warn(py, &format!("{} B copied ({steps}): {codes}", decision.bytes_copied))
 }
 
 /// Adds `HT02` to a share of little that keeps much alive.

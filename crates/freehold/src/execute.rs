@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::decision::{Decision, Detail, LossDetail, Reason};
 use crate::message::{Asked, Message};
 use crate::tensor::{Inner, Owner, Tensor, unit_of};
+use crate::validate::Valid;
 use crate::{Caps, Code, Device, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide};
+use freehold_device::Buffer;
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
 ///
@@ -107,8 +109,23 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
     // a fresh buffer of the extent that `allocate` computed, which nobody else has.
     unsafe { copy::copy(&target, &source, &options) }.map_err(|e| copy_error(runtime, asked, decision, e))?;
 
+    let result = finish(tensor, valid, buffer, decision, asked, site);
+    debug_assert!(!result.overlaps(tensor).may(), "a copy must not alias its source");
+    Ok(result)
+}
+
+/// The new tensor of a copy, on the ledger with where it came from.
+fn finish(
+    source: &Tensor,
+    valid: Valid,
+    buffer: Buffer,
+    decision: &Decision,
+    asked: &Asked<'_>,
+    site: Label,
+) -> Tensor {
+    let from = &*source.0;
     let mut traits = Traits::IS_COPIED;
-    traits.set(Traits::PADDED, padded);
+    traits.set(Traits::PADDED, from.traits.contains(Traits::PADDED) && decision.dtype == from.dtype);
     traits.set(Traits::READ_ONLY, !decision.writable);
     let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
     let mut result = Inner {
@@ -124,13 +141,13 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         strides: valid.strides,
         alloc,
         frozen: None,
-        runtime: runtime.clone(),
+        runtime: from.runtime.clone(),
         owner: Owner::Buffer(buffer),
     };
     let codes: SmallVec<[Code; 4]> = decision.codes();
     let edge = Edge {
-        from: inner.holder,
-        from_framework: inner.framework,
+        from: from.holder,
+        from_framework: from.framework,
         to: Label::intern(asked.caps.name),
         verdict: Verdict::Copy,
         steps: decision.steps,
@@ -139,9 +156,54 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         sync: decision.sync,
     };
     Tensor::record(&mut result, Role::Owner, site, Some(&edge));
-    let result = Tensor(Arc::new(result));
-    debug_assert!(!result.overlaps(tensor).may(), "a copy must not alias its source");
-    Ok(result)
+    Tensor(Arc::new(result))
+}
+
+/// Tensors of one shape side by side along a new last axis, each cast and laid out in one pass into its place in new
+/// memory: the columns of a table. The decision, made for the whole, says dtype and order; `asked` words each part.
+///
+/// # Errors
+///
+/// As [`execute`], for the first part that fails; `AR01` where the shapes differ or there is no part, `DV01` where a
+/// part is not on the host.
+pub fn stack(parts: &[Tensor], decision: &Decision, asked: &[Asked<'_>], site: Label) -> Result<Tensor> {
+    let (Some(first), Some(call)) = (parts.first(), asked.first()) else {
+        return Err(Error::argument("the parts", "none", "be at least one"));
+    };
+    if let Some(odd) = parts.iter().find(|part| part.shape() != first.shape()) {
+        let must = format!("be that of every part, {:?}", first.shape());
+        return Err(Error::argument("a part's shape", format!("{:?}", odd.shape()), &must));
+    }
+    let runtime = first.runtime();
+    if decision.verdict == Verdict::Reject {
+        return Err(refuse(runtime, call, decision));
+    }
+    let mut shape = first.0.shape.clone();
+    shape.push(parts.len() as i64);
+    let (valid, buffer) =
+        Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
+    let dims = shape.len() - 1;
+    let step = valid.strides[dims] as usize * decision.dtype.padded_size();
+    let options = CopyOptions { on_loss: decision.on_loss, saturate: false };
+    for (i, part) in parts.iter().enumerate() {
+        let asked = asked.get(i).unwrap_or(call);
+        if !part.device().kind.is_host() || decision.dtype.is_sub_byte() {
+            let reason = Reason::new(Code::DV01, Detail::Move { from: part.device(), to: decision.device });
+            return Err(refuse(runtime, asked, &Decision::reject(reason)));
+        }
+        let target = Operand {
+            data: buffer.as_ptr().wrapping_add(i * step),
+            dtype: decision.dtype,
+            layout: crate::Layout::new(&valid.shape[..dims], &valid.strides[..dims]),
+            unit: crate::StrideUnit::Elements,
+            traits: Lazy::empty(),
+        };
+        // SAFETY: the part's extent was validated when it was imported and its owner keeps it readable; the target is
+        // place `i` of the last axis of a fresh buffer that `allocate` made for all of them, which nobody else has.
+        unsafe { copy::copy(&target, &operand(part), &options) }
+            .map_err(|e| copy_error(runtime, asked, decision, e))?;
+    }
+    Ok(finish(first, valid, buffer, decision, call, site))
 }
 
 /// A copy's failure in the words of the call that asked for it.

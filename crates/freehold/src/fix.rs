@@ -49,9 +49,10 @@ impl Fix {
         Self { note, ..self }
     }
 
-    /// Whether the call would not be refused in its turn. Only the values can still say no.
+    /// Whether the call is another one, and would not be refused in its turn. Only the values can still say no.
     pub(crate) fn works(&self, asked: &Asked<'_>) -> bool {
-        self.verdict(asked) != Some(Verdict::Reject)
+        let again = self.request == *asked.request && self.rule.is_none() && !self.fill && asked.desc.is_some();
+        !again && self.verdict(asked) != Some(Verdict::Reject)
     }
 
     fn verdict(&self, asked: &Asked<'_>) -> Option<Verdict> {

@@ -44,7 +44,7 @@ pub use decide::decide;
 pub use decision::{Decision, Detail, Reason, Sync};
 pub use desc::{TensorDesc, Traits};
 pub use error::{Error, Result};
-pub use execute::{convert, copy_into, execute};
+pub use execute::{convert, copy_into, execute, stack};
 pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule};
 pub use flowchart::flowchart;
 pub use import::{ImportOptions, RawTensor};

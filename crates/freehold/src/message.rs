@@ -260,6 +260,9 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
                 other => other.to_string(),
             })
             .fix(convert("compact")),
+        Code::LY01 if matches!(reason.detail, Detail::Text(_)) => {
+            Text::new(": it is not one block of memory.").line(detail).fix(convert("gathered in one pass"))
+        }
         Code::LY01 => Text::new(format!(": order={:?} was asked for.", order(asked)))
             .line(format!("the source is not in that order: {detail}"))
             .fix(convert("in that order"))
@@ -434,6 +437,7 @@ fn loss(asked: &Asked<'_>, reason: &Reason) -> Text {
     let text = Text::new(": values would be lost.").line(reason.detail.to_string());
     let allowed = match &reason.detail {
         Detail::Text(_) => "keeps the real part or the truth value",
+        Detail::Loss(loss) if !loss.to.is_integer() => "rounds to the nearest",
         _ => "truncates toward zero and saturates",
     };
     text.fix(Fix::new(asked, copying(asked), allowed).with(|r| r.on_loss = OnLoss::Allow))

@@ -4,6 +4,7 @@
 pub(crate) mod buffer;
 pub(crate) mod capsule;
 pub(crate) mod exchange;
+pub(crate) mod frame;
 mod kind;
 mod numpy;
 pub(crate) mod pandas;
@@ -117,7 +118,8 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::Capsule => capsule::import(x, Label::UNKNOWN, ask, Traits::empty()).map(Imported::from),
         Adapter::Pandas => pandas::import(x, ask),
         Adapter::Buffer => buffer::import(x, ask),
-        Adapter::ArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
+        Adapter::Frame => frame::import(x, ask),
+        Adapter::ArrayInterface | Adapter::OwnArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
         Adapter::Arrow => Err(Fail::refused(
             Code::OB01,
             format!("{} arrow", crate::names::type_name(x)),
@@ -133,6 +135,7 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
                 "{} has none of __dlpack__, the buffer protocol, __array_interface__, and is no sequence of numbers",
                 crate::names::type_name(x)
             ),
-        )),
+        )
+        .fix("pass what it wraps: its array, tensor or buffer")),
     }
 }
