@@ -71,7 +71,9 @@ unsafe extern "C" fn end_lease(capsule: *mut ffi::PyObject) {
     let context = unsafe { ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()) };
     if !context.is_null() {
         // SAFETY: made by `lease`, and dropped once.
-        drop(unsafe { Box::from_raw(context.cast::<Lease>()) });
+        let lease = unsafe { Box::from_raw(context.cast::<Lease>()) };
+        // SAFETY: the interpreter frees a capsule with the GIL held.
+        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(lease));
     }
 }
 

@@ -8,7 +8,7 @@ use freehold::dlpack::{
     DLManagedTensorVersioned, DLPackExchangeAPI, DLPackExchangeAPIHeader, DLPackVersion, DLTensor, VERSION,
     device_from, dtype_from,
 };
-use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Label, Message, Runtime, Tensor};
+use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Message, Runtime, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -68,7 +68,9 @@ fn tensor_of(py: Python<'_>, object: *mut c_void) -> PyResult<Tensor> {
 unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut DLManagedTensorVersioned) -> c_int {
     entry(|py| {
         let tensor = tensor_of(py, object)?;
-        let managed = tensor.to_versioned(&ExportOptions::default()).map_err(|error| raise(py, error))?;
+        let managed = tensor
+            .to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() })
+            .map_err(|error| raise(py, error))?;
         // SAFETY: the caller gives a place to write to.
         unsafe { out.write(managed.into_raw()) };
         Ok(())
@@ -132,7 +134,7 @@ unsafe extern "C" fn allocate(
             return Err(Error::argument("device", device, "be cpu, where this version allocates"));
         }
         let tensor = Tensor::zeros(dtype, shape, &Runtime::global())?;
-        tensor.to_versioned(&ExportOptions { consumer: Label::UNKNOWN, ..ExportOptions::default() })
+        tensor.to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() })
     }));
     let error = match made {
         Ok(Ok(managed)) => {
