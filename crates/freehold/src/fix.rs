@@ -89,6 +89,14 @@ impl Fix {
     /// The line to type.
     pub(crate) fn write(&self, asked: &Asked<'_>) -> String {
         let arguments = self.arguments(&self.request);
+        if let (Some((rule, value)), true) = (&self.rule, self.request == *asked.request) {
+            // The same call under another policy: outside Python, only the policy is worth a line.
+            match asked.dialect {
+                Dialect::Python => {}
+                Dialect::C => return format!("{} fh_runtime_set_policy(rt, &policy, &error)", c_rule(rule, value)),
+                Dialect::Rust => return format!("Policy {{ {}, ..policy }}", rust_rule(rule, value)),
+            }
+        }
         match asked.dialect {
             Dialect::Python => self.python(asked, arguments),
             Dialect::C => {
@@ -190,6 +198,27 @@ impl Fix {
             _ => format!(" /* {name}={value} */"),
         }
     }
+}
+
+fn c_rule(rule: &str, value: &str) -> String {
+    match (rule, value) {
+        ("max_copy_bytes", bytes) => format!("policy.max_copy_bytes = {bytes};"),
+        ("devices", "any") => "policy.devices = 0;".to_owned(),
+        _ => format!("policy.{rule} = FH_{}_{};", rule.to_uppercase(), value.to_uppercase()),
+    }
+}
+
+fn rust_rule(rule: &str, value: &str) -> String {
+    match (rule, value) {
+        ("max_copy_bytes", bytes) => format!("max_copy_bytes: Some({bytes})"),
+        ("devices", "any") => "devices: DeviceSet::ALL".to_owned(),
+        _ => format!("{rule}: {}Policy::{}", capital(rule), capital(value)),
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 fn rule_of(verb: Verb) -> CopyRule {
