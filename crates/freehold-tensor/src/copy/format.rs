@@ -322,6 +322,7 @@ pub(super) fn f64_to_f32(x: f64, saturate: bool) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copy::tests::{nearest_f16, power};
 
     #[test]
     fn f16_agrees_with_the_half_crate_on_every_code() {
@@ -350,12 +351,12 @@ mod tests {
             x ^= x >> 7;
             x ^= x << 17;
             // Half of the samples near the range of f16, so that subnormals and ties are met.
-            let wide = if i % 2 == 0 { f64::from_bits(x) } else { (x as i64) as f64 * 2f64.powi(-40 - (i % 50)) };
+            let wide = if i % 2 == 0 { f64::from_bits(x) } else { (x as i64) as f64 * power(-40 - (i % 50)) };
             let single = wide as f32;
             if wide.is_nan() || single.is_nan() {
                 continue;
             }
-            assert_eq!(f64_to_f16(wide, false), crate::copy::tests::nearest_f16(wide), "{wide:e}");
+            assert_eq!(f64_to_f16(wide, false), nearest_f16(wide), "{wide:e}");
             assert_eq!(f32_to_f16(single, false), half::f16::from_f32(single).to_bits(), "{single:e}");
             assert_eq!(BF16.encode(single, false) as u16, half::bf16::from_f32(single).to_bits(), "{single:e}");
         }
@@ -375,7 +376,10 @@ mod tests {
             let max = f32::from_bits(format.decode(format.max_code() as u8));
             assert_eq!(format.encode(f32::INFINITY, true), format.max_code());
             assert_eq!(format.encode(f32::MAX, true), format.max_code());
-            assert_eq!(max, (format.max_mantissa() as f32 * 2f32.powi(format.max_exponent() - format.man_bits as i32)));
+            assert_eq!(
+                max,
+                (format.max_mantissa() as f32 * power(format.max_exponent() - format.man_bits as i32) as f32)
+            );
             if format.sign_bit() != 0 {
                 assert_eq!(format.encode(f32::NEG_INFINITY, true), format.max_code() | format.sign_bit());
             }
