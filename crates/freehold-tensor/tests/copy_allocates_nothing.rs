@@ -31,6 +31,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 #[test]
+#[cfg_attr(miri, ignore = "counts allocations; the unit tests cover the memory")]
 fn no_dtype_pair_or_layout_of_six_dimensions_allocates() {
     let shape = [2i64, 3, 1, 4, 2, 3];
     let n: i64 = shape.iter().product();
@@ -47,8 +48,8 @@ fn no_dtype_pair_or_layout_of_six_dimensions_allocates() {
     assert_ne!(ALLOCATIONS.get(), 0, "the buffers above were counted");
     let before = ALLOCATIONS.get();
     let mut casts = 0;
-    for &from in KNOWN_DTYPES.iter().step_by(if cfg!(miri) { 5 } else { 1 }) {
-        for &to in KNOWN_DTYPES.iter().step_by(if cfg!(miri) { 4 } else { 1 }) {
+    for &from in KNOWN_DTYPES {
+        for &to in KNOWN_DTYPES {
             for strides in [&c, &f] {
                 let (dst, src) = (operand(&mut target, to, &c), operand(&mut source, from, strides));
                 let options = CopyOptions { on_loss: OnLoss::Allow, saturate: false };
@@ -58,5 +59,5 @@ fn no_dtype_pair_or_layout_of_six_dimensions_allocates() {
         }
     }
     assert_eq!(ALLOCATIONS.get(), before);
-    assert_eq!(casts, if cfg!(miri) { 7 * 8 * 2 } else { 2 * KNOWN_DTYPES.len() * KNOWN_DTYPES.len() });
+    assert_eq!(casts, 2 * KNOWN_DTYPES.len() * KNOWN_DTYPES.len());
 }

@@ -2,12 +2,14 @@
 //! narrow ones.
 //!
 //! Every conversion is branch-free integer code (plus one exact FPU addition for subnormals), so that the loops
-//! in [`super::kernel`] vectorise, and none depends on the subnormal mode that `torch.set_flush_denormal` sets.
+//! in [`super::kernel`] vectorise. But for `f32 <-> f64`, which is the processor's, none depends on the subnormal
+//! mode that `torch.set_flush_denormal` sets.
 //!
 //! What NumPy 2.4 and ml_dtypes 0.6 were found to do, and what is done here bit for bit:
 //!
 //! * `f64 -> f16` rounds once. `f64 -> bf16`, f8, f6, f4 (and integer -> any of them) round to `f32` first and then
-//!   again; so does PyTorch. The second rounding is visible only within 2^-25 of a tie.
+//!   again. PyTorch does too, and to `f16` as well: there it differs from NumPy, and so from here. It shows only
+//!   within a relative 2^-25 of a tie.
 //! * `f32/f64 -> f16` and `f16 -> f32/f64` keep the NaN payload and do **not** quieten a signalling NaN (NumPy does
 //!   them in software). `f32 <-> f64` are the processor's, which quietens. `-> bf16` and the f8 kinds give their one
 //!   canonical NaN, with the sign where the format has one; `bf16 -> f16` does too.

@@ -260,7 +260,7 @@ fn check(
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 12 } else { cases },
+        cases: if cfg!(miri) { 8 } else { cases },
         failure_persistence: None, // Miri has no working directory
         ..ProptestConfig::default()
     }
