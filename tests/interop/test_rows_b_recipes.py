@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import freehold as fh
-from row_tools import address, blocking, codes, do, ledger_of
+from row_tools import address, blocking, codes, copies_made, do, ledger_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -114,12 +114,24 @@ def test_b12_a_whole_frame_is_one_pass_where_pandas_and_torch_make_three_arrays(
     df = pd.read_csv(io.StringIO(CSV))[["a", "b"]]
     values = df.values
     assert values.dtype == np.float64 and not np.shares_memory(values, df["b"].to_numpy()), "consolidated: a copy"
-    planned, t = do("convert", df, "torch", dtype="float32")
-    assert planned.verdict == "copy" and planned.bytes_copied == 24
-    assert {"LY01", "CA01"} <= set(codes(planned)), "gathered, and cast: the two that are hidden today"
-    assert t.dtype == torch.float32 and t.tolist() == [[1.0, 0.5], [2.0, 1.5], [3.0, 2.5]]
-    planned, refused = do("share", df, "torch")
-    assert refused.code in ("LY01", "OB01") and 'df["a"]' in str(refused) or 'x["a"]' in str(refused)
+    planned = fh.plan(df, "torch", dtype="float32")
+    assert (planned.verdict, list(planned.steps), planned.bytes_copied) == ("copy", ["layout", "cast"], 24)
+    assert codes(planned) == ["LY01", "CA01"], "gathered, and cast: the two that are hidden today"
+    before = copies_made()
+    t = fh.convert(df, "torch", dtype="float32")
+    assert copies_made() == before + 1 and fh.ledger.copies()[-1]["bytes"] == 24, "one pass for both"
+    assert t.dtype == torch.float32 and t.is_contiguous() and t.tolist() == [[1.0, 0.5], [2.0, 1.5], [3.0, 2.5]]
+    assert fh.convert(df, "numpy").tolist() == values.tolist(), "promoted as NumPy and pandas do"
+    with pytest.raises(fh.BoundaryError) as refused:
+        fh.share(df, "numpy")
+    assert refused.value.code == "LY01" and "2 columns" in str(refused.value)
+    assert eval(refused.value.fixes[1].split("#")[0], {"fh": fh, "x": df}).tolist() == [1, 2, 3]
+    with fh.policy(copies="error"), pytest.raises(fh.BoundaryError) as refused:
+        fh.convert(df, "torch")
+    assert refused.value.code == "PO01"
+    with pytest.raises(fh.BoundaryError, match="column 'b'") as refused:
+        fh.convert(df, "torch", dtype="int32")
+    assert refused.value.code == "CA02"
 
 
 def test_b12_an_all_float_frame_is_read_only_in_pandas_3():
@@ -147,7 +159,10 @@ def test_b12_text_and_nulls_are_refused_with_what_to_do():
         planned, refused = do("convert", df[name], "torch")
         assert refused.code in ("DT01", "DT03"), name
     planned, refused = do("convert", df, "torch")
-    assert refused.code in ("DT01", "DT03", "NU01") and "'" in str(refused), "the column is named"
+    assert refused.code == "NU01" and "column 'n'" in str(refused), "the column is named"
+    planned, refused = do("convert", df[["s"]], "torch")
+    assert refused.code == "DT01" and "column 's'" in str(refused)
+    assert fh.convert(df[["n"]], "torch", fill=0).tolist() == [[1], [0], [3]]
 
 
 def test_b23_the_four_uses_that_remain():

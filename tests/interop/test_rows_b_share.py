@@ -40,7 +40,7 @@ def test_b01_five_libraries_one_buffer_one_ledger():
     assert read(again) == [1.0, 2.0, 3.0, 4.0]
     buffer = fh.ledger.owner(a)
     assert buffer["owner"]["framework"] == "numpy" and buffer["len"] == a.nbytes
-    assert {"torch", "freehold", "numpy"} <= {holder["framework"] for holder in buffer["holders"]}
+    assert {"torch", "tvm_ffi", "numpy"} <= {holder["framework"] for holder in buffer["holders"]}
     assert [b["id"] for b in fh.ledger.live() if b["base"] == buffer["base"]] == [buffer["id"]], "one buffer, one record"
     assert "many libraries, one memory space, no nonsense" in fh.__doc__.lower()
     del t, ours, third, again, sides, side, view
@@ -203,10 +203,9 @@ def test_b27_numpy_to_tensor():
     both = set(fh.targets()["numpy"].dtypes) & set(fh.targets()["torch"].dtypes)
     assert len(both) >= 14
     for name in sorted(both):
-        try:
-            a = np.zeros(4, dtype=name)
-        except TypeError:
-            continue  # one of ml_dtypes'
+        if name not in np.sctypeDict:
+            continue  # one of ml_dtypes', which test_caps.py has
+        a = np.zeros(4, dtype=name)
         planned, t = do("share", a, "torch")
         assert planned.verdict == "share" and str(t.dtype).removeprefix("torch.") == name
         t[2] = 1
