@@ -59,7 +59,7 @@ def test_b17_detached_views_are_read_only_and_copy_is_clone():
     with pytest.raises(ValueError, match="read-only"):
         view[0] = 1
     planned, clone = do("copy", t, "numpy", detach=True)
-    assert planned.verdict == "copy" and planned.steps == ("fresh",) and clone.flags.writeable
+    assert planned.verdict == "copy" and list(planned.steps) == ["fresh"] and clone.flags.writeable
     clone[0] = 1
     assert t[0].item() == 50 and view[0] == 50
 
@@ -67,7 +67,7 @@ def test_b17_detached_views_are_read_only_and_copy_is_clone():
 def test_b18_mixed_floats_narrow_when_asked_integers_never_silently():
     """B18: `.float()` before model usage: dtype= narrows floats as asked; integers only if every value fits."""
     planned, t = do("convert", np.array([0.1, 1e300, np.nan]), "torch", dtype="float32")
-    assert codes(planned) == ["CA01"] and planned.steps == ("cast",) and planned.bytes_copied == 12
+    assert codes(planned) == ["CA01"] and list(planned.steps) == ["cast"] and planned.bytes_copied == 12
     assert t[0].item() == np.float32(0.1) and t[1].item() == float("inf") and torch.isnan(t[2])
     before = fh.ledger.stats()["handovers"]
     for x, dtype in ((np.array([1, 2**40 + 5]), "int32"), (np.array([1.0, 1.5]), "int64"), (np.array([-1]), "uint8")):
@@ -195,7 +195,7 @@ def test_b25_a_dtype_that_is_there_already_costs_nothing():
     t[0] = 3
     assert a[0] == 3
     planned, t = do("convert", a.astype(np.float64), "torch", dtype="float32")
-    assert planned.verdict == "copy" and planned.steps == ("cast",) and t.dtype == torch.float32
+    assert planned.verdict == "copy" and list(planned.steps) == ["cast"] and t.dtype == torch.float32
 
 
 def test_b26_order_c_and_the_card_that_says_which_dimension_broke():
@@ -204,7 +204,7 @@ def test_b26_order_c_and_the_card_that_says_which_dimension_broke():
     with pytest.raises(RuntimeError, match="view size is not compatible"):
         t.view(6)
     planned, c = do("convert", t, "torch", order="C")
-    assert codes(planned) == ["LY01"] and planned.steps == ("layout",) and planned.bytes_copied == 24
+    assert codes(planned) == ["LY01"] and list(planned.steps) == ["layout"] and planned.bytes_copied == 24
     assert planned.layout == "C" and c.view(6).tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
     card = fh.explain(t)
     assert "(1, 3) elements" in card and "(4, 12) bytes" in card
