@@ -75,6 +75,24 @@ pub(crate) fn give_back(what: Deferred) {
     unsafe { ffi::Py_AddPendingCall(Some(pending), ptr::null_mut()) };
 }
 
+/// Runs what may call a foreign deleter, where an exception may be on its way that must survive it: an object is freed
+/// whenever its last reference goes, which an exception that leaves a function often is.
+#[inline]
+pub(crate) fn keeping_error<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: only called where Python frees an object, with the GIL held.
+    unsafe {
+        if ffi::PyErr_Occurred().is_null() {
+            return f();
+        }
+        let error = PyErr::take(Python::assume_attached());
+        let result = f();
+        if let Some(error) = error {
+            error.restore(Python::assume_attached());
+        }
+        result
+    }
+}
+
 extern "C" fn pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes pending calls with the GIL held.
     drain(unsafe { Python::assume_attached() });

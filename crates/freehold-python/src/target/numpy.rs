@@ -61,7 +61,8 @@ unsafe extern "C" fn end_lease(capsule: *mut ffi::PyObject) {
     let context = unsafe { ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()) };
     if !context.is_null() {
         // SAFETY: made by `lease`, and dropped once.
-        drop(unsafe { Box::from_raw(context.cast::<Lease>()) });
+        let lease = unsafe { Box::from_raw(context.cast::<Lease>()) };
+        crate::gil::keeping_error(|| drop(lease));
     }
 }
 

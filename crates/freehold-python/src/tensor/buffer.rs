@@ -118,7 +118,8 @@ pub(super) unsafe fn release(view: *mut ffi::Py_buffer) {
     unsafe {
         let export = std::mem::replace(&mut (*view).internal, ptr::null_mut());
         if !export.is_null() {
-            drop(Box::from_raw(export.cast::<Export>()));
+            let export = Box::from_raw(export.cast::<Export>());
+            crate::gil::keeping_error(|| drop(export));
         }
     }
 }
