@@ -2,7 +2,8 @@
 
 All ```python blocks of a page run in order in one namespace. A ```text block that directly follows one holds what it
 prints; `...` in it stands for anything, as in doctest. A block marked ```python ignore is only compiled: it needs
-something this machine may not have, and the page says what.
+something this machine may not have, and the page says what. Text between <!-- flowchart --> marks is what
+`python -m freehold flowchart` prints.
 
     python tests/interop/doc_examples.py PAGE...            # runs and compares
     python tests/interop/doc_examples.py --update PAGE...   # writes what was printed into the text blocks
@@ -12,6 +13,7 @@ import contextlib
 import doctest
 import io
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +99,31 @@ def matches(expected: str, got: str) -> bool:
     return doctest.OutputChecker().check_output(expected + "\n", got + "\n", doctest.ELLIPSIS)
 
 
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
+FLOWCHART = re.compile(r"(?<=<!-- flowchart -->\n```text\n).*?(?=```\n<!-- /flowchart -->)", re.DOTALL)
+
+
+def flowchart(page: Path, update: bool = False) -> None:
+    """Compares the flowchart of a page with the one that the decision code prints."""
+    command = [sys.executable, "-m", "freehold", "flowchart"]
+    got = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() + "\n"
+    text = page.read_text(encoding="utf-8")
+    shown = FLOWCHART.search(text)
+    if shown is None:
+        raise ValueError(f"{page}: no ```text block between the flowchart marks")
+    if shown.group() != got:
+        if not update:
+            raise Mismatch(f"{page}: flowchart", shown.group(), got)
+        page.write_text(text[: shown.start()] + got + text[shown.end() :], encoding="utf-8")
+
+
+def main(arguments: list[str]) -> None:
+    update = "--update" in arguments
     for name in [a for a in arguments if a != "--update"]:
-        print(f"{name}: {run(Path(name), update='--update' in arguments)} examples")
+        page = Path(name)
+        if "<!-- flowchart -->" in page.read_text(encoding="utf-8"):
+            flowchart(page, update)
+        print(f"{name}: {run(page, update)} examples")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

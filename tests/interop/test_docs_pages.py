@@ -1,6 +1,8 @@
 """Every reason code has its page, and every example in the documentation runs."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,10 +60,22 @@ def test_links_between_files_lead_somewhere(page):
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python\n" in p.read_text(encoding="utf-8")],
-                         ids=lambda p: str(p.relative_to(ROOT)))
-def test_examples_run_and_print_what_the_page_shows(page):
+def with_examples(pages):
+    return [p for p in pages if "```python\n" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", with_examples((DOCS / "e").glob("*.md")), ids=lambda p: p.stem)
+def test_the_examples_of_a_code_run_and_print_what_the_page_shows(page):
     assert doc_examples.run(page) > 0
+
+
+# These show what the ledger holds, so each has a process, and with it a ledger, of its own.
+@pytest.mark.parametrize("page", with_examples(p for p in PAGES if p.parent != DOCS / "e"), ids=lambda p: p.name)
+def test_the_examples_of_a_page_run_and_print_what_it_shows(page):
+    command = [sys.executable, doc_examples.__file__, str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-2]) > 0
 
 
 def test_a_page_that_lies_is_noticed(tmp_path):

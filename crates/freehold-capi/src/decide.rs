@@ -65,9 +65,6 @@ pub const FH_CAPS_LAZY_BITS: u32 = 1 << 5;
 /// Byte offsets.
 pub const FH_CAPS_BYTE_OFFSET: u32 = 1 << 6;
 
-/// Refused.
-pub const FH_VERDICT_REJECT: i32 = Verdict::Reject as i32;
-
 /// Nothing waits.
 pub const FH_WAIT_NONE: i32 = 0;
 /// A stream waits.
@@ -488,9 +485,9 @@ pub(crate) unsafe fn decision_of<'a>(decision: *const fh_decision) -> Outcome<&'
 /// The verdict.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_decision_verdict(decision: *const fh_decision) -> i32 {
-    calm(FH_VERDICT_REJECT, || {
+    calm(Verdict::Reject as i32, || {
         // SAFETY: the header asks for NULL or a decision that lives.
-        unsafe { decision_of(decision) }.map_or(FH_VERDICT_REJECT, |d| d.decision.verdict as i32)
+        unsafe { decision_of(decision) }.map_or(Verdict::Reject as i32, |d| d.decision.verdict as i32)
     })
 }
 

@@ -28,7 +28,7 @@ pub unsafe extern "C" fn fh_export_versioned(
             (0, minor) => return Err(legacy_only(minor)),
             version => version,
         };
-        let options = ExportOptions { consumer, site, max_version, decision: None };
+        let options = ExportOptions { consumer, site, max_version, ..ExportOptions::default() };
         let capsule = tensor.to_versioned(&options)?;
         // SAFETY: checked above.
         unsafe { out.write(capsule.into_raw()) };

@@ -7,7 +7,7 @@
 //! * Nothing but translation: pointers and plain structs are checked and turned into the types of `freehold`, results
 //!   and errors are turned back. What a call means is decided there.
 //! * The header is written by hand. `tests/header.rs` compares it with the declarations that cbindgen reads from this
-//!   source, so that the two cannot drift; `tests/abi/layout.c` asserts the layouts from C.
+//!   source, so that the two cannot drift; [`layout`] pins the layouts here and in `tests/abi/layout.c`.
 //! * Every body runs inside [`guard`](crate::guard): a panic becomes `FH_INTERNAL`, never an unwinding C frame.
 //! * An opaque handle has one kind of ownership: `fh_tensor` is a count, the others are boxes.
 
@@ -20,6 +20,7 @@ mod execute;
 mod export;
 mod guard;
 mod import;
+mod layout;
 mod ledger;
 mod options;
 mod runtime;

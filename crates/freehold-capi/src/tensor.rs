@@ -21,10 +21,8 @@ pub const FH_OVERLAP_SOME: i32 = 1;
 pub const FH_OVERLAP_UNKNOWN: i32 = 2;
 
 /// A tensor: one count of `freehold::Tensor`, without a box around it.
-#[repr(C, align(8))]
-pub struct fh_tensor {
-    private: [u8; 0],
-}
+#[repr(align(8))]
+pub struct fh_tensor([u8; 0]);
 
 /// Gives a tensor to the caller.
 ///

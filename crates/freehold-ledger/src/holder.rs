@@ -202,7 +202,7 @@ pub struct Edge<'a> {
 
 impl Edge<'_> {
     /// The framework that the view was made for.
-    pub(crate) fn to_framework(&self, holder: &HolderDesc<'_>) -> Label {
+    pub(crate) fn target(&self, holder: &HolderDesc<'_>) -> Label {
         if self.to == Label::NONE { holder.framework } else { self.to }
     }
 }

@@ -13,10 +13,13 @@ use freehold_tensor::{Device, DeviceKind, Verdict};
 
 use crate::record::Record;
 use crate::thread::SHARDS;
-use crate::{HolderId, Ledger};
+use crate::{HolderId, Ledger, slab};
 
 /// The most addresses whose generations are counted.
 const GENERATIONS_KEPT: usize = 65_536;
+
+/// How many spans one head stands for.
+const STRIDE: usize = 32;
 
 /// The address space of a device: devices in one space see the same memory at the same address.
 ///
@@ -85,6 +88,8 @@ pub(crate) struct Index {
     members: Vec<HolderId>,
     /// Sorted, not intersecting within a space.
     spans: Vec<Span>,
+    /// Where every [`STRIDE`]th span begins: small enough to stay in the cache while the spans do not.
+    heads: Vec<(Space, u64)>,
     /// The group of each record, by shard and place.
     of: Vec<Vec<(u32, u32)>>,
 }
@@ -98,7 +103,7 @@ impl Index {
 
     /// The group of a record.
     pub(crate) fn group_of(&self, id: HolderId) -> Option<&Group> {
-        let (generation, group) = *self.of.get(id.shard())?.get(id.slot() as usize)?;
+        let (generation, group) = *self.of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
         if generation != id.generation() {
             return None;
         }
@@ -108,12 +113,19 @@ impl Index {
     /// The group that an address of a device belongs to.
     pub(crate) fn group_at(&self, device: Device, address: u64) -> Option<&Group> {
         let key = (Space::of(device), address);
-        let after = self.spans.partition_point(|span| (span.space, span.lo) <= key);
-        let span = self.spans.get(after.checked_sub(1)?)?;
+        let span = self.spans[..self.begin_by(key)].last()?;
         if span.space != key.0 || address >= span.hi {
             return None;
         }
         self.groups.get(span.group as usize)
+    }
+
+    /// How many spans begin at a place or before it.
+    fn begin_by(&self, key: (Space, u64)) -> usize {
+        let Some(block) = self.heads.partition_point(|head| *head <= key).checked_sub(1) else { return 0 };
+        let from = block * STRIDE;
+        let block = &self.spans[from..self.spans.len().min(from + STRIDE)];
+        from + block.partition_point(|span| (span.space, span.lo) <= key)
     }
 
     /// The groups that a range of addresses of a device touches.
@@ -210,7 +222,7 @@ impl IndexCache {
             }
         }
         let find = |of: &[Vec<(u32, u32)>], id: HolderId| -> Option<u32> {
-            let (generation, i) = *of.get(id.shard())?.get(id.slot() as usize)?;
+            let (generation, i) = *of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
             (generation == id.generation() && generation != 0).then_some(i)
         };
         for (i, entry) in entries.iter().enumerate() {
@@ -277,12 +289,13 @@ impl IndexCache {
         let mut members = vec![HolderId::NONE; entries.len()];
         for &i in &order {
             let (id, g) = (entries[i as usize].id, group_of(i));
-            of[id.shard()][id.slot() as usize].1 = g;
+            of[id.shard()][slab::number(id.slot()) as usize].1 = g;
             let group = &mut groups[g as usize];
             members[(group.first + group.len) as usize] = id;
             group.len += 1;
         }
-        Index { version, groups, members, spans, of }
+        let heads = spans.iter().step_by(STRIDE).map(|span| (span.space, span.lo)).collect();
+        Index { version, groups, members, spans, heads, of }
     }
 
     fn count_generation(&mut self, group: &Group) -> u32 {
@@ -298,7 +311,7 @@ impl IndexCache {
 }
 
 fn place(of: &mut [Vec<(u32, u32)>], id: HolderId, value: u32) {
-    let (places, slot) = (&mut of[id.shard()], id.slot() as usize);
+    let (places, slot) = (&mut of[id.shard()], slab::number(id.slot()) as usize);
     if places.len() <= slot {
         places.resize(slot + 1, (0, 0));
     }

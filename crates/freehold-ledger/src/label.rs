@@ -68,8 +68,8 @@ well_known! {
 
 /// Names start here; below are the well-known ones and room for more of them.
 const FIRST: u32 = 64;
-/// Twice as many places as names, so that a probe stays short.
-const PLACES: usize = 2 * MAX_LABELS as usize;
+/// Twice as many places as names, so that a probe stays short. Miri needs seconds to set up a large table.
+const PLACES: usize = if cfg!(miri) { 1 << 10 } else { 2 * MAX_LABELS as usize };
 
 /// An interned name; never freed.
 struct Entry {
@@ -97,7 +97,7 @@ impl Label {
             let found = TABLE[place].load(Ordering::Acquire);
             if found.is_null() {
                 if made.is_null() {
-                    if COUNT.fetch_add(1, Ordering::Relaxed) >= MAX_LABELS {
+                    if COUNT.fetch_add(1, Ordering::Relaxed) as usize >= PLACES / 2 {
                         COUNT.fetch_sub(1, Ordering::Relaxed);
                         return Label::OTHER;
                     }

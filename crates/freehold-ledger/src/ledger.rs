@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use freehold_tensor::{Code, Verdict};
 use smallvec::SmallVec;
@@ -13,7 +13,9 @@ use crate::record::{self, Record};
 use crate::shard::{Shard, bump};
 use crate::tally::Copy;
 use crate::thread::{self, SHARDS, SHARED, Writer};
-use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, clock};
+use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, clock, slab};
+
+mod fork;
 
 /// The most recent hazards that are kept.
 pub const HAZARDS_KEPT: usize = 1024;
@@ -31,9 +33,11 @@ pub struct Ledger {
     epoch: AtomicU32,
     /// Records of an earlier epoch belong to the parent process.
     inherited: AtomicU32,
-    /// Ticks when the first record or total was written; 0 before.
+    /// When the first record or total was written; 0 before.
     start: AtomicU64,
     shards: [AtomicPtr<Shard>; SHARDS],
+    /// No shard has an index from here on.
+    shards_end: AtomicUsize,
     /// Held by the writer of the shared shard.
     shared: Lock<()>,
     /// Held while a shard is added.
@@ -87,6 +91,7 @@ impl Ledger {
             inherited: AtomicU32::new(0),
             start: AtomicU64::new(0),
             shards: [const { AtomicPtr::new(ptr::null_mut()) }; SHARDS],
+            shards_end: AtomicUsize::new(0),
             shared: Lock::new(()),
             growth: Lock::new(()),
             hazards: Lock::new(Hazards { recent: VecDeque::new(), dropped: 0, by_code: None }),
@@ -127,48 +132,50 @@ impl Ledger {
     fn open_at(&self, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
         let writer = thread::current();
         if writer.shard() == SHARED {
-            let _writer = self.shared.lock();
-            return self.open_as(writer, level, holder, edge);
+            return self.open_shared(writer, level, holder, edge);
         }
         self.open_as(writer, level, holder, edge)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn open_shared(&self, writer: Writer, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        let _writer = self.shared.lock();
+        self.open_as(writer, level, holder, edge)
+    }
+
     /// The caller is the writer of the shard: it has its index, or holds the lock of the shared one.
-    #[inline]
+    #[inline(always)]
     fn open_as(&self, writer: Writer, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
         let Some(shard) = self.shard_or_new(writer.shard()) else {
             self.count_always(Counter::RecordsDropped);
             return HolderId::NONE;
         };
         let mut id = HolderId::NONE;
-        let mut now = 0;
         if level >= Level::Records as u8 {
-            let mut late = 0u32;
-            if let Some(place) = shard.slab.reserve(&mut || late += 1) {
-                now = clock::ticks();
+            if let Some(place) = shard.slab.reserve(&mut || self.closed_twice(HolderId::NONE, 1)) {
                 let epoch = self.epoch.load(Ordering::Relaxed);
-                record::write(&shard.slab, &place.slot.words, holder, edge, epoch, now);
+                let before = shard.opened();
+                let opened = record::opened(clock::coarse(), before);
+                record::write(&shard.slab, &place.slot.words, holder, edge, epoch, opened);
                 place.publish(writer.number(), holder.flags.bits());
-                shard.count_opened();
+                shard.count_opened(before);
                 id = HolderId::new(place.generation, writer.shard(), place.index);
             } else {
                 self.count_always(Counter::RecordsDropped);
-            }
-            if late != 0 {
-                self.closed_twice(HolderId::NONE, late);
             }
         }
         if id.is_none() {
             bump(&shard.unrecorded, Ordering::Relaxed);
         }
         if let Some(edge) = edge {
-            let to = edge.to_framework(holder);
+            let to = edge.target(holder);
             if !shard.pairs.count(edge.from_framework, to, edge.verdict) {
                 let pair = (edge.from_framework, to, edge.verdict);
                 *shard.cold.lock().handovers.entry(pair).or_default() += 1;
             }
             if edge.verdict == Verdict::Copy {
-                note_copy(shard, holder, edge, id, now, writer.number());
+                note_copy(shard, holder, edge, id, writer.number());
             }
         }
         id
@@ -216,11 +223,11 @@ impl Ledger {
         }
         self.count_by(Counter::DoubleClosed, u64::from(times));
         let note = if id.is_none() {
-            "a deleter ran twice, on two threads at once".to_owned()
+            "a deleter ran twice, on two threads at once"
         } else {
-            format!("a deleter ran twice, or for a holder that never was (id {id})")
+            "a deleter ran twice, or for a holder that never was"
         };
-        self.hazard(Code::CP01, &[id], note);
+        self.hazard(Code::CP01, &[id], note.to_owned());
     }
 
     /// Changes what is known about a holder; `false` if it is not open.
@@ -241,7 +248,7 @@ impl Ledger {
         }
         let framework = |id: HolderId| self.record(id).map_or(Label::NONE, |record| record.framework);
         let holders = holders.iter().filter(|id| !id.is_none()).map(|id| (*id, framework(*id))).collect();
-        let hazard = Hazard { code, holders, note, at: clock::ticks() };
+        let hazard = Hazard { code, holders, note, at: clock::exact() };
         self.started(hazard.at);
         let mut hazards = self.hazards.lock();
         *hazards.by_code.get_or_insert_default().entry(code).or_default() += 1;
@@ -298,9 +305,8 @@ impl Ledger {
     /// `f` runs under no lock. A record that is opened or closed meanwhile may be seen or not; one that is open all
     /// the time is seen once.
     pub(crate) fn each_record(&self, f: &mut dyn FnMut(Record) -> bool) {
-        for index in 0..SHARDS {
-            let Some(shard) = self.shard(index) else { continue };
-            for slot in 0..shard.slab.used() {
+        for (index, shard) in self.each_shard() {
+            for slot in (0..shard.slab.used()).map(slab::nth) {
                 if let Some(copied) = shard.slab.read(slot) {
                     let record = Record::decode(index, slot, copied);
                     if !self.is_inherited(&record) && !f(record) {
@@ -322,18 +328,18 @@ impl Ledger {
         record.epoch < self.inherited.load(Ordering::Relaxed)
     }
 
-    /// Ticks when the ledger began to record.
+    /// When the ledger began to record.
     pub(crate) fn start(&self) -> u64 {
         self.start.load(Ordering::Relaxed)
     }
 
     /// Changes whenever a record is opened or closed.
     pub(crate) fn version(&self) -> u64 {
-        self.each_shard().fold(0, |sum, shard| sum.wrapping_add(shard.version()))
+        self.each_shard().fold(0, |sum, (_, shard)| sum.wrapping_add(shard.version()))
     }
 
-    pub(crate) fn each_shard(&self) -> impl Iterator<Item = &Shard> {
-        (0..SHARDS).filter_map(|i| self.shard(i))
+    pub(crate) fn each_shard(&self) -> impl Iterator<Item = (usize, &Shard)> {
+        (0..self.shards_end.load(Ordering::Acquire)).filter_map(|i| Some((i, self.shard(i)?)))
     }
 
     #[inline]
@@ -354,10 +360,11 @@ impl Ledger {
 
     #[cold]
     fn add_shard(&self, index: usize) -> Option<&Shard> {
-        self.started(clock::ticks());
+        self.started(clock::exact());
         let _growth = self.growth.lock();
         if self.shard(index).is_none() {
             self.shards[index % SHARDS].store(Box::into_raw(Box::new(Shard::new())), Ordering::Release);
+            self.shards_end.fetch_max(index + 1, Ordering::Release);
         }
         self.shard(index)
     }
@@ -365,71 +372,12 @@ impl Ledger {
     fn started(&self, now: u64) {
         let _ = self.start.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
-
-    /// Takes every lock of the ledger, so that a child process finds none held by a thread it does not have.
-    ///
-    /// Call it before `fork`, and [`Ledger::after_fork_in_parent`] and [`Ledger::after_fork_in_child`] after
-    /// (`pthread_atfork`, `os.register_at_fork`). Opening and closing take no lock, so other threads go on meanwhile.
-    /// Without these calls a child's hot path works too, but a query there may wait for ever if another thread was
-    /// inside one, and the child would report the parent's records as its own.
-    pub fn before_fork(&self) {
-        // In the order in which they nest elsewhere.
-        self.index.acquire();
-        self.shared.acquire();
-        self.growth.acquire();
-        self.hazards.acquire();
-        for shard in self.each_shard() {
-            shard.slab.acquire_lock();
-            shard.cold.acquire();
-        }
-        self.forking.store(true, Ordering::Release);
-    }
-
-    /// Gives the locks of [`Ledger::before_fork`] back, in the parent.
-    pub fn after_fork_in_parent(&self) {
-        if !self.forking.swap(false, Ordering::Acquire) {
-            return;
-        }
-        for shard in self.each_shard() {
-            // SAFETY: `forking` was set, so `before_fork` holds every lock without a guard and uses no value; no
-            // shard was added since, because the growth lock is among them.
-            unsafe {
-                shard.cold.release();
-                shard.slab.release_lock();
-            }
-        }
-        // SAFETY: as above.
-        unsafe {
-            self.hazards.release();
-            self.growth.release();
-            self.shared.release();
-            self.index.release();
-        }
-    }
-
-    /// Gives the locks of [`Ledger::before_fork`] back and starts the child with an empty ledger.
-    ///
-    /// The parent's records leave every report. A deleter that the child runs for one of them closes it quietly.
-    pub fn after_fork_in_child(&self) {
-        if !self.forking.load(Ordering::Acquire) {
-            return;
-        }
-        self.after_fork_in_parent();
-        let Mark(epoch) = self.mark();
-        self.inherited.store(epoch, Ordering::Relaxed);
-        self.each_shard().for_each(Shard::forget_totals);
-        self.counters.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
-        *self.hazards.lock() = Hazards { recent: VecDeque::new(), dropped: 0, by_code: None };
-        self.index.lock().forget();
-        self.start.store(clock::ticks().max(1), Ordering::Relaxed);
-    }
 }
 
 /// Keeps what was copied and why, beyond the life of the copy.
 #[inline(never)]
-fn note_copy(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, now: u64, thread: u16) {
-    let at = if now == 0 { clock::ticks() } else { now };
-    let copy = Copy::new(holder, edge, id, at, thread);
+fn note_copy(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
+    let copy = Copy::new(holder, edge, id, clock::exact(), thread);
     shard.cold.lock().copied(copy);
 }
 

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use freehold_tensor::{Device, Overlap, Strided, overlap};
 
-use crate::clock::{self, Scale};
+use crate::clock;
 use crate::index::{Group, Index, Space, is_handle};
 use crate::record::Record;
 use crate::report::{
@@ -21,14 +21,13 @@ impl Ledger {
     /// Every live buffer with everyone who holds it, by id.
     pub fn live(&self) -> Vec<BufferReport> {
         let index = self.index();
-        let scale = Scale::get();
-        index.groups.iter().filter_map(|group| self.buffer(&index, group, scale)).collect()
+        index.groups.iter().filter_map(|group| self.buffer(&index, group)).collect()
     }
 
     /// The buffer at an address, with its owner and holders; `None` if nobody on the ledger holds one there.
     pub fn owner(&self, device: Device, address: u64) -> Option<BufferReport> {
         let index = self.index();
-        self.buffer(&index, index.group_at(device, address)?, Scale::get())
+        self.buffer(&index, index.group_at(device, address)?)
     }
 
     /// The holders whose view may reach an address: its lowest byte is not after it, its highest not before it.
@@ -36,7 +35,7 @@ impl Ledger {
         let index = self.index();
         let Some(group) = index.group_at(device, address) else { return Vec::new() };
         let handle = is_handle(device.kind);
-        let mut members = self.members(&index, group, Scale::get());
+        let mut members = self.members(&index, group);
         members.retain(|holder| {
             let start = holder.extent_start;
             if handle { holder.address == address } else { address >= start && address - start < holder.extent_bytes }
@@ -47,7 +46,7 @@ impl Ledger {
     /// The open holder with an id.
     pub fn holder(&self, id: HolderId) -> Option<HolderReport> {
         let index = self.index();
-        Some(self.report(&index, &self.record(id)?, Scale::get()))
+        Some(self.report(&index, &self.record(id)?))
     }
 
     /// The other live holders that share a byte with a holder: by exact overlap, strides included.
@@ -65,7 +64,7 @@ impl Ledger {
     /// valid has no aliases.
     pub fn aliases_of(&self, view: &Strided<'_>, device: Device) -> Vec<AliasReport> {
         let Ok(extent) = view.layout.validate(view.dtype, view.padded, view.unit) else { return Vec::new() };
-        let (index, scale) = (self.index(), Scale::get());
+        let index = self.index();
         let handle = is_handle(device.kind);
         let lo = view.address.saturating_add_signed(extent.lo);
         let hi = view.address.saturating_add_signed(extent.hi);
@@ -89,7 +88,7 @@ impl Ledger {
                     Overlap::None
                 };
                 if shared.may() {
-                    let holder = self.report(&index, &record, scale);
+                    let holder = self.report(&index, &record);
                     found.push(AliasReport { holder, overlap: shared, start, bytes: end.saturating_sub(start) });
                 }
             }
@@ -99,11 +98,11 @@ impl Ledger {
 
     /// The holders that were opened after a mark and are still open, in that order.
     pub fn leaks(&self, since: Mark) -> Vec<HolderReport> {
-        let (index, scale) = (self.index(), Scale::get());
+        let index = self.index();
         let mut found = Vec::new();
         self.each_record(&mut |record| {
             if record.epoch >= since.get() {
-                found.push((record.opened, self.report(&index, &record, scale)));
+                found.push((record.opened, self.report(&index, &record)));
             }
             true
         });
@@ -113,15 +112,15 @@ impl Ledger {
 
     /// Calls `f` with every live holder until it says `false`. No lock is held meanwhile.
     pub fn foreach(&self, f: &mut dyn FnMut(&HolderReport) -> bool) {
-        let (index, scale) = (self.index(), Scale::get());
-        self.each_record(&mut |record| f(&self.report(&index, &record, scale)));
+        let index = self.index();
+        self.each_record(&mut |record| f(&self.report(&index, &record)));
     }
 
     /// The most recent copies, the oldest first; they stay after everything was released.
     pub fn copies(&self) -> Vec<CopyReport> {
-        let (start, scale) = (self.start(), Scale::get());
+        let start = self.start();
         let mut copies = Vec::new();
-        for shard in self.each_shard() {
+        for (_, shard) in self.each_shard() {
             copies.extend(shard.cold.lock().copies.iter().cloned());
         }
         copies.sort_by_key(|copy| copy.at);
@@ -133,7 +132,7 @@ impl Ledger {
             steps: copy.steps,
             reasons: copy.reasons.into_vec(),
             site: copy.site.as_str(),
-            at_ns: scale.between(start, copy.at),
+            at_ns: copy.at.saturating_sub(start),
             thread: copy.thread,
         };
         copies.into_iter().map(report).collect()
@@ -142,14 +141,14 @@ impl Ledger {
     /// The most recent hazards, the oldest first.
     pub fn hazards(&self) -> Vec<HazardReport> {
         let hazards = self.hazards.lock().recent.clone();
-        let (start, scale) = (self.start(), Scale::get());
+        let start = self.start();
         let holder =
             |(id, framework): &(HolderId, crate::Label)| HazardHolder { id: *id, framework: framework.as_str() };
         let report = |hazard: crate::ledger::Hazard| HazardReport {
             code: hazard.code,
             holders: hazard.holders.iter().map(holder).collect(),
             note: hazard.note,
-            at_ns: scale.between(start, hazard.at),
+            at_ns: hazard.at.saturating_sub(start),
         };
         hazards.into_iter().map(report).collect()
     }
@@ -160,7 +159,7 @@ impl Ledger {
         let mut copied: HashMap<_, Volume> = HashMap::new();
         let mut refused: HashMap<_, u64> = HashMap::new();
         let (mut opened, mut closed, mut copies_dropped) = (0, 0, 0);
-        for shard in self.each_shard() {
+        for (_, shard) in self.each_shard() {
             // Closed before opened, so that a record opened and closed meanwhile is not closed only.
             closed += shard.closed();
             opened += shard.opened() + shard.unrecorded.load(std::sync::atomic::Ordering::Relaxed);
@@ -245,7 +244,7 @@ impl Ledger {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             taken_unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
-            taken_ns: Scale::get().between(self.start(), clock::ticks()),
+            taken_ns: clock::exact().saturating_sub(self.start()),
             stats: self.stats(),
             buffers: self.live(),
             copies: self.copies(),
@@ -267,13 +266,13 @@ impl Ledger {
         w.write_all(b"\n")
     }
 
-    fn members(&self, index: &Index, group: &Group, scale: Scale) -> Vec<HolderReport> {
+    fn members(&self, index: &Index, group: &Group) -> Vec<HolderReport> {
         let ids = index.members(group).iter();
-        ids.filter_map(|id| Some(self.report(index, &self.record(*id)?, scale))).collect()
+        ids.filter_map(|id| Some(self.report(index, &self.record(*id)?))).collect()
     }
 
     /// A buffer, unless all of its holders were closed since the index was made.
-    fn buffer(&self, index: &Index, group: &Group, scale: Scale) -> Option<BufferReport> {
+    fn buffer(&self, index: &Index, group: &Group) -> Option<BufferReport> {
         let records: Vec<Record> = index.members(group).iter().filter_map(|id| self.record(*id)).collect();
         let owner = records.iter().position(|record| record.role == Role::Owner);
         let device = records.get(owner.unwrap_or(0))?.device;
@@ -281,7 +280,7 @@ impl Ledger {
         let len = buffer_len(group, device);
         let used_bytes = used_bytes(users.map(|(_, record)| record)).min(len);
         let allocation_known = records.iter().any(|record| record.alloc.is_some_and(|(_, len)| len != 0));
-        let mut holders: Vec<HolderReport> = records.iter().map(|record| self.report(index, record, scale)).collect();
+        let mut holders: Vec<HolderReport> = records.iter().map(|record| self.report(index, record)).collect();
         let owner = owner.map(|i| holders.remove(i));
         Some(BufferReport {
             id: group.id,
@@ -297,7 +296,7 @@ impl Ledger {
         })
     }
 
-    fn report(&self, index: &Index, record: &Record, scale: Scale) -> HolderReport {
+    fn report(&self, index: &Index, record: &Record) -> HolderReport {
         let (extent_start, extent_end) = record.extent();
         let source = record.source.as_ref();
         HolderReport {
@@ -316,7 +315,7 @@ impl Ledger {
             strides: record.strides.to_vec(),
             stride_unit: record.unit,
             flags: record.flags,
-            opened_ns: scale.between(self.start(), record.opened),
+            opened_ns: record.opened_at().saturating_sub(self.start()),
             thread: record.thread,
             parent: source.map_or(HolderId::NONE, |source| source.from),
             from: source.map(|source| source.framework.as_str()),

@@ -17,6 +17,7 @@ const ADDRESS: usize = 0;
 const ALLOC_BASE: usize = 1;
 const ALLOC_LEN: usize = 2;
 const PARENT: usize = 3;
+/// When, high, in units of about a millisecond; below, a number that grows with every record of the shard.
 const OPENED: usize = 4;
 /// Kind low, id high.
 const DEVICE: usize = 5;
@@ -49,6 +50,15 @@ mod meta {
     pub(super) const COPY_BYTES: u32 = 1 << 22;
     pub(super) const EXT: u32 = 1 << 23;
     pub(super) const NO_EDGE: u32 = 3;
+}
+
+const SEQUENCE_BITS: u32 = 24;
+const TIME_SHIFT: u32 = 20;
+
+/// The word that says when a record was opened and in which order.
+#[inline]
+pub(crate) const fn opened(ns: u64, sequence: u64) -> u64 {
+    (ns >> TIME_SHIFT) << SEQUENCE_BITS | (sequence & ((1 << SEQUENCE_BITS) - 1))
 }
 
 const MAX_INLINE_BYTES: u64 = (1 << 48) - 1;
@@ -89,14 +99,14 @@ pub(crate) fn write(
     holder: &HolderDesc<'_>,
     edge: Option<&Edge<'_>>,
     epoch: u32,
-    now: u64,
+    opened: u64,
 ) {
     let set = |i: usize, value: u64| words[i].store(value, Ordering::Relaxed);
     set(ADDRESS, holder.address);
     let (base, len) = holder.alloc.unwrap_or((0, 0));
     set(ALLOC_BASE, base);
     set(ALLOC_LEN, len);
-    set(OPENED, now);
+    set(OPENED, opened);
     set(DEVICE, pair(holder.device.kind.0 as u32, holder.device.id as u32));
     let DType { code, bits, lanes } = holder.dtype;
     set(DTYPE, pair(u32::from(code) | u32::from(bits) << 8 | u32::from(lanes) << 16, epoch));
@@ -143,11 +153,13 @@ pub(crate) fn write(
     let ndim = holder.shape.len();
     fits &= ndim <= INLINE_DIMS && holder.strides.len() == ndim;
     if fits {
+        let mut bits = 0;
         for (i, (&size, &stride)) in holder.shape.iter().zip(holder.strides).enumerate() {
-            fits &= size == i64::from(size as i32) && stride == i64::from(stride as i32);
+            bits |= size | stride;
             // The loop ends within the words: `fits` says that there are at most `INLINE_DIMS`.
-            set(DIMS + (i & (INLINE_DIMS - 1)), pair(size as u32, stride as u32));
+            set(DIMS + (i & (INLINE_DIMS - 1)), size as u32 as u64 | (stride as u64) << 32);
         }
+        fits = bits >> 31 == 0 || fit_signed(holder);
     }
     if fits {
         flags |= ndim as u32;
@@ -156,6 +168,12 @@ pub(crate) fn write(
         set(DIMS, write_ext(slab, holder, edge));
     }
     set(META, pair(flags, from));
+}
+
+/// Whether sizes and strides fit 32 bits with their signs; most have none, which is cheaper to see.
+#[cold]
+fn fit_signed(holder: &HolderDesc<'_>) -> bool {
+    holder.shape.iter().chain(holder.strides).all(|&n| n == i64::from(n as i32))
 }
 
 #[cold]
@@ -200,11 +218,17 @@ pub(crate) struct Record {
     pub(crate) flags: HolderFlags,
     pub(crate) thread: u16,
     pub(crate) epoch: u32,
+    /// See [`opened`]: sorts by time, and within one shard by order.
     pub(crate) opened: u64,
     pub(crate) source: Option<Source>,
 }
 
 impl Record {
+    /// When it was opened, in nanoseconds of the cheap clock, rounded down.
+    pub(crate) fn opened_at(&self) -> u64 {
+        (self.opened >> SEQUENCE_BITS) << TIME_SHIFT
+    }
+
     pub(crate) fn decode(shard: usize, slot: u32, copied: Copied) -> Record {
         let Copied { state, words, ext } = copied;
         let low = |i: usize| words[i] as u32;
@@ -304,4 +328,117 @@ impl Source {
 
 fn codes(word: u64, count: usize) -> SmallVec<[Code; 4]> {
     (0..count).filter_map(|i| Code::from_number((word >> (16 * i)) as u16)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ledger, Level};
+
+    /// What a place does to a record: nothing.
+    fn round_trip(holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> Record {
+        let ledger = Ledger::new(Level::Records);
+        let record = ledger.record(ledger.open(holder, edge)).expect("open");
+        assert_eq!((record.role, record.framework, record.site), (holder.role, holder.framework, holder.site));
+        assert_eq!((record.device, record.address, record.dtype), (holder.device, holder.address, holder.dtype));
+        assert_eq!((record.padded, record.unit, record.alloc), (holder.padded, holder.unit, holder.alloc));
+        assert_eq!((&record.shape[..], &record.strides[..]), (holder.shape, holder.strides));
+        assert_eq!(record.flags, holder.flags);
+        let source = record.source.clone();
+        assert_eq!(source.is_some(), edge.is_some());
+        if let (Some(source), Some(edge)) = (source, edge) {
+            assert_eq!((source.from, source.framework, source.verdict), (edge.from, edge.from_framework, edge.verdict));
+            assert_eq!((source.steps, &source.reasons[..]), (edge.steps, edge.reasons));
+            assert_eq!((source.bytes, source.sync), (edge.bytes, edge.sync));
+        }
+        record
+    }
+
+    fn holder<'a>(shape: &'a [i64], strides: &'a [i64]) -> HolderDesc<'a> {
+        HolderDesc {
+            role: Role::Holder,
+            framework: Label::TORCH,
+            site: Label::intern("here"),
+            device: Device::new(DeviceKind(-1), i32::MIN),
+            address: u64::MAX,
+            dtype: DType { code: 255, bits: 254, lanes: u16::MAX },
+            padded: true,
+            unit: StrideUnit::Bytes,
+            shape,
+            strides,
+            alloc: Some((u64::MAX - 1, u64::MAX - 2)),
+            flags: HolderFlags::all(),
+        }
+    }
+
+    #[test]
+    fn dimensions_at_the_edge_of_32_bits_come_back_as_they_were() {
+        let edges = [0, 1, -1, i32::MAX.into(), i64::from(i32::MAX) + 1, i32::MIN.into(), i64::from(i32::MIN) - 1];
+        for size in edges.into_iter().chain([u32::MAX.into(), i64::MAX, i64::MIN]) {
+            for ndim in 0..7 {
+                let (ones, mut sizes) = (vec![1; ndim], vec![1; ndim]);
+                if let Some(last) = sizes.last_mut() {
+                    *last = size;
+                }
+                round_trip(&holder(&sizes, &ones), None);
+                round_trip(&holder(&ones, &sizes), None);
+            }
+        }
+    }
+
+    #[test]
+    fn edges_come_back_as_they_were() {
+        let base = holder(&[2, 3], &[3, 1]);
+        let codes = [Code::RO02, Code::GR02, Code::AL02, Code::CA01, Code::IN01];
+        for bytes in [0, 1, MAX_INLINE_BYTES, MAX_INLINE_BYTES + 1, u64::MAX] {
+            for n in 0..=codes.len() {
+                for verdict in [Verdict::Share, Verdict::Copy, Verdict::Reject] {
+                    let edge = Edge {
+                        from: HolderId::from_raw(u64::MAX),
+                        from_framework: Label::OTHER,
+                        to: Label::NONE,
+                        verdict,
+                        steps: Steps::from_bits_retain(0xFF),
+                        reasons: &codes[..n],
+                        bytes,
+                        sync: Sync::Host,
+                    };
+                    round_trip(&base, Some(&edge));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_choice_has_its_own_bit() {
+        let base = holder(&[2], &[1]);
+        let quiet = HolderDesc {
+            role: Role::Owner,
+            padded: false,
+            unit: StrideUnit::Elements,
+            alloc: None,
+            flags: HolderFlags::empty(),
+            ..base
+        };
+        round_trip(&quiet, None);
+        for one in [
+            HolderDesc { role: Role::Holder, ..quiet },
+            HolderDesc { padded: true, ..quiet },
+            HolderDesc { unit: StrideUnit::Bytes, ..quiet },
+            HolderDesc { alloc: Some((0, 0)), ..quiet },
+        ] {
+            round_trip(&one, None);
+        }
+        for flag in HolderFlags::all().iter() {
+            round_trip(&HolderDesc { flags: flag, ..quiet }, None);
+        }
+    }
+
+    #[test]
+    fn a_later_record_of_a_shard_sorts_after_an_earlier_one() {
+        let ms = 1 << TIME_SHIFT;
+        let words =
+            [opened(5 * ms, 1), opened(5 * ms + 1, 2), opened(5 * ms, (1 << SEQUENCE_BITS) - 1), opened(6 * ms, 0)];
+        assert!(words.is_sorted());
+    }
 }

@@ -17,7 +17,7 @@ pub struct HolderReport {
     /// Its id.
     #[serde(serialize_with = "text")]
     pub id: HolderId,
-    /// The buffer that it holds.
+    /// The buffer that it holds; 0 for a holder that came to be while the question was answered.
     pub buffer: u64,
     /// Owner or holder.
     #[serde(serialize_with = "role")]
@@ -52,7 +52,7 @@ pub struct HolderReport {
     /// What is known about the view.
     #[serde(serialize_with = "flags")]
     pub flags: HolderFlags,
-    /// Nanoseconds from the ledger's start to the record's opening.
+    /// Nanoseconds from the ledger's start to the record's opening, exact to a few milliseconds.
     pub opened_ns: u64,
     /// The thread that opened it, as a small number.
     pub thread: u16,
@@ -290,7 +290,7 @@ pub struct CounterStats {
     pub count: u64,
 }
 
-/// Everything the ledger knows at one moment.
+/// Everything the ledger knows. Other threads are not stopped meanwhile, so each part is true at a moment of its own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Snapshot {
     /// [`SCHEMA`].

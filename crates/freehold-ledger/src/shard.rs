@@ -46,11 +46,11 @@ impl Shard {
         }
     }
 
-    /// Counts an opened record. For the writer only.
+    /// Counts an opened record: `before` is how many there were. For the writer only.
     #[inline]
-    pub(crate) fn count_opened(&self) {
+    pub(crate) fn count_opened(&self, before: u64) {
         // Release: who sees the count must see the record, or a cached index would miss it for ever.
-        bump(&self.opened, Ordering::Release);
+        self.opened.store(before + 1, Ordering::Release);
     }
 
     /// Counts a record that the writer closed.

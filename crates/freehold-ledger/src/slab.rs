@@ -13,6 +13,7 @@
 //!   second close of the same record races with it from another thread (a defect of the program: a deleter ran
 //!   twice), the writer finds a request for a generation that is over when it drains the stack, and reports it then.
 
+#[cfg(not(loom))]
 use std::alloc::Layout;
 use std::ptr;
 
@@ -21,11 +22,41 @@ use crate::lock::Lock;
 use crate::record::{self, Ext, WORDS};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
-/// Places in the first chunk; each further chunk has twice as many, so a place never moves.
-const FIRST_CHUNK: usize = if cfg!(any(miri, loom)) { 4 } else { 64 };
-const CHUNKS: usize = SLOT_BITS as usize - FIRST_CHUNK.ilog2() as usize;
+/// The index of a place: its chunk, then its offset there in this many bits.
+const OFFSET_BITS: u32 = 19;
+const OFFSET_MASK: u32 = (1 << OFFSET_BITS) - 1;
+const CHUNKS: usize = 1 << (SLOT_BITS - OFFSET_BITS);
+/// Places in the first chunk. Each further one has twice as many until the offset is used up, so that a small ledger
+/// is small and a place never moves.
+const FIRST_CHUNK: u32 = if cfg!(any(miri, loom)) { 4 } else { 64 };
+/// How many chunks are smaller than the largest.
+const SMALL_CHUNKS: u32 = OFFSET_BITS - FIRST_CHUNK.ilog2();
+/// Places in all of those.
+const SMALL_PLACES: u32 = (1 << OFFSET_BITS) - FIRST_CHUNK;
 /// The most places of a slab.
-pub(crate) const MAX_SLOTS: u32 = (FIRST_CHUNK as u32) * ((1u32 << CHUNKS) - 1);
+const MAX_PLACES: u32 = SMALL_PLACES + ((CHUNKS as u32 - SMALL_CHUNKS) << OFFSET_BITS);
+
+/// The index of the `n`th place.
+pub(crate) const fn nth(n: u32) -> u32 {
+    if n < SMALL_PLACES {
+        let chunk = (n + FIRST_CHUNK).ilog2() - FIRST_CHUNK.ilog2();
+        return chunk << OFFSET_BITS | (n + FIRST_CHUNK - (FIRST_CHUNK << chunk));
+    }
+    n - SMALL_PLACES + (SMALL_CHUNKS << OFFSET_BITS)
+}
+
+/// The `n` of which an index is [`nth`].
+pub(crate) const fn number(index: u32) -> u32 {
+    let (chunk, offset) = (index >> OFFSET_BITS, index & OFFSET_MASK);
+    if chunk < SMALL_CHUNKS {
+        return (FIRST_CHUNK << chunk) - FIRST_CHUNK + offset;
+    }
+    index - (SMALL_CHUNKS << OFFSET_BITS) + SMALL_PLACES
+}
+
+const fn places_in(chunk: usize) -> usize {
+    if (chunk as u32) < SMALL_CHUNKS { (FIRST_CHUNK as usize) << chunk } else { 1 << OFFSET_BITS }
+}
 
 /// The state word: generation 32, thread 16, flags 15, live 1.
 pub(crate) mod state {
@@ -91,7 +122,7 @@ pub(crate) struct Copied {
 pub(crate) struct Slab {
     /// The first free place, plus 1. Written by the writer only.
     free: AtomicU32,
-    /// Places from here on were never used. Written by the writer only.
+    /// How many places have ever been used, from the first. Written by the writer only.
     fresh: AtomicU32,
     chunks: [AtomicPtr<Slot>; CHUNKS],
     /// The parts of records that do not fit into a place.
@@ -122,7 +153,7 @@ impl Slab {
         }
     }
 
-    /// How many places have ever been used; those from here on hold no record.
+    /// How many places have ever been used: the first, by [`nth`]. The others hold no record.
     pub(crate) fn used(&self) -> u32 {
         self.fresh.load(Ordering::Acquire)
     }
@@ -130,13 +161,13 @@ impl Slab {
     /// The place with an index, if its chunk is there.
     #[inline]
     fn slot(&self, index: u32) -> Option<&Slot> {
-        let (chunk, offset) = locate(index);
-        let base = self.chunks.get(chunk)?.load(Ordering::Acquire);
-        if base.is_null() {
+        let chunk = (index >> OFFSET_BITS) as usize % CHUNKS;
+        let offset = (index & OFFSET_MASK) as usize;
+        let base = self.chunks[chunk].load(Ordering::Acquire);
+        if base.is_null() || offset >= places_in(chunk) {
             return None;
         }
-        // SAFETY: a chunk, once there, has `FIRST_CHUNK << chunk` initialised places and lives as long as the slab;
-        // `locate` gives an offset below that.
+        // SAFETY: a chunk, once there, has `places_in(chunk)` initialised places and lives as long as the slab.
         Some(unsafe { &*base.add(offset) })
     }
 
@@ -150,7 +181,10 @@ impl Slab {
             free = self.refill(late)?;
         }
         let index = free - 1;
-        let slot = self.slot(index)?;
+        let base = self.chunks[(index >> OFFSET_BITS) as usize % CHUNKS].load(Ordering::Relaxed);
+        // SAFETY: only `refill` and `recycle` put places on the free list; their chunks are there, their offsets are
+        // inside, and a chunk lives as long as the slab.
+        let slot = unsafe { &*base.add((index & OFFSET_MASK) as usize) };
         self.free.store(slot.words[0].load(Ordering::Relaxed) as u32, Ordering::Relaxed);
         let generation = state::generation(slot.state.load(Ordering::Relaxed)) + 1;
         Some(Reserved { slot, index, generation })
@@ -164,16 +198,17 @@ impl Slab {
         if free != 0 {
             return Some(free);
         }
-        let index = self.fresh.load(Ordering::Relaxed);
-        if index >= MAX_SLOTS {
+        let fresh = self.fresh.load(Ordering::Relaxed);
+        if fresh >= MAX_PLACES {
             return None;
         }
-        let (chunk, _) = locate(index);
+        let index = nth(fresh);
+        let chunk = (index >> OFFSET_BITS) as usize;
         if self.chunks[chunk].load(Ordering::Relaxed).is_null() {
-            let base = new_chunk(FIRST_CHUNK << chunk)?;
+            let base = new_chunk(places_in(chunk))?;
             self.chunks[chunk].store(base, Ordering::Release);
         }
-        self.fresh.store(index + 1, Ordering::Release);
+        self.fresh.store(fresh + 1, Ordering::Release);
         self.free.store(index + 1, Ordering::Relaxed);
         Some(index + 1)
     }
@@ -226,8 +261,10 @@ impl Slab {
             if !state::is_live(slot.state.load(Ordering::Acquire), generation) {
                 return false;
             }
+            // Not only the same generation: between the look at the state and this one the record may have been closed,
+            // and the next one in its place too. That one's request must stay.
             let asked = slot.remote.load(Ordering::Acquire);
-            if asked == generation {
+            if asked >= generation {
                 return false;
             }
             if slot.remote.compare_exchange(asked, generation, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -364,20 +401,13 @@ impl Drop for Slab {
         for (i, chunk) in self.chunks.iter_mut().enumerate() {
             let base = chunk.load(Ordering::Relaxed);
             if !base.is_null() {
-                free_chunk(base, FIRST_CHUNK << i);
+                free_chunk(base, places_in(i));
             }
         }
     }
 }
 
-/// The chunk of a place and its offset there: chunk `c` begins at `FIRST_CHUNK * (2^c - 1)`.
-#[inline]
-fn locate(index: u32) -> (usize, usize) {
-    let shifted = index as usize + FIRST_CHUNK;
-    let chunk = shifted.ilog2() - FIRST_CHUNK.ilog2();
-    (chunk as usize, shifted - (FIRST_CHUNK << chunk))
-}
-
+#[cfg(not(loom))]
 fn chunk_layout(slots: usize) -> Option<Layout> {
     Layout::array::<Slot>(slots).ok()
 }
@@ -416,3 +446,6 @@ fn free_chunk(base: *mut Slot, slots: usize) {
     // SAFETY: `base` came from `new_chunk` with the same number of places.
     drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(base, slots)) });
 }
+
+#[cfg(test)]
+mod tests;

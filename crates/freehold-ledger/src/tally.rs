@@ -132,7 +132,7 @@ impl Copy {
         Copy {
             holder: id,
             from: edge.from_framework,
-            to: edge.to_framework(holder),
+            to: edge.target(holder),
             site: holder.site,
             steps: edge.steps,
             reasons: SmallVec::from_slice(edge.reasons),

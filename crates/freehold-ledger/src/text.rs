@@ -67,13 +67,16 @@ fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fm
         writeln!(out, "  buffer #{}: views of {used} keep {len}  (HT02)", buffer.id)
     })?;
 
-    section(out, "copies", &merge_copies(copies), options, write_copies)?;
+    let count: u64 = stats.copied.iter().map(|copied| copied.count).sum();
+    let total = stats.copied.iter().fold(0u64, |sum, copied| sum.saturating_add(copied.bytes));
+    let mut heading = format!("copies: {} in {}", bytes(total), plural(count, "copy"));
     if stats.copies_dropped != 0 {
-        writeln!(out, "  and {} before these", stats.copies_dropped)?;
+        write!(heading, ", the last {} of them", copies.len())?;
     }
+    section(out, &heading, &merge_copies(copies), options, write_copies)?;
     section(out, "refused", &stats.refused, options, |out, refused| {
-        let times = plural(refused.count, "time");
-        writeln!(out, "  {} -> {}  {}  {times}", or_unknown(refused.from), or_unknown(refused.to), refused.code)
+        let (way, times) = (way(refused.from, refused.to), plural(refused.count, "time"));
+        writeln!(out, "  {way:<20}  {}  {times}", refused.code)
     })?;
     section(out, "hazards", hazards, options, |out, hazard| {
         write!(out, "  {}  {}", hazard.code, hazard.note)?;
@@ -84,8 +87,8 @@ fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fm
         writeln!(out)
     })?;
     section(out, "handovers", &stats.handovers, options, |out, handover| {
-        let (from, to) = (or_unknown(handover.from), or_unknown(handover.to));
-        writeln!(out, "  {from} -> {to}  {}  {}", handover.verdict.name(), plural(handover.count, "time"))
+        let (way, times) = (way(handover.from, handover.to), plural(handover.count, "time"));
+        writeln!(out, "  {way:<20}  {:<5}  {times}", handover.verdict.name())
     })?;
     section(out, "events", &stats.counters, options, |out, counter| {
         writeln!(out, "  {}  {}", counter.name.replace('_', " "), counter.count)
@@ -118,8 +121,10 @@ fn write_buffer(out: &mut String, buffer: &BufferReport, options: TextOptions) -
     }
     let members: Vec<&HolderReport> = buffer.members().collect();
     writeln!(out)?;
-    for holder in members.iter().take(options.max_lines) {
-        write_holder(out, holder, options)?;
+    let shown = || members.iter().take(options.max_lines);
+    let width = shown().map(|holder| layout(holder).len()).max().unwrap_or(0).min(32);
+    for holder in shown() {
+        write_holder(out, holder, width, options)?;
     }
     if members.len() > options.max_lines {
         writeln!(out, "    ... and {} more", members.len() - options.max_lines)?;
@@ -127,33 +132,39 @@ fn write_buffer(out: &mut String, buffer: &BufferReport, options: TextOptions) -
     Ok(())
 }
 
-fn write_holder(out: &mut String, holder: &HolderReport, options: TextOptions) -> std::fmt::Result {
+/// Element type and shape: `f32[2,3]`.
+fn layout(holder: &HolderReport) -> String {
+    let shape: Vec<String> = holder.shape.iter().map(i64::to_string).collect();
+    format!("{}[{}]", holder.dtype, shape.join(","))
+}
+
+fn write_holder(out: &mut String, holder: &HolderReport, width: usize, options: TextOptions) -> std::fmt::Result {
     let role = match holder.role {
         Role::Owner => "owned by",
         Role::Holder => "held by ",
     };
-    let shape: Vec<String> = holder.shape.iter().map(i64::to_string).collect();
-    write!(out, "    {role} {:<10} {}[{}]", or_unknown(holder.framework), holder.dtype, shape.join(","))?;
+    let mut line = format!("    {role} {:<10}  {:<width$}", or_unknown(holder.framework), layout(holder));
     if let (Some(verdict), Some(from)) = (holder.verdict, holder.from) {
         let verb = match verdict {
             freehold_tensor::Verdict::Share => "shared from",
             freehold_tensor::Verdict::Copy => "copied from",
             freehold_tensor::Verdict::Reject => "refused from",
         };
-        write!(out, "  {verb} {}", or_unknown(from))?;
+        write!(line, "  {verb} {}", or_unknown(from))?;
     }
     for code in &holder.reasons {
-        write!(out, " {code}")?;
+        write!(line, " {code}")?;
     }
-    let flags: Vec<&str> = holder.flags.names().collect();
+    // "copied from" has said the last one.
+    let flags: Vec<&str> = (holder.flags - HolderFlags::COPIED).names().collect();
     if !flags.is_empty() {
-        write!(out, "  {}", flags.join(", ").replace('_', "-"))?;
+        write!(line, "  {}", flags.join(", ").replace('_', "-"))?;
     }
-    write!(out, "{}", at(holder.site))?;
+    write!(line, "{}", at(holder.site))?;
     if options.times {
-        write!(out, "  +{} thread {}", duration(holder.opened_ns), holder.thread)?;
+        write!(line, "  +{} thread {}", duration(holder.opened_ns), holder.thread)?;
     }
-    writeln!(out)
+    writeln!(out, "{}", line.trim_end())
 }
 
 /// Whether a holder has something that is to come back.
@@ -196,14 +207,14 @@ fn merge_copies(copies: &[CopyReport]) -> Vec<Copies<'_>> {
 
 fn write_copies(out: &mut String, copies: &Copies<'_>) -> std::fmt::Result {
     let CopyReport { from, to, steps, reasons, site, .. } = copies.first;
-    write!(out, "  {}  {} -> {}", bytes(copies.bytes), or_unknown(from), or_unknown(to))?;
-    if copies.count != 1 {
-        write!(out, "  in {}", plural(copies.count, "copy").replace("copys", "copies"))?;
-    }
+    write!(out, "  {:>10}  {:<20}", bytes(copies.bytes), way(from, to))?;
     let steps: Vec<&str> = steps.names().collect();
     write!(out, "  {}", steps.join("+"))?;
     for code in reasons {
         write!(out, " {code}")?;
+    }
+    if copies.count != 1 {
+        write!(out, "  in {}", plural(copies.count, "copy"))?;
     }
     writeln!(out, "{}", at(site))
 }
@@ -216,8 +227,16 @@ fn or_unknown(framework: &str) -> &str {
     if framework.is_empty() { "unknown" } else { framework }
 }
 
+fn way(from: &str, to: &str) -> String {
+    format!("{} -> {}", or_unknown(from), or_unknown(to))
+}
+
 fn plural(n: u64, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+    match (n, noun.strip_suffix('y')) {
+        (1, _) => format!("{n} {noun}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        (_, None) => format!("{n} {noun}s"),
+    }
 }
 
 /// Bytes in the unit that leaves one to four digits: `80 B`, `10.0 MiB`.

@@ -24,7 +24,7 @@ static CLAIMED: [AtomicU64; SHARDS / 64] = {
 /// The number of the next thread.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// A thread as the ledger sees it: its index in the low 8 bits, above them its number, which is never 0.
+/// A thread as the ledger sees it: its index in the low 8 bits, in the 16 above them its number, which is never 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Writer(u32);
 
@@ -36,8 +36,8 @@ impl Writer {
 
     /// A small number for reports; the 65 535th thread and all later ones share the last.
     #[inline]
-    pub(crate) fn number(self) -> u16 {
-        u16::try_from(self.0 >> SHARD_BITS).unwrap_or(u16::MAX)
+    pub(crate) const fn number(self) -> u16 {
+        (self.0 >> SHARD_BITS) as u16
     }
 }
 
@@ -72,9 +72,9 @@ pub(crate) fn current() -> Writer {
 
 #[cold]
 fn register() -> Writer {
-    // Stops counting long before the number would wrap to 0.
-    let number = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < 1 << 20).then_some(n + 1));
-    let number = number.unwrap_or(1 << 20);
+    let last = u32::from(u16::MAX);
+    let number = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < last).then_some(n + 1));
+    let number = number.unwrap_or(last);
     // An index is claimed only where the destructor that gives it back is sure to run.
     let index = CLAIM.try_with(|claim| {
         claim.index.set(claim_index());
@@ -91,7 +91,7 @@ fn claim_index() -> u32 {
     for (w, word) in CLAIMED.iter().enumerate() {
         // Acquire: what the index's last owner wrote to its shards must be visible here.
         let taken = word
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |bits| (bits != u64::MAX).then_some(bits | (bits + 1)));
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |bits| (bits != u64::MAX).then(|| bits | (bits + 1)));
         if let Ok(before) = taken {
             return w as u32 * 64 + before.trailing_ones();
         }

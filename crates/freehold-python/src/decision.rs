@@ -2,7 +2,7 @@
 
 use freehold::{Code, Decision, Message, Request, Tensor, Verdict};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::json;
 use crate::target::Target;
@@ -30,7 +30,8 @@ struct Planned {
 impl Drop for PyDecision {
     fn drop(&mut self) {
         let tensor = self.tensor.take();
-        crate::gil::keeping_error(|| drop(tensor));
+        // SAFETY: only the interpreter drops the contents of an object, with the GIL held.
+        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(tensor));
     }
 }
 
@@ -51,6 +52,39 @@ impl PyDecision {
         let call = Planned { x: x.clone().unbind(), target, request, fill: fill.map(|fill| fill.clone().unbind()) };
         Self { decision, tensor, message, call: Some(call) }
     }
+}
+
+impl PyDecision {
+    /// Codes and texts.
+    fn told(&self) -> Vec<(&'static str, String)> {
+        self.decision
+            .reasons
+            .iter()
+            .map(|reason| {
+                let text = match (about(reason.code), reason.detail.to_string()) {
+                    (about, detail) if detail.is_empty() => about.to_owned(),
+                    ("", detail) => detail,
+                    (about, detail) => format!("{about}: {detail}"),
+                };
+                (reason.code.name(), text)
+            })
+            .collect()
+    }
+
+    /// Those that only inform.
+    fn infos(&self) -> Vec<(&'static str, String)> {
+        self.told().into_iter().filter(|(code, _)| Code::from_name(code).is_some_and(Code::is_info)).collect()
+    }
+}
+
+/// `freehold._text.Reason` each.
+fn named<'py>(py: Python<'py>, reasons: Vec<(&'static str, String)>) -> PyResult<Bound<'py, PyList>> {
+    let class = py.import("freehold._text")?.getattr("Reason")?;
+    let list = PyList::empty(py);
+    for reason in reasons {
+        list.append(class.call1(reason)?)?;
+    }
+    Ok(list)
 }
 
 /// What a code means, where its detail does not say so by itself.
@@ -117,25 +151,14 @@ impl PyDecision {
 
     /// What a copy does on its one pass: "fresh", "layout", "cast", "device", "resolve".
     #[getter]
-    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.decision.steps.names().collect::<Vec<_>>())
+    fn steps(&self) -> Vec<&'static str> {
+        self.decision.steps.names().collect()
     }
 
     /// (code, text) pairs, the first failing field first.
     #[getter]
-    fn reasons(&self) -> Vec<(&'static str, String)> {
-        self.decision
-            .reasons
-            .iter()
-            .map(|reason| {
-                let text = match (about(reason.code), reason.detail.to_string()) {
-                    (about, detail) if detail.is_empty() => about.to_owned(),
-                    ("", detail) => detail,
-                    (about, detail) => format!("{about}: {detail}"),
-                };
-                (reason.code.name(), text)
-            })
-            .collect()
+    fn reasons<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        named(py, self.told())
     }
 
     /// The codes of `reasons`.
@@ -146,8 +169,8 @@ impl PyDecision {
 
     /// The reasons that only inform.
     #[getter]
-    fn hints(&self) -> Vec<(&'static str, String)> {
-        self.reasons().into_iter().filter(|(code, _)| Code::from_name(code).is_some_and(Code::is_info)).collect()
+    fn hints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        named(py, self.infos())
     }
 
     /// Bytes that the copy reads and writes, counted once.
@@ -238,7 +261,7 @@ impl PyDecision {
         if let Some(tensor) = &self.tensor {
             out.push_str(&format!("{}\n", tensor.desc()));
         }
-        let reasons = self.reasons();
+        let reasons = self.told();
         for (question, codes) in QUESTIONS {
             let answers: Vec<&(&str, String)> =
                 reasons.iter().filter(|(name, _)| codes.iter().any(|code| code.name() == *name)).collect();
@@ -256,7 +279,7 @@ impl PyDecision {
             }
         }
         out.push_str(&format!("=> {}", self.decision));
-        for (code, text) in self.hints().iter().filter(|(code, _)| code.starts_with("HT")) {
+        for (code, text) in self.infos().iter().filter(|(code, _)| code.starts_with("HT")) {
             out.push_str(&format!("\n   hint {code}: {text}"));
         }
         json::text(py, &out)

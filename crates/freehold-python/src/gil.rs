@@ -51,8 +51,12 @@ pub(crate) fn give_back(what: Deferred) {
         return;
     }
     if holds_gil() {
+        // In the order in which they were given back, as far as threads have one.
         // SAFETY: the GIL is held, and the reference is ours to give.
-        unsafe { drop_now(what) };
+        unsafe {
+            drain(Python::assume_attached());
+            drop_now(what);
+        }
         return;
     }
     if CLOSED.load(Ordering::Acquire) {
@@ -75,24 +79,6 @@ pub(crate) fn give_back(what: Deferred) {
     unsafe { ffi::Py_AddPendingCall(Some(pending), ptr::null_mut()) };
 }
 
-/// Runs what may call a foreign deleter, where an exception may be on its way that must survive it: an object is freed
-/// whenever its last reference goes, which an exception that leaves a function often is.
-#[inline]
-pub(crate) fn keeping_error<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: only called where Python frees an object, with the GIL held.
-    unsafe {
-        if ffi::PyErr_Occurred().is_null() {
-            return f();
-        }
-        let error = PyErr::take(Python::assume_attached());
-        let result = f();
-        if let Some(error) = error {
-            error.restore(Python::assume_attached());
-        }
-        result
-    }
-}
-
 extern "C" fn pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes pending calls with the GIL held.
     drain(unsafe { Python::assume_attached() });
@@ -109,16 +95,28 @@ pub(crate) fn drain(py: Python<'_>) {
 
 #[cold]
 fn drain_all(py: Python<'_>) {
-    // Dropping runs arbitrary code, which must neither see nor lose an exception that is on its way.
-    let error = PyErr::take(py);
-    let mut node = HEAD.swap(ptr::null_mut(), Ordering::Acquire);
-    while !node.is_null() {
-        // SAFETY: taken off the list as a whole, so nobody else has these nodes; each was a box.
-        let Node { what, next } = *unsafe { Box::from_raw(node) };
-        // SAFETY: the GIL is held, and the reference is ours to give.
-        unsafe { drop_now(what) };
-        node = next;
+    keeping_error(py, || {
+        let mut node = HEAD.swap(ptr::null_mut(), Ordering::Acquire);
+        while !node.is_null() {
+            // SAFETY: taken off the list as a whole, so nobody else has these nodes; each was a box.
+            let Node { what, next } = *unsafe { Box::from_raw(node) };
+            // SAFETY: the GIL is held, and the reference is ours to give.
+            unsafe { drop_now(what) };
+            node = next;
+        }
+    });
+}
+
+/// Runs what may call a foreign deleter. That may run Python code, which must neither see nor lose an exception that is
+/// on its way: an object is often dropped by the very code that unwinds.
+#[inline]
+pub(crate) fn keeping_error(py: Python<'_>, f: impl FnOnce()) {
+    // SAFETY: the GIL is held, as `py` proves.
+    if unsafe { ffi::PyErr_Occurred() }.is_null() {
+        return f();
     }
+    let error = PyErr::take(py);
+    f();
     if let Some(error) = error {
         error.restore(py);
     }

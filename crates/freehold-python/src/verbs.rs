@@ -94,7 +94,10 @@ impl<'py> Call<'_, 'py> {
         if decision.verdict != Verdict::Share || decision.bit_view || decision.has(Code::GR02) {
             return None;
         }
-        Some(Decision { writable: tensor.is_writable(), reasons: Default::default(), ..decision })
+        let mut decision = Decision { writable: tensor.is_writable(), ..decision };
+        // Only that the object is read-only is news; overlapping elements were its own choice.
+        decision.reasons.retain(|reason| reason.code == Code::RO02);
+        Some(decision)
     }
 
     /// Carries the call out.
@@ -342,7 +345,7 @@ struct Wishes<'a, 'py> {
 impl<'py> Wishes<'_, 'py> {
     #[inline]
     fn read(&self, py: Python<'py>) -> PyResult<Request> {
-        let orders = [("C", Order::C), ("F", Order::F), ("any", Order::Any), ("A", Order::Any), ("K", Order::Any)];
+        let orders = [("C", Order::C), ("F", Order::F), ("any", Order::Any)];
         let losses = [("error", OnLoss::Error), ("allow", OnLoss::Allow)];
         Ok(Request {
             dtype: optional::<DType>(self.dtype, dtype::argument)?,

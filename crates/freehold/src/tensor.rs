@@ -15,7 +15,22 @@ use crate::{Code, DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc,
 
 /// Who frees the memory behind a tensor, and how.
 ///
-/// Everything here is `'static` and may be dropped on any thread: a deleter runs wherever the last holder lets go.
+/// Everything here is `'static` and may be dropped on any thread: a deleter runs wherever the last holder lets go. What
+/// borrows does not compile, which is the hole that `dlpark`'s contexts have:
+///
+/// ```compile_fail,E0597
+/// let owner = {
+///     let local = vec![1.0f32];
+///     freehold::Owner::Value(Box::new(&local))
+/// };
+/// # drop(owner);
+/// ```
+///
+/// And neither does what must stay on its thread:
+///
+/// ```compile_fail,E0277
+/// let owner = freehold::Owner::Value(Box::new(std::rc::Rc::new(1.0f32)));
+/// ```
 pub enum Owner {
     /// A foreign capsule: its deleter is called once.
     #[doc(hidden)]

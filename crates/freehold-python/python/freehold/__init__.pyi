@@ -3,7 +3,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple, Optional, SupportsIndex, Union
 
 _Target = Union[str, ModuleType, type, None]
-_Order = Literal["C", "F", "any", "A", "K"]
+_Order = Literal["C", "F", "any"]
 _OnLoss = Literal["error", "allow"]
 _Json = dict[str, Any]
 
@@ -17,6 +17,10 @@ class BoundaryError(BufferError, ValueError):
 class BoundaryWarning(UserWarning): ...
 
 class Text(str): ...
+
+class Reason(NamedTuple):
+    code: str
+    text: str
 
 class Overlap(Text):
     aliases: Optional[bool]
@@ -70,13 +74,13 @@ class Decision:
     @property
     def verdict(self) -> Literal["share", "copy", "reject"]: ...
     @property
-    def steps(self) -> tuple[str, ...]: ...
+    def steps(self) -> list[str]: ...
     @property
-    def reasons(self) -> list[tuple[str, str]]: ...
+    def reasons(self) -> list[Reason]: ...
     @property
     def codes(self) -> tuple[str, ...]: ...
     @property
-    def hints(self) -> list[tuple[str, str]]: ...
+    def hints(self) -> list[Reason]: ...
     @property
     def fixes(self) -> tuple[str, ...]: ...
     @property

@@ -1,8 +1,10 @@
-"""Text that shows itself at the prompt as it prints, with the facts behind it as attributes."""
+"""What the native half gives out as Python's own types: text, and reasons."""
+
+from typing import NamedTuple
 
 
 class Text(str):
-    """A string whose repr is itself, so that the prompt shows its lines."""
+    """A string that the prompt shows as it prints, with the facts behind it as attributes."""
 
     def __new__(cls, text, **facts):
         self = super().__new__(cls, text)
@@ -11,3 +13,10 @@ class Text(str):
 
     def __repr__(self):
         return str(self)
+
+
+class Reason(NamedTuple):
+    """One reason of a decision: a stable code, and what it says here."""
+
+    code: str
+    text: str

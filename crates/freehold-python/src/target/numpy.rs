@@ -62,7 +62,8 @@ unsafe extern "C" fn end_lease(capsule: *mut ffi::PyObject) {
     if !context.is_null() {
         // SAFETY: made by `lease`, and dropped once.
         let lease = unsafe { Box::from_raw(context.cast::<Lease>()) };
-        crate::gil::keeping_error(|| drop(lease));
+        // SAFETY: the interpreter frees a capsule with the GIL held.
+        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(lease));
     }
 }
 

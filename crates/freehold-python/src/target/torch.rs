@@ -17,7 +17,8 @@ pub(super) fn export<'py>(py: Python<'py>, tensor: &Tensor, decision: &Decision)
         let ours = Bound::new(py, PyTensor::new(tensor.clone()))?;
         return py.import("torch")?.getattr("from_dlpack")?.call1((ours,));
     };
-    let options = ExportOptions { consumer: Label::TORCH, decision: Some(decision), ..ExportOptions::default() };
+    let options =
+        ExportOptions { consumer: Label::TORCH, decision: Some(decision), taken: true, ..ExportOptions::default() };
     let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
     let mut object = ptr::null_mut();
     // SAFETY: the table is PyTorch's, of our major version; the managed tensor is ours to give. PyTorch leaves one that

@@ -114,12 +114,12 @@ pub(super) unsafe fn get(slf: &Bound<'_, PyTensor>, view: *mut ffi::Py_buffer, f
 ///
 /// * `view` was filled by [`get`], and is released once.
 pub(super) unsafe fn release(view: *mut ffi::Py_buffer) {
-    // SAFETY: by the caller's word, `internal` is the box that `get` made.
+    // SAFETY: by the caller's word, `internal` is the box that `get` made; the interpreter holds the GIL.
     unsafe {
         let export = std::mem::replace(&mut (*view).internal, ptr::null_mut());
         if !export.is_null() {
             let export = Box::from_raw(export.cast::<Export>());
-            crate::gil::keeping_error(|| drop(export));
+            crate::gil::keeping_error(Python::assume_attached(), || drop(export));
         }
     }
 }

@@ -117,16 +117,10 @@ unsafe fn destroy<M>(
         if ffi::PyCapsule_IsValid(capsule, name.as_ptr()) == 0 {
             return;
         }
-        // A consumer may drop the capsule while its own exception is on its way: it must survive.
-        let py = Python::assume_attached();
-        let pending = PyErr::take(py);
         let managed = ffi::PyCapsule_GetPointer(capsule, name.as_ptr()).cast::<M>();
         Runtime::global().ledger().count(Counter::UnconsumedCapsules);
         if let Some(deleter) = deleter(managed) {
-            deleter(managed);
-        }
-        if let Some(pending) = pending {
-            pending.restore(py);
+            crate::gil::keeping_error(Python::assume_attached(), || deleter(managed));
         }
     }
 }

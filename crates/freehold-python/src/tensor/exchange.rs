@@ -8,7 +8,7 @@ use freehold::dlpack::{
     DLManagedTensorVersioned, DLPackExchangeAPI, DLPackExchangeAPIHeader, DLPackVersion, DLTensor, VERSION,
     device_from, dtype_from,
 };
-use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Label, Message, Runtime, Tensor};
+use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Message, Runtime, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -74,7 +74,7 @@ unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut DLManagedTe
         // From the object's own handle: a clone would be a second holder of a copy.
         let managed = object_of(py, object)?
             .get()
-            .borrowed(|tensor| tensor.to_versioned(&ExportOptions::default()))
+            .borrowed(|tensor| tensor.to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() }))
             .map_err(|error| raise(py, error))?;
         // SAFETY: the caller gives a place to write to.
         unsafe { out.write(managed.into_raw()) };
@@ -139,7 +139,7 @@ unsafe extern "C" fn allocate(
             return Err(Error::argument("device", device, "be cpu, where this version allocates"));
         }
         let tensor = Tensor::zeros(dtype, shape, &Runtime::global())?;
-        tensor.to_versioned(&ExportOptions { consumer: Label::UNKNOWN, ..ExportOptions::default() })
+        tensor.to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() })
     }));
     let error = match made {
         Ok(Ok(managed)) => {

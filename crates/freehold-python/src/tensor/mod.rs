@@ -55,7 +55,8 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         let tensor = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        crate::gil::keeping_error(|| drop(tensor));
+        // SAFETY: only the interpreter drops the contents of an object, with the GIL held.
+        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(tensor));
     }
 }
 
