@@ -27,6 +27,14 @@ struct Planned {
     fill: Option<Py<PyAny>>,
 }
 
+impl Drop for PyDecision {
+    fn drop(&mut self) {
+        let tensor = self.tensor.take();
+        // SAFETY: only the interpreter drops the contents of an object, with the GIL held.
+        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(tensor));
+    }
+}
+
 impl PyDecision {
     pub(crate) fn refused(decision: Decision, message: Message) -> Self {
         Self { decision, tensor: None, message: Some(message), call: None }
@@ -88,7 +96,7 @@ const fn about(code: Code) -> &'static str {
         Code::ST02 => "not compact",
         Code::ST03 => "strides are not multiples of the item size",
         Code::LY01 => "not in the order asked for",
-        Code::LY02 => "sparse",
+        Code::LY02 => "no dense buffer",
         Code::LY03 => "no storage",
         Code::CA01 => "the dtype changes",
         Code::CA02 => "values do not fit",

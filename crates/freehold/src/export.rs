@@ -123,6 +123,10 @@ impl Tensor {
                 flags |= flag;
             }
         }
+        if !self.is_sole() {
+            // dlpack.h: the consumer of a copy is its sole owner. While another export or handle lives it is not.
+            flags &= !dlpack::FLAG_IS_COPIED;
+        }
         let holder = self.open_holder(options);
         Ok(VersionedCapsule(self.block(holder, |context, dl_tensor| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },

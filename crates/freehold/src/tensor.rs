@@ -238,6 +238,11 @@ impl Tensor {
         !self.0.traits.intersects(Traits::READ_ONLY | Traits::IMMUTABLE)
     }
 
+    /// Whether this handle is the only one: no clone, no derived view and no export of it lives.
+    pub fn is_sole(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.layout().numel().unwrap_or(0)
@@ -301,7 +306,8 @@ impl Tensor {
             byte_offset: parent.byte_offset,
             device: parent.device,
             dtype: parent.dtype,
-            traits: parent.traits,
+            // Its parent has the memory too.
+            traits: parent.traits - Traits::IS_COPIED,
             framework: parent.framework,
             holder: parent.holder,
             owns_record: false,
