@@ -25,7 +25,7 @@ pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: La
     }
     match decision.verdict {
         Verdict::Reject => Err(refuse(tensor.runtime(), asked, decision)),
-        Verdict::Share => Ok(share(tensor, decision)),
+        Verdict::Share => Ok(share(tensor, decision, asked.caps.name)),
         Verdict::Copy => make_copy(tensor, decision, asked, site),
     }
 }
@@ -38,10 +38,10 @@ fn refuse(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision) -> Error {
     Error::rejected(message, Some(decision.clone()))
 }
 
-fn share(tensor: &Tensor, decision: &Decision) -> Tensor {
+fn share(tensor: &Tensor, decision: &Decision, to: &str) -> Tensor {
     let mut result = tensor.clone();
     if decision.freeze && !tensor.traits().contains(Traits::FROZEN) {
-        result = result.watch();
+        result = result.watch(Label::intern(to));
     }
     let detach = decision.has(Code::GR02);
     let lock = !decision.writable && result.is_writable();

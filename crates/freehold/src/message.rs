@@ -368,9 +368,13 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             .raw("move it with its own framework first, for example t.cpu()"),
         Code::DV02 => {
             let have = asked.policy.available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Text::new(": the device is not here.")
-                .line(format!("{detail}; have {have}"))
-                .raw(format!("pick one of: {have}"))
+            let (from, to) = match reason.detail {
+                Detail::Move { from, to } => (from.to_string(), to.to_string()),
+                _ => ("its device".to_owned(), "such device".to_owned()),
+            };
+            Text::new(format!(": no {to} here; have {have}."))
+                .line(detail)
+                .fix(Fix::new(asked.verb, format!("without device=: stays on {from}")))
         }
         Code::DV03 => {
             Text::new(": the capsule's device is not the pointer's.").line(detail).raw("report it to the producer")
