@@ -267,6 +267,7 @@ impl PyDecision {
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = json::object(py, &self.decision.to_json())?.cast_into::<PyDict>()?;
         dict.set_item("layout", self.layout())?;
+        dict.set_item("from_device", self.tensor.as_ref().map(|tensor| tensor.device().to_string()))?;
         dict.set_item("source", self.tensor.as_ref().map(|tensor| tensor.desc().to_string()))?;
         Ok(dict)
     }
@@ -285,7 +286,12 @@ impl PyDecision {
                 self.decision.verdict == Verdict::Reject && self.decision.code().is_some_and(|c| c.name() == *name)
             });
             let text = if answers.is_empty() {
-                "nothing in the way".to_owned()
+                match &self.tensor {
+                    Some(tensor) if codes.contains(&Code::DV01) => {
+                        format!("nothing in the way: {} -> {}", tensor.device(), self.decision.device)
+                    }
+                    _ => "nothing in the way".to_owned(),
+                }
             } else {
                 answers.iter().map(|(code, text)| format!("{code} {text}")).collect::<Vec<_>>().join("; ")
             };

@@ -42,7 +42,7 @@ impl PyMark {
 
 #[pymethods]
 impl PyLedger {
-    /// 0 off, 1 counters, 2 records (the default).
+    /// 0 off, 1 counters, 2 records (the default), 3 records with the line of code behind each.
     #[getter]
     fn level(&self) -> u8 {
         ledger().level() as u8
@@ -50,7 +50,7 @@ impl PyLedger {
 
     #[setter]
     fn set_level(&self, py: Python<'_>, level: &Bound<'_, PyAny>) -> PyResult<()> {
-        let must = "be 0 (off), 1 (counters) or 2 (records), the levels of this version";
+        let must = "be 0 (off), 1 (counters), 2 (records) or 3 (records with call sites), the levels of this version";
         let unknown = || raise(py, Error::argument("level", level, must));
         let level = match level.extract::<u8>() {
             Ok(number) => Level::from_number(number),

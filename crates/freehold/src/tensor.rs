@@ -360,13 +360,24 @@ impl Tensor {
 
     /// Opens the ledger record of a new tensor.
     pub(crate) fn record(inner: &mut Inner, role: Role, site: Label, edge: Option<&Edge<'_>>) {
+        inner.holder = inner.runtime.ledger().open(&Self::holder_desc(inner, role, site), edge);
+        inner.owns_record = true;
+    }
+
+    /// Notes a copy into this tensor's memory.
+    pub(crate) fn copied(&self, edge: &Edge<'_>, site: Label) {
+        let inner = &*self.0;
+        inner.runtime.ledger().copied(inner.holder, &Self::holder_desc(inner, Role::Holder, site), edge);
+    }
+
+    fn holder_desc(inner: &Inner, role: Role, site: Label) -> HolderDesc<'_> {
         let mut flags = HolderFlags::empty();
         flags.set(HolderFlags::READ_ONLY, inner.traits.intersects(Traits::READ_ONLY));
         flags.set(HolderFlags::IMMUTABLE, inner.traits.intersects(Traits::IMMUTABLE));
         flags.set(HolderFlags::COPIED, inner.traits.intersects(Traits::IS_COPIED));
         flags.set(HolderFlags::DETACHED, inner.traits.intersects(Traits::DETACHED));
         flags.set(HolderFlags::FROZEN, inner.traits.intersects(Traits::FROZEN));
-        let desc = HolderDesc {
+        HolderDesc {
             role,
             framework: inner.framework,
             site,
@@ -379,9 +390,7 @@ impl Tensor {
             strides: &inner.strides,
             alloc: inner.alloc,
             flags,
-        };
-        inner.holder = inner.runtime.ledger().open(&desc, edge);
-        inner.owns_record = true;
+        }
     }
 
     fn describe(inner: &Inner) -> String {
