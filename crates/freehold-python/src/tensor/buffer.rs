@@ -100,7 +100,7 @@ pub(super) unsafe fn get(slf: &Bound<'_, PyTensor>, view: *mut ffi::Py_buffer, f
     let (shape, strides) = byte_layout(&tensor);
     let (data, len) = (tensor.data_ptr(), tensor.nbytes() as isize);
     let read_only = !tensor.is_writable();
-    let holder = open_holder(&tensor, Label::BUFFER, None);
+    let holder = open_holder(&tensor, Label::BUFFER, None, Label::NONE);
     let export = Box::new(Export { shape, strides, tensor, holder });
     // SAFETY: the struct is ours to fill; the pointers lead into the box, which lives until `release`.
     unsafe {
