@@ -33,6 +33,7 @@ def test_a39_the_pitfall_and_who_could_have_caused_it():
 @pytest.mark.parametrize("to", [None, "numpy", "torch"])
 def test_a39_freeze_makes_the_source_read_only_while_it_is_lent(to):
     """A39: with freeze=True the source is read-only while it is lent, and as it was after the return."""
+    hazards = len(fh.ledger.hazards())
     arr = np.array([1.0, 2.0, 3.0])
     lent = fh.share(arr, to, freeze=True)
     with pytest.raises(ValueError, match="read-only"):
@@ -47,8 +48,7 @@ def test_a39_freeze_makes_the_source_read_only_while_it_is_lent(to):
     fh.ledger.live()
     assert arr.flags.writeable
     arr[0] = 5
-    hazards = [h for h in fh.ledger.hazards() if h["code"] == "AL01" and "f64[3]" in h["note"]]
-    assert hazards == [], "nobody wrote"
+    assert len(fh.ledger.hazards()) == hazards, "nobody wrote"
 
 
 def test_a39_a_plan_to_freeze_freezes_nothing():

@@ -27,6 +27,7 @@ except ValueError as error:
     print(error)
 # >> assignment destination is read-only
 del frozen
+fh.ledger.live()  # PyTorch gave it back without the GIL: the next call into Freehold thaws it, if Python has not yet
 base[0, 0] = -1  # given back: writable again
 
 print(fh.ledger.owner(base)["owner"]["framework"], [h["framework"] for h in fh.ledger.owner(base)["holders"]])
