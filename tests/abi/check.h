@@ -10,12 +10,12 @@
 
 static int checks_made;
 
-/* A failed check ends the program: what follows it would only repeat the failure. */
-#define CHECK(condition)                                                                 \
+/* A failed check ends the program: what follows it would only repeat the failure. Variadic for C++ template commas. */
+#define CHECK(...)                                                                       \
   do {                                                                                   \
     ++checks_made;                                                                       \
-    if (!(condition)) {                                                                  \
-      fprintf(stderr, "%s:%d: CHECK failed: %s\n", __FILE__, __LINE__, #condition);      \
+    if (!(__VA_ARGS__)) {                                                                \
+      fprintf(stderr, "%s:%d: CHECK failed: %s\n", __FILE__, __LINE__, #__VA_ARGS__);     \
       exit(1);                                                                           \
     }                                                                                    \
   } while (0)
@@ -31,15 +31,16 @@ static int checks_made;
     }                                                                                                     \
   } while (0)
 
-#define CHECK_HAS(text, part)                                                                             \
-  do {                                                                                                    \
-    const char *text_ = (text);                                                                           \
-    ++checks_made;                                                                                        \
-    if (text_ == NULL || strstr(text_, (part)) == NULL) {                                                 \
-      fprintf(stderr, "%s:%d: no \"%s\" in: %s\n", __FILE__, __LINE__, (part), text_ ? text_ : "NULL");   \
-      exit(1);                                                                                            \
-    }                                                                                                     \
-  } while (0)
+/* A function, so that a C++ temporary lives until it was looked at. */
+#define CHECK_HAS(text, part) check_has(__FILE__, __LINE__, text, part)
+
+static inline void check_has(const char *file, int line, const char *text, const char *part) {
+  ++checks_made;
+  if (text == NULL || strstr(text, part) == NULL) {
+    fprintf(stderr, "%s:%d: no \"%s\" in: %s\n", file, line, part, text ? text : "NULL");
+    exit(1);
+  }
+}
 
 /* A call that must succeed; its error's message is printed if it does not. Uses a variable `err`. */
 #define OK(call)                                                                                          \

@@ -65,6 +65,31 @@ int main(void) {
   OK(fh_copy_into(source, target, NULL, &err));
   CHECK(from[0] == 3 && from[3] == 0 && from[5] == 2);
   fh_tensor_release(target);
+
+  /* The same, where one side calls its host memory pinned. */
+  {
+    float line[4] = {1, 2, 3, 4};
+    int64_t three = 3;
+    int32_t overlap = -1;
+    DLTensor view;
+    fh_tensor *pinned = NULL, *plain = NULL;
+    memset(&view, 0, sizeof view);
+    view.data = line;
+    view.device = on_cpu();
+    view.ndim = 1;
+    view.dtype = f32;
+    view.shape = &three;
+    OK(fh_view_borrow(NULL, &view, 0, &plain, &err));
+    view.data = line + 1;
+    view.device.device_type = kDLCUDAHost;
+    OK(fh_view_borrow(NULL, &view, 0, &pinned, &err));
+    OK(fh_tensor_overlap(plain, pinned, &overlap, &err));
+    CHECK_EQ(overlap, FH_OVERLAP_SOME);
+    OK(fh_copy_into(plain, pinned, NULL, &err));
+    CHECK(line[0] == 1 && line[1] == 1 && line[2] == 2 && line[3] == 3);
+    fh_tensor_release(plain);
+    fh_tensor_release(pinned);
+  }
   fh_tensor_release(source);
   return done("copy_into");
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the C and C++ programs against libfreehold: gcc and clang, C11 and C++17, shared and static, plain,
 # under AddressSanitizer with LeakSanitizer, and under valgrind. Ends with the counts; exits nonzero on any failure.
-# Usage: tests/abi/run.sh [program...]. FREEHOLD_LIB_DIR names the directory of the libraries (default: cargo's release).
+# Usage: tests/abi/run.sh [program|symbols|headers|include|fuzz...]. FREEHOLD_LIB_DIR names the directory of the libraries (default: cargo's release).
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -96,14 +96,96 @@ program() {
     done
 }
 
+# Only compiled: every header order, against every dlpack.h that is here and two stand-ins for old ones.
+headers() {
+    local pair lang order real includes reals=("-DSTAND_IN=60 stand_in_dlpack.h" "-DSTAND_IN=100 stand_in_dlpack.h") torch
+    if [ -n "$REAL" ]; then
+        # By its path, and again where freehold.h finds it too.
+        reals+=("-DREAL_ALONE $REAL/dlpack/dlpack.h" "-I$REAL $REAL/dlpack/dlpack.h")
+        torch=$(dirname "$(dirname "$REAL")")/torch/include/ATen/dlpack.h
+        if [ -f "$torch" ]; then reals+=("-DTORCH $torch"); fi
+    fi
+    for pair in "${compilers[@]}"; do
+        for real in "${reals[@]}"; do
+            for order in 1 2 3 4; do
+                includes=(-I"$ROOT/include" -I"$HERE" "${real%% *}" "-DREAL=\"${real#* }\"" -DORDER=$order)
+                for lang in c11 c17; do
+                    compile "${pair%:*}" -std=$lang -x c "${includes[@]}" "$HERE/header_order.c"
+                done
+                for lang in c++17 c++20; do
+                    compile "${pair#*:}" -std=$lang -x c++ "${includes[@]}" "$HERE/header_order.c"
+                done
+            done
+            for order in 2 3; do
+                includes=(-I"$ROOT/include" -I"$HERE" "${real%% *}" "-DREAL=\"${real#* }\"" -DORDER=$order)
+                compile "${pair#*:}" -std=c++17 "${includes[@]}" "$HERE/header_order.cc"
+                compile "${pair#*:}" -std=c++2b -fno-exceptions -fno-rtti "${includes[@]}" "$HERE/header_order.cc"
+            done
+        done
+    done
+}
+
+compile() {
+    builds=$((builds + 1))
+    "$1" -fsyntax-only "${WARN[@]}" "${@:2}" 2>"$BUILD/header.log" && return 0
+    fail "does not compile: $*"
+    cat "$BUILD/header.log"
+}
+
+# Two translation units with different declarations; the linker compares them where it can.
+two_units() {
+    local pair tool lang
+    for pair in "${compilers[@]}"; do
+        for lang in c c++; do
+            if [ $lang = c ]; then tool=${pair%:*}; else tool=${pair#*:}; fi
+            local flags=("${WARN[@]}" -g -O1 -I"$ROOT/include" -I"$HERE" "-DREAL=\"$REAL/dlpack/dlpack.h\"")
+            if [[ $tool == g* ]]; then flags+=(-flto -Wodr -Wlto-type-mismatch); fi
+            build "include ($lang)" "$BUILD/include.$tool" "$tool" "${flags[@]}" -x $lang "$HERE/include_a.c" \
+                "$HERE/include_b.c" -x none "${SHARED[@]}" && run "include.$tool" "$BUILD/include.$tool"
+        done
+        # The layouts again, with the real structs.
+        build "layout (real)" "$BUILD/layout.real" "${pair%:*}" -std=c11 "${WARN[@]}" -I"$REAL" -I"$ROOT/include" \
+            -I"$HERE" "$HERE/layout.c" "${SHARED[@]}" && run layout.real "$BUILD/layout.real"
+    done
+}
+
+# Everything that the library exports is in the list, and the other way round.
+symbols() {
+    if ! diff -u "$ROOT/crates/freehold-capi/abi-symbols.txt" \
+        <(nm -D --defined-only "$LIB/libfreehold.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort); then
+        fail "libfreehold.so exports other symbols than crates/freehold-capi/abi-symbols.txt lists"
+    fi
+}
+
+fuzz() {
+    local pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
+    for pair in "${compilers[@]}"; do
+        base=$BUILD/fuzz.${pair%:*}
+        build fuzz "$base.asan" "${pair%:*}" "${flags[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \
+            "$HERE/fuzz_capsules.c" "${SHARED[@]}" || continue
+        echo "fuzz: ${pair%:*}, AddressSanitizer"
+        run "fuzz.${pair%:*}.asan" "$base.asan" "$FUZZ_CAPSULES" $((FUZZ_SEED + n)) && cat "$BUILD/fuzz.${pair%:*}.asan.log"
+        n=$((n + 1))
+    done
+    if have valgrind && [ ${#compilers[@]} -gt 0 ]; then
+        build fuzz "$BUILD/fuzz.plain" "${compilers[0]%:*}" "${flags[@]}" "$HERE/fuzz_capsules.c" "${SHARED[@]}" &&
+            echo "fuzz: valgrind" &&
+            run fuzz.valgrind "${VALGRIND[@]}" "$BUILD/fuzz.plain" $((FUZZ_CAPSULES / 50)) $((FUZZ_SEED + n)) &&
+            cat "$BUILD/fuzz.valgrind.log"
+    fi
+}
+
 for source in "$HERE"/*.c "$HERE"/*.cc; do
-    [ -f "$source" ] || continue
     name=$(basename "${source%.*}")
     case $name in
         fuzz_capsules | header_* | include_*) ;;
         *) program "$name" "$source" ;;
     esac
 done
+if wanted symbols; then symbols; fi
+if wanted headers; then headers; fi
+if wanted include && [ -n "$REAL" ]; then two_units; fi
+if wanted fuzz; then fuzz; fi
 
 echo "abi: $builds builds, $runs runs, $failures failures, $skips skips"
 if [ "$skips" -gt 0 ] && { [ "${CI:-}" = true ] || [ -n "${FREEHOLD_NO_SKIP:-}" ]; }; then

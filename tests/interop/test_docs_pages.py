@@ -1,4 +1,4 @@
-"""Every reason code has its page, and every example in the documentation runs."""
+"""Every reason code has its page, and every example in the documentation runs and prints what the page shows."""
 
 import re
 import subprocess
@@ -78,7 +78,27 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(page):
     assert int(done.stdout.split()[-2]) > 0
 
 
-def test_a_page_that_lies_is_noticed(tmp_path):
+def test_a37_a38_the_flowchart_of_the_readme_is_what_the_decision_code_prints():
+    doc_examples.flowchart(ROOT / "README.md")
+
+
+def test_a51_the_concepts_have_the_three_chapters_each_with_examples():
+    chapters = (DOCS / "concepts.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    assert [c.splitlines()[0] for c in chapters] == [
+        "1. A tensor is a view of a buffer",
+        "2. Layout: shape and strides",
+        "3. Creation and dtypes",
+    ]
+    assert all(c.count("```python") >= 3 for c in chapters)
+
+
+def test_a02_the_three_verbs_are_told_with_their_purpose():
+    text = (DOCS / "concepts.md").read_text(encoding="utf-8")
+    table = text.split("### Share, convert, copy")[1].split("\n\n")[1]
+    assert [row.split("|")[2].strip() for row in table.splitlines()[2:]] == ["`fh.share`", "`fh.convert`", "`fh.copy`"]
+
+
+def test_b07_a_page_that_lies_is_noticed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n")
     with pytest.raises(doc_examples.Mismatch):

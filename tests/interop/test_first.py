@@ -29,7 +29,7 @@ def test_convert_casts_in_one_pass():
 def test_plan_says_it_first_and_share_refuses():
     a = np.arange(3.0)[::-1]
     plan = fh.plan(a, "torch")
-    assert (plan.verdict, plan.steps, plan.bytes_copied, plan.codes[0]) == ("copy", ["layout"], 24, "ST01")
+    assert (plan.verdict, plan.steps, plan.bytes_copied, plan.codes[0]) == ("copy", ("layout",), 24, "ST01")
     with pytest.raises(fh.BoundaryError) as refused:
         fh.share(a, "torch")
     assert refused.value.code == "ST01" and isinstance(refused.value, BufferError) and isinstance(refused.value, ValueError)

@@ -151,8 +151,8 @@ impl PyDecision {
 
     /// What a copy does on its one pass: "fresh", "layout", "cast", "device", "resolve".
     #[getter]
-    fn steps(&self) -> Vec<&'static str> {
-        self.decision.steps.names().collect()
+    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.decision.steps.names().collect::<Vec<_>>())
     }
 
     /// (code, text) pairs, the first failing field first.

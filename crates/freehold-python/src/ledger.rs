@@ -1,13 +1,12 @@
 //! `fh.ledger`: who owns which buffer, who holds it, what was copied and why.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use freehold::ledger::{HolderFlags, Level, Mark, TextOptions};
-use freehold::{Code, Error, HolderId, Ledger, Runtime, Tensor};
+use freehold::{Code, Error, Ledger, Runtime, Tensor};
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -92,14 +91,11 @@ impl PyLedger {
         PyMark(ledger().mark())
     }
 
-    /// What was opened after a mark and is still open. An owner is listed where nobody else holds what it lent.
+    /// What was opened after a mark and is still open: owners of what came in, holders of what went out.
     #[pyo3(signature = (since))]
     fn leaks<'py>(&self, py: Python<'py>, since: &PyMark) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
-        let mut leaks = ledger().leaks(since.0);
-        let lent: HashSet<HolderId> = leaks.iter().map(|holder| holder.parent).collect();
-        leaks.retain(|holder| !lent.contains(&holder.id));
-        report(py, serde_json::to_value(leaks))
+        report(py, serde_json::to_value(ledger().leaks(since.0)))
     }
 
     /// Totals: handovers, copied bytes by reason, refusals, hazards, counters.

@@ -224,7 +224,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 4096 }))]
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 16 } else { 4096 },
+            failure_persistence: None, // Miri has no working directory
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn agrees_with_the_set_of_bytes(a in view(), b in view(), bytes in any::<bool>()) {

@@ -7,7 +7,7 @@ use crate::policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy};
 use crate::request::{CopyRule, Request};
 use crate::{Caps, Code, DType, Device, DeviceKind, OnLoss, Order, Steps, StrideRule, TensorDesc, Traits, Verdict};
 
-use freehold_tensor::copy::{CastKind, cast_kind};
+use freehold_tensor::copy::{CastKind, Lazy, cast_kind};
 
 /// The findings while they are collected.
 struct Findings {
@@ -51,7 +51,7 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
     let outcome = check_graph(desc, request, caps)
         .and_then(|()| check_dtype(desc, request, caps, &mut decision, &mut found))
         .and_then(|()| check_device(desc, request, caps, policy, &mut decision))
-        .and_then(|()| check_memory(desc, request, caps, &mut found));
+        .and_then(|()| check_memory(desc, request, caps, &decision, &mut found));
     if let Err(reason) = outcome {
         return refuse(decision, reason, found.reasons);
     }
@@ -70,6 +70,11 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
         if request.copy == CopyRule::Never {
             decision.verdict = Verdict::Reject;
             return decision;
+        }
+        // A target that carries lazy bits of its own tensors still gets plain values where something else copies.
+        if let Some(reason) = unresolvable(desc, &decision) {
+            let others = std::mem::take(&mut decision.reasons);
+            return refuse(decision, reason, others);
         }
         become_copy(desc, request, caps, &mut decision);
         if let Some(reason) = check_budget(request, policy, &decision) {
@@ -166,14 +171,34 @@ fn check_device(
     Err(Reason::new(Code::DV01, Detail::Move { from: desc.device, to: wanted }))
 }
 
+/// The lazy bits that change values. The conjugate of a real value is the value.
+fn signs(desc: &TensorDesc<'_>) -> Lazy {
+    let mut signs = Lazy::empty();
+    signs.set(Lazy::NEG, desc.traits.contains(Traits::NEG));
+    signs.set(Lazy::CONJ, desc.traits.contains(Traits::CONJ) && desc.dtype.is_complex());
+    signs
+}
+
+/// Why a copy could not turn the bytes into values.
+fn unresolvable(desc: &TensorDesc<'_>, decision: &Decision) -> Option<Reason> {
+    let read = if decision.bit_view { decision.dtype } else { desc.dtype };
+    (!signs(desc).resolves(read)).then(|| Reason::text(Code::LZ01, format!("{read} has no negation")))
+}
+
 /// Lazy bits, strides, order, alignment: what a copy mends.
-fn check_memory(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, found: &mut Findings) -> Result<(), Reason> {
+fn check_memory(
+    desc: &TensorDesc<'_>,
+    request: &Request,
+    caps: &Caps,
+    decision: &Decision,
+    found: &mut Findings,
+) -> Result<(), Reason> {
     let traits = desc.traits;
     let own = caps.lazy_bits && same_framework(desc, caps);
-    if traits.contains(Traits::NEG) && !own && matches!(desc.dtype.code, DType::CODE_UINT | DType::CODE_BOOL) {
-        return Err(Reason::text(Code::LZ01, format!("{} has no negation", desc.dtype)));
-    }
-    if traits.intersects(Traits::CONJ | Traits::NEG) && !own {
+    if !signs(desc).is_empty() && !own {
+        if let Some(reason) = unresolvable(desc, decision) {
+            return Err(reason);
+        }
         found.need(Steps::RESOLVE, Code::LZ01, Detail::None);
     }
     if traits.contains(Traits::SWAPPED) {

@@ -282,9 +282,10 @@ impl Tensor {
         }
     }
 
-    /// Whether two tensors share a byte, exactly: strides included.
+    /// Whether two tensors share a byte, exactly: strides included. Pinned memory is host memory by another name.
     pub fn overlaps(&self, other: &Tensor) -> freehold_tensor::Overlap {
-        if self.0.device != other.0.device {
+        let (a, b) = (self.0.device, other.0.device);
+        if a != b && !(a.kind.is_host() && b.kind.is_host()) {
             return freehold_tensor::Overlap::None;
         }
         freehold_tensor::overlap(&self.strided(), &other.strided())

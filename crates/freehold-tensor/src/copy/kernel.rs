@@ -108,8 +108,14 @@ macro_rules! int_to_float {
         fn cast(self) -> $d { self as $d }
         #[inline(always)]
         fn lossy(self, result: $d) -> bool {
-            // Where MAX itself is not exact it rounds up to 2^k, which saturates back to MAX.
-            result as $s != self || !<Self as CastTo<$d>>::EXACT && result == <$s>::MAX as $d
+            if <Self as CastTo<$d>>::EXACT {
+                return false;
+            }
+            // Converted back. Only MAX and what rounds up with it leave the range, as 2^k: 0 is not their equal.
+            let inside = if result == <$s>::MAX as $d { 0.0 } else { result };
+            // SAFETY: `result` is a rounded `$s`, so it lies between MIN and MAX rounded up, which was excluded.
+            // (Unlike `as`, this vectorises.)
+            unsafe { inside.to_int_unchecked::<$s>() != self }
         }
     })* };
 }
@@ -118,7 +124,20 @@ macro_rules! float_to_int {
     ($s:ident: $($d:ident)*) => { $(impl CastTo<$d> for $s {
         const EXACT: bool = false;
         #[inline(always)]
-        fn cast(self) -> $d { self as $d }
+        fn cast(self) -> $d {
+            // `self as $d`, spelled so that it vectorises. LO is exact; HI is the largest `$s` not above MAX.
+            const LO: $s = <$d>::MIN as $s;
+            const HI: $s = {
+                let max = <$d>::MAX as $s;
+                if max as u128 > <$d>::MAX as u128 { max.next_down() } else { max }
+            };
+            let inside = if self > LO { self } else { LO };
+            let inside = if inside < HI { inside } else { HI };
+            // SAFETY: LO <= inside <= HI, NaN excluded, and both are within `$d`.
+            let whole = unsafe { inside.to_int_unchecked::<$d>() };
+            let whole = if self > HI { <$d>::MAX } else { whole };
+            if self.is_nan() { 0 } else { whole }
+        }
         #[inline(always)]
         fn lossy(self, result: $d) -> bool {
             const MAX_IS_EXACT: bool = <$d>::BITS - (<$d>::MIN != 0) as u32 <= <$s>::MANTISSA_DIGITS;

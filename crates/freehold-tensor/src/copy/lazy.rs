@@ -21,6 +21,13 @@ bitflags! {
     }
 }
 
+impl Lazy {
+    /// Whether a copy can turn such bytes of a dtype into values: some dtypes have no sign to change.
+    pub fn resolves(self, dtype: DType) -> bool {
+        Resolve::new(dtype, self, 0).is_some()
+    }
+}
+
 /// How a word changes its sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Flip {

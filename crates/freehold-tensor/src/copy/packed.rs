@@ -1,6 +1,8 @@
 //! Reads and writes values of 1 to 7 bits at any bit offset, in the little-endian order that DLPack packs them in:
 //! value `i` of a compact tensor of `b`-bit elements starts at bit `i * b`, counting from the low bit of byte 0.
 
+use std::mem::MaybeUninit;
+
 /// Spreads `n` packed values into one byte each, the rest of the byte zero.
 ///
 /// # Safety
@@ -16,19 +18,22 @@ pub(super) unsafe fn unpack(dst: *mut u8, src: *const u8, mut at: isize, step: i
             i += 1;
             at += step;
         }
-        // Eight values fill exactly `bits` bytes.
-        while n - i >= 8 {
-            // SAFETY: these `bits` bytes hold values `i..i + 8`, and `dst` has a byte for each.
-            unsafe {
-                let mut word = [0u8; 8];
-                std::ptr::copy_nonoverlapping(src.offset(at >> 3), word.as_mut_ptr(), bits as usize);
-                let word = u64::from_le_bytes(word);
-                let out: [u8; 8] = std::array::from_fn(|k| (word >> (k as u32 * bits)) as u8 & mask(bits));
-                dst.add(i).cast::<[u8; 8]>().write(out);
+        let groups = (n - i) / 8;
+        // SAFETY: `at` is on a byte, and groups of eight values fill exactly `bits` bytes each.
+        unsafe {
+            let (dst, src) = (dst.add(i), src.offset(at >> 3));
+            match bits {
+                1 => spread::<1>(dst, src, groups),
+                2 => spread::<2>(dst, src, groups),
+                3 => spread::<3>(dst, src, groups),
+                4 => spread::<4>(dst, src, groups),
+                5 => spread::<5>(dst, src, groups),
+                6 => spread::<6>(dst, src, groups),
+                _ => spread::<7>(dst, src, groups),
             }
-            i += 8;
-            at += 8 * step;
         }
+        i += groups * 8;
+        at += (groups * 8) as isize * step;
     }
     while i < n {
         // SAFETY: value `i` of the caller's run.
@@ -54,22 +59,64 @@ pub(super) unsafe fn pack(dst: *mut u8, mut at: isize, step: isize, src: *const 
             i += 1;
             at += step;
         }
-        while n - i >= 8 {
-            // SAFETY: values `i..i + 8` are readable and fill exactly these `bits` bytes.
-            unsafe {
-                let values = src.add(i).cast::<[u8; 8]>().read();
-                let word = values.iter().rev().fold(0u64, |word, value| word << bits | u64::from(value & mask(bits)));
-                std::ptr::copy_nonoverlapping(word.to_le_bytes().as_ptr(), dst.offset(at >> 3), bits as usize);
+        let groups = (n - i) / 8;
+        // SAFETY: `at` is on a byte, and groups of eight values fill exactly `bits` bytes each.
+        unsafe {
+            let (dst, src) = (dst.offset(at >> 3), src.add(i));
+            match bits {
+                1 => gather::<1>(dst, src, groups),
+                2 => gather::<2>(dst, src, groups),
+                3 => gather::<3>(dst, src, groups),
+                4 => gather::<4>(dst, src, groups),
+                5 => gather::<5>(dst, src, groups),
+                6 => gather::<6>(dst, src, groups),
+                _ => gather::<7>(dst, src, groups),
             }
-            i += 8;
-            at += 8 * step;
         }
+        i += groups * 8;
+        at += (groups * 8) as isize * step;
     }
     while i < n {
         // SAFETY: value `i` of the caller's run.
         unsafe { write(dst, at, bits, src.add(i).read()) };
         i += 1;
         at += step;
+    }
+}
+
+/// # Safety
+///
+/// `src` is readable for `groups * BITS` bytes, `dst` writable for `groups * 8`, without overlap.
+unsafe fn spread<const BITS: usize>(dst: *mut u8, src: *const u8, groups: usize) {
+    // SAFETY: the caller's guarantee; byte arrays have alignment 1.
+    let (dst, src) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(dst.cast::<MaybeUninit<[u8; 8]>>(), groups),
+            std::slice::from_raw_parts(src.cast::<[u8; BITS]>(), groups),
+        )
+    };
+    for (out, group) in dst.iter_mut().zip(src) {
+        let mut word = [0; 8];
+        word[..BITS].copy_from_slice(group);
+        let word = u64::from_le_bytes(word);
+        out.write(std::array::from_fn(|k| (word >> (k * BITS)) as u8 & mask(BITS as u32)));
+    }
+}
+
+/// # Safety
+///
+/// `src` is readable for `groups * 8` bytes, `dst` writable for `groups * BITS`, without overlap.
+unsafe fn gather<const BITS: usize>(dst: *mut u8, src: *const u8, groups: usize) {
+    // SAFETY: the caller's guarantee; byte arrays have alignment 1.
+    let (dst, src) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(dst.cast::<MaybeUninit<[u8; BITS]>>(), groups),
+            std::slice::from_raw_parts(src.cast::<[u8; 8]>(), groups),
+        )
+    };
+    for (out, group) in dst.iter_mut().zip(src) {
+        let word = (0..8).fold(0u64, |word, k| word | u64::from(group[k] & mask(BITS as u32)) << (k * BITS));
+        out.write(std::array::from_fn(|k| (word >> (k * 8)) as u8));
     }
 }
 

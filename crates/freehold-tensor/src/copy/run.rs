@@ -49,8 +49,8 @@ pub(super) struct Steps {
     pub encode: Resolve,
 }
 
-/// Bytes of each of the two block buffers: with the one inside [`Convert`] they share an L1 cache of 32 KiB.
-const BLOCK: usize = 8 << 10;
+/// Bytes of a block. A tile that is only moved uses one, a tile that is converted two: either fits an L1 cache.
+const BLOCK: usize = 16 << 10;
 
 /// Columns of a tile that turns a matrix: each column touches another cache line of the source.
 const TURN: usize = 64;
@@ -124,9 +124,40 @@ impl Steps {
                 return (1, col.n); // from run to run
             }
         }
+        if self.packed_run(plan.dst_start, plan.src_start, col) && plan.axes.len() == 1 {
+            return (1, col.n);
+        }
         let capacity = BLOCK / self.src_unit.block_size().max(self.dst_unit.block_size());
         let cols = col.n.min(if plan.turned { TURN.min(capacity) } else { capacity });
         ((capacity / cols).min(row.n), cols)
+    }
+
+    /// Whether packed runs that start at these bits hold the same bytes on both sides.
+    fn packed_run(&self, dst: isize, src: isize, col: Axis) -> bool {
+        match (self.src_unit, self.dst_unit) {
+            (Unit::Bits(bits), Unit::Bits(_)) => {
+                self.is_plain() && dst & 7 == 0 && src & 7 == 0 && col.dst == bits as isize && col.src == bits as isize
+            }
+            _ => false,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Steps::run`], for a tile of one row for which [`Steps::packed_run`] holds.
+    unsafe fn copy_packed(&self, dst: *mut u8, src: *const u8, tile: Tile) {
+        // Eight values fill whole bytes, at every width; up to seven are left.
+        let (groups, rest) = (tile.cols / 8, tile.cols % 8);
+        let bytes = groups * self.src_unit.compact() as usize;
+        let done = bytes as isize * 8;
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            std::ptr::copy_nonoverlapping(src.offset(tile.src >> 3), dst.offset(tile.dst >> 3), bytes);
+            if rest != 0 {
+                let last = Tile { cols: rest, dst: tile.dst + done, src: tile.src + done, ..tile };
+                self.tile_by_blocks(dst, src, last, (None, None), rest);
+            }
+        }
     }
 
     /// # Safety
@@ -140,6 +171,11 @@ impl Steps {
         {
             // SAFETY: offsets of a plan are within the caller's extents.
             unsafe { move_grid(size, dst.offset(tile.dst), src.offset(tile.src), tile.grid()) };
+            return 0;
+        }
+        if tile.rows == 1 && self.packed_run(tile.dst, tile.src, tile.col) {
+            // SAFETY: packed values of both sides lie at the same bits of whole bytes.
+            unsafe { self.copy_packed(dst, src, tile) };
             return 0;
         }
         // SAFETY: as above; only offsets in bytes are taken.

@@ -67,8 +67,10 @@ fn largest_divisor(bits: u8) -> u8 {
 /// The axes of a copy in the order of the shape, a last one for lanes.
 pub(super) fn axes(dst: &Side, src: &Side, d: &Operand<'_>, s: &Operand<'_>) -> Result<Axes, FieldError> {
     let mut axes = Axes::new();
+    // Where there is no element, strides mean nothing and may be anything.
+    let moves = !s.layout.is_empty();
     for (i, &n) in s.layout.shape.iter().enumerate() {
-        let (dst, src) = if n > 1 { (dst.step(d, i)?, src.step(s, i)?) } else { (0, 0) };
+        let (dst, src) = if moves && n > 1 { (dst.step(d, i)?, src.step(s, i)?) } else { (0, 0) };
         axes.push(Axis { n: n as usize, dst, src });
     }
     if src.lanes > 1 {

@@ -4,4 +4,4 @@ mod oracle;
 mod property;
 mod tables;
 
-pub(super) use oracle::nearest_f16;
+pub(super) use oracle::{nearest_f16, power};

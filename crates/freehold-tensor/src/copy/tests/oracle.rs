@@ -226,8 +226,13 @@ fn to_float(x: f64, single: f32, dtype: DType, saturate: bool) -> u128 {
 pub fn nearest_f16(x: f64) -> u16 {
     // Scaled by a power of two so that the last bit of the result is 1: only the rounding is inexact.
     let exponent = ((x.to_bits() >> 52 & 0x7ff) as i32 - 1023).clamp(-14, 16);
-    let rounded = (x * 2f64.powi(10 - exponent)).round_ties_even() * 2f64.powi(exponent - 10);
+    let rounded = (x * power(10 - exponent)).round_ties_even() * power(exponent - 10);
     half::f16::from_f64(rounded).to_bits()
+}
+
+/// A power of two, exactly; `powi` promises no precision, and has none under Miri.
+pub fn power(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 /// `f8_e8m0fnu`, as ml_dtypes rounds to it.
@@ -242,10 +247,11 @@ fn power_of_two(x: f32, saturate: bool) -> u128 {
         return if saturate { 0xfe } else { 0xff };
     }
     let mut exponent = -126;
-    while exponent < 127 && 2f32.powi(exponent + 1) <= x {
+    let x = f64::from(x);
+    while exponent < 127 && power(exponent + 1) <= x {
         exponent += 1;
     }
-    let up = x >= 1.5 * 2f32.powi(exponent);
+    let up = x >= 1.5 * power(exponent);
     let code = (exponent + 127 + i32::from(up)) as u128;
     if code == 0xff && saturate { 0xfe } else { code }
 }

@@ -1,7 +1,6 @@
 //! Random copies against the oracle: dtypes, shapes, strides, offsets, directions, broadcasts, traits.
 
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 use super::oracle;
 use crate::copy::{CastKind, CopyError, CopyOptions, Lazy, LossValue, OnLoss, Operand, cast_kind, copy};
@@ -261,8 +260,8 @@ fn check(
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 40 } else { cases },
-        failure_persistence: if cfg!(miri) { None } else { Some(Box::new(FileFailurePersistence::Off)) },
+        cases: if cfg!(miri) { 8 } else { cases },
+        failure_persistence: None, // Miri has no working directory
         ..ProptestConfig::default()
     }
 }
@@ -303,9 +302,9 @@ proptest! {
     }
 }
 
-#[test]
-fn every_pair_matches_the_oracle_on_one_run() {
-    let compact = Placement {
+/// C order without gaps.
+fn compact() -> Placement {
+    Placement {
         order: vec![5, 4, 3, 2, 1, 0],
         gaps: vec![0; 6],
         negative: vec![false; 6],
@@ -313,16 +312,35 @@ fn every_pair_matches_the_oracle_on_one_run() {
         in_bytes: false,
         misaligned: 1,
         traits: 0,
-    };
-    for from in dtypes() {
-        for to in dtypes() {
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "slow, and the same code as shorter rows")]
+fn packed_rows_longer_than_a_block_at_different_bits() {
+    // Rows of 20 001 nibbles: the source's second row starts within a byte, the destination's does not.
+    let (shape, options) = ([3, 20_001], CopyOptions::default());
+    let padded = Placement { gaps: vec![7, 0, 0, 0, 0, 0], ..compact() };
+    check(DType::U4, DType::U4, &shape, &compact(), &padded, &options, 5);
+    check(DType::U4, DType::U4, &shape, &padded, &compact(), &options, 5);
+    check(DType::U4, DType::U4, &shape, &padded, &padded, &options, 5);
+}
+
+#[test]
+fn every_pair_matches_the_oracle_on_one_run() {
+    for (i, &from) in dtypes().iter().enumerate() {
+        for (j, &to) in dtypes().iter().enumerate() {
+            // Under Miri a ninth of the pairs: every source and every target is among them.
+            if cfg!(miri) && (i * 2 + j) % 9 != 0 {
+                continue;
+            }
             for on_loss in [OnLoss::Error, OnLoss::Allow] {
                 for saturate in [false, true] {
-                    if cfg!(miri) && (on_loss == OnLoss::Error || saturate) && from.index() != to.index() {
+                    if cfg!(miri) && saturate {
                         continue;
                     }
-                    let n = if cfg!(miri) { 9 } else { 777 };
-                    check(from, to, &[n], &compact, &compact, &CopyOptions { on_loss, saturate }, 99);
+                    let n = if cfg!(miri) { 3 } else { 777 };
+                    check(from, to, &[n], &compact(), &compact(), &CopyOptions { on_loss, saturate }, 99);
                 }
             }
         }
