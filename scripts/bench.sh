@@ -14,7 +14,7 @@ say "Rust"
 cargo bench --quiet -p freehold --bench boundary | tee "$results"
 say "C"
 "${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude tests/bench/roundtrip.c \
-    -L"$TARGET/release" -lfreehold -Wl,-rpath,"$TARGET/release" -o build/bench/roundtrip
+    -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" -o build/bench/roundtrip
 build/bench/roundtrip | tee -a "$results"
 say "Python"
 "$PYTHON" tests/bench/handover.py | tee -a "$results"

@@ -96,6 +96,12 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         padded,
         runtime,
     )?;
+    if decision.dtype.is_sub_byte() && !buffer.is_empty() {
+        // Elements that share a byte are written one after the other, so the copy asks that the byte be initialised;
+        // and bits that no element has would otherwise be somebody's old ones.
+        // SAFETY: fresh host memory of this length, which nobody else has.
+        unsafe { std::ptr::write_bytes(buffer.as_ptr(), 0, buffer.len()) };
+    }
     let source = Operand { dtype: source_dtype, ..operand(tensor) };
     let target = Operand {
         data: buffer.as_ptr(),
