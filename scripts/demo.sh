@@ -10,5 +10,5 @@ scripts/build.sh python
 
 mkdir -p build/demo
 "${CC:-cc}" -std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared -Iinclude docs/examples/demo/blur.c \
-    -L"$TARGET/release" -lfreehold -Wl,-rpath,"$TARGET/release" -o build/demo/libblur.so
+    -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" -o build/demo/libblur.so
 FREEHOLD_DEMO_LIBRARY=$ROOT/build/demo/libblur.so "$PYTHON" docs/examples/demo/demo.py

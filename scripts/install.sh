@@ -12,7 +12,7 @@ VERSION=$(version)
 template() { sed -e "s/@VERSION@/$VERSION/g" -e "s/@SONAME@/$SONAME/g" "scripts/package/$1"; }
 
 install_all() {
-    local so=$TARGET/release/libfreehold.so
+    local so=$LIBDIR/libfreehold.so.$VERSION
     [ -f "$so" ] || die "$so is not built: make build"
     SONAME=$(soname "$so")
 
@@ -21,7 +21,7 @@ install_all() {
     install -m 755 "$so" "$DEST/lib/libfreehold.so.$VERSION"
     ln -sf "libfreehold.so.$VERSION" "$DEST/lib/$SONAME"
     ln -sf "$SONAME" "$DEST/lib/libfreehold.so"
-    install -m 644 "$TARGET/release/libfreehold.a" "$DEST/lib/"
+    install -m 644 "$LIBDIR/libfreehold.a" "$DEST/lib/"
     template freehold.pc.in >"$DEST/lib/pkgconfig/freehold.pc"
     template freehold-config.cmake.in >"$DEST/lib/cmake/freehold/freehold-config.cmake"
     template freehold-config-version.cmake.in >"$DEST/lib/cmake/freehold/freehold-config-version.cmake"

@@ -19,12 +19,32 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 megabytes() { du -sm "$1" 2>/dev/null | cut -f1; }
 
+# The C library as programs link it and `make install` copies it: libfreehold.so and its other names, libfreehold.a.
+LIBDIR=$TARGET/release/lib
+
 # The name by which programs ask for a shared library.
 soname() {
     local name
     name=$(LC_ALL=C objdump -p "$1" | awk '$1 == "SONAME" { print $2 }')
     [ -n "$name" ] || die "$1 has no SONAME"
     echo "$name"
+}
+
+# Where the package apache-tvm-ffi is, which ships the real dlpack.h; nothing where it is not installed.
+tvm_ffi_directory() {
+    if [ ! -x "$PYTHON" ]; then return 0; fi
+    "$PYTHON" -c 'import importlib.util, os
+spec = importlib.util.find_spec("tvm_ffi")
+if spec: print(os.path.dirname(spec.origin))' 2>/dev/null
+}
+
+# What a program needs beside libfreehold.a.
+native_libraries() {
+    local scratch
+    scratch=$(mktemp -d)
+    rustc --print native-static-libs --crate-type staticlib -o "$scratch/empty.a" - </dev/null 2>&1 |
+        sed -n 's/.*native-static-libs: //p'
+    rm -r "$scratch"
 }
 
 version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds and runs the C and C++ programs against libfreehold: gcc and clang, C11 and C++17, shared and static, plain,
 # under AddressSanitizer with LeakSanitizer, and under valgrind. Ends with the counts; exits nonzero on any failure.
-# Usage: tests/abi/run.sh [program|symbols|headers|include|fuzz...]. FREEHOLD_LIB_DIR names the directory of the libraries (default: cargo's release).
+# Usage: tests/abi/run.sh [program|symbols|headers|include|fuzz...]. FREEHOLD_LIB_DIR names another directory of libraries.
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
-LIB=${FREEHOLD_LIB_DIR:-$TARGET/release}
+LIB=${FREEHOLD_LIB_DIR:-$LIBDIR}
 BUILD=${FREEHOLD_ABI_BUILD:-$ROOT/build/abi}
 FUZZ_CAPSULES=${FUZZ_CAPSULES:-100000}
 FUZZ_SEED=${FUZZ_SEED:-1}
@@ -13,13 +13,10 @@ WARN=(-Wall -Wextra -Werror -pedantic)
 HERE=$ROOT/tests/abi
 [ -f "$LIB/libfreehold.so" ] && [ -f "$LIB/libfreehold.a" ] || die "no libfreehold in $LIB: make build"
 mkdir -p "$BUILD"
-# Programs ask for the library by its SONAME.
-SONAME=$(LC_ALL=C objdump -p "$LIB/libfreehold.so" | awk '$1 == "SONAME" { print $2 }')
-ln -sf "$LIB/libfreehold.so" "$BUILD/$SONAME"
+# cargo's own directory has no file with the SONAME, by which programs ask for the library.
+ln -sf "$LIB/libfreehold.so" "$BUILD/$(soname "$LIB/libfreehold.so")"
 ln -sf "$LIB/libfreehold.so" "$BUILD/libfreehold.so"
-read -ra NATIVE < <(rustc --print native-static-libs --crate-type staticlib - </dev/null 2>&1 |
-    sed -n 's/.*native-static-libs: //p')
-rm -f librust_out.a
+read -ra NATIVE <<<"$(native_libraries)"
 
 skips=0 builds=0 runs=0 failures=0
 skip() { echo "SKIP: $*"; skips=$((skips + 1)); }
@@ -30,12 +27,8 @@ for pair in gcc:g++ clang:clang++; do
     if have "${pair%:*}" && have "${pair#*:}"; then compilers+=("$pair"); else skip "${pair%:*} is not installed"; fi
 done
 have valgrind || skip "valgrind is not installed"
-REAL=
-if [ -x "$PYTHON" ]; then
-    REAL=$("$PYTHON" -c 'import importlib.util as u, os
-spec = u.find_spec("tvm_ffi")
-if spec: print(os.path.join(os.path.dirname(spec.origin), "include"))' 2>/dev/null)
-fi
+REAL=$(tvm_ffi_directory)
+REAL=${REAL:+$REAL/include}
 [ -n "$REAL" ] && [ -f "$REAL/dlpack/dlpack.h" ] || { REAL=; skip "the real dlpack.h is not here (PyPI: apache-tvm-ffi)"; }
 
 wanted() { [ ${#ONLY[@]} -eq 0 ] || [[ " ${ONLY[*]} " == *" $1 "* ]]; }

@@ -102,12 +102,17 @@ impl Index {
     }
 
     /// The group of a record.
-    pub(crate) fn group_of(&self, id: HolderId) -> Option<&Group> {
+    fn group_of(&self, id: HolderId) -> Option<&Group> {
         let (generation, group) = *self.of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
         if generation != id.generation() {
             return None;
         }
         self.groups.get(group as usize)
+    }
+
+    /// The id of a record's buffer; 0 if the record is younger than this index.
+    pub(crate) fn buffer_of(&self, id: HolderId) -> u64 {
+        self.group_of(id).map_or(0, |group| group.id)
     }
 
     /// The group that an address of a device belongs to.

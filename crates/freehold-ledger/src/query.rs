@@ -46,7 +46,7 @@ impl Ledger {
     /// The open holder with an id.
     pub fn holder(&self, id: HolderId) -> Option<HolderReport> {
         let index = self.index();
-        Some(self.report(&index, &self.record(id)?))
+        Some(self.report(index.buffer_of(id), &self.record(id)?))
     }
 
     /// The other live holders that share a byte with a holder: by exact overlap, strides included.
@@ -88,7 +88,7 @@ impl Ledger {
                     Overlap::None
                 };
                 if shared.may() {
-                    let holder = self.report(&index, &record);
+                    let holder = self.report(group.id, &record);
                     found.push(AliasReport { holder, overlap: shared, start, bytes: end.saturating_sub(start) });
                 }
             }
@@ -102,7 +102,7 @@ impl Ledger {
         let mut found = Vec::new();
         self.each_record(&mut |record| {
             if record.epoch >= since.get() {
-                found.push((record.opened, self.report(&index, &record)));
+                found.push((record.opened, self.report(index.buffer_of(record.id), &record)));
             }
             true
         });
@@ -113,7 +113,7 @@ impl Ledger {
     /// Calls `f` with every live holder until it says `false`. No lock is held meanwhile.
     pub fn foreach(&self, f: &mut dyn FnMut(&HolderReport) -> bool) {
         let index = self.index();
-        self.each_record(&mut |record| f(&self.report(&index, &record)));
+        self.each_record(&mut |record| f(&self.report(index.buffer_of(record.id), &record)));
     }
 
     /// The most recent copies, the oldest first; they stay after everything was released.
@@ -268,7 +268,7 @@ impl Ledger {
 
     fn members(&self, index: &Index, group: &Group) -> Vec<HolderReport> {
         let ids = index.members(group).iter();
-        ids.filter_map(|id| Some(self.report(index, &self.record(*id)?))).collect()
+        ids.filter_map(|id| Some(self.report(group.id, &self.record(*id)?))).collect()
     }
 
     /// A buffer, unless all of its holders were closed since the index was made.
@@ -280,7 +280,7 @@ impl Ledger {
         let len = buffer_len(group, device);
         let used_bytes = used_bytes(users.map(|(_, record)| record)).min(len);
         let allocation_known = records.iter().any(|record| record.alloc.is_some_and(|(_, len)| len != 0));
-        let mut holders: Vec<HolderReport> = records.iter().map(|record| self.report(index, record)).collect();
+        let mut holders: Vec<HolderReport> = records.iter().map(|record| self.report(group.id, record)).collect();
         let owner = owner.map(|i| holders.remove(i));
         Some(BufferReport {
             id: group.id,
@@ -296,12 +296,12 @@ impl Ledger {
         })
     }
 
-    fn report(&self, index: &Index, record: &Record) -> HolderReport {
+    fn report(&self, buffer: u64, record: &Record) -> HolderReport {
         let (extent_start, extent_end) = record.extent();
         let source = record.source.as_ref();
         HolderReport {
             id: record.id,
-            buffer: index.group_of(record.id).map_or(0, |group| group.id),
+            buffer,
             role: record.role,
             framework: record.framework.as_str(),
             site: record.site.as_str(),

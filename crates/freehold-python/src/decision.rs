@@ -1,6 +1,6 @@
 //! `fh.Decision`.
 
-use freehold::{Code, Decision, Message, Request, Tensor, Verdict};
+use freehold::{Code, Decision, Detail, Message, Request, Tensor, Verdict};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -25,6 +25,14 @@ struct Planned {
     target: Target,
     request: Request,
     fill: Option<Py<PyAny>>,
+}
+
+impl Drop for PyDecision {
+    fn drop(&mut self) {
+        let tensor = self.tensor.take();
+        // SAFETY: only the interpreter drops the contents of an object, with the GIL held.
+        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(tensor));
+    }
 }
 
 impl PyDecision {
@@ -54,6 +62,13 @@ impl PyDecision {
             .iter()
             .map(|reason| {
                 let text = match (about(reason.code), reason.detail.to_string()) {
+                    (about, _) if reason.code == Code::HT01 => match &reason.detail {
+                        Detail::Cast { from, to } => {
+                            let default = to.name().unwrap_or("another");
+                            format!("{about} {default}; {from} stays {from}: pass dtype= for another")
+                        }
+                        _ => about.to_owned(),
+                    },
                     (about, detail) if detail.is_empty() => about.to_owned(),
                     ("", detail) => detail,
                     (about, detail) => format!("{about}: {detail}"),
@@ -66,6 +81,15 @@ impl PyDecision {
     /// Those that only inform.
     fn infos(&self) -> Vec<(&'static str, String)> {
         self.told().into_iter().filter(|(code, _)| Code::from_name(code).is_some_and(Code::is_info)).collect()
+    }
+
+    /// What becomes what, on which devices, and how: `f64[2] numpy cpu -> f32[2] torch cpu: copy (cast) 8 B: CA01`.
+    fn line(&self) -> String {
+        let (Some(tensor), Some(call)) = (&self.tensor, &self.call) else { return self.decision.to_string() };
+        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let Decision { dtype, device, .. } = self.decision;
+        let to = call.target.label().as_str();
+        format!("{} -> {dtype}[{shape}] {to} {device}: {}", tensor.desc(), self.decision)
     }
 }
 
@@ -88,7 +112,7 @@ const fn about(code: Code) -> &'static str {
         Code::ST02 => "not compact",
         Code::ST03 => "strides are not multiples of the item size",
         Code::LY01 => "not in the order asked for",
-        Code::LY02 => "sparse",
+        Code::LY02 => "no dense buffer",
         Code::LY03 => "no storage",
         Code::CA01 => "the dtype changes",
         Code::CA02 => "values do not fit",
@@ -113,7 +137,7 @@ const fn about(code: Code) -> &'static str {
         Code::CP01 => "the capsule was consumed already",
         Code::CP02 => "the capsule breaks a rule",
         Code::OB01 => "no tensor memory to share",
-        Code::HT01 => "the target's default dtype is another; none is implied",
+        Code::HT01 => "the target's default dtype is",
         Code::HT02 => "a small view keeps a large buffer alive",
         Code::AR01 | Code::ME01 | Code::IN01 => "",
     }
@@ -290,11 +314,11 @@ impl PyDecision {
     fn __str__(&self) -> String {
         match &self.message {
             Some(message) => message.to_string(),
-            None => self.decision.to_string(),
+            None => self.line(),
         }
     }
 
     fn __repr__(&self) -> String {
-        format!("fh.Decision({})", self.decision)
+        format!("fh.Decision({})", self.line())
     }
 }

@@ -5,7 +5,7 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use freehold::ledger::{HolderFlags, Level, Mark, TextOptions};
+use freehold::ledger::{BufferReport, HolderFlags, Level, Mark, TextOptions};
 use freehold::{Code, Error, Ledger, Runtime, Tensor};
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -162,6 +162,11 @@ fn place(x: &Bound<'_, PyAny>) -> PyResult<(freehold::Device, u64)> {
     }
     let tensor = verbs::look(x)?;
     Ok((tensor.device(), tensor.data_ptr().addr() as u64))
+}
+
+/// The buffer that a tensor's first element is in, if anybody on the ledger holds it.
+pub(crate) fn find(tensor: &Tensor) -> Option<BufferReport> {
+    ledger().owner(tensor.device(), tensor.data_ptr().addr() as u64)
 }
 
 /// The buffer that a recorded tensor is in.

@@ -31,7 +31,8 @@ pub(crate) struct Call<'a, 'py> {
 
 impl<'py> Call<'_, 'py> {
     fn ask(&self, quiet: bool, site: Label) -> Ask<'_, 'py> {
-        Ask { quiet, freeze: self.request.freeze, fill: self.fill, stream: self.request.stream, site }
+        let Request { freeze, stream, .. } = self.request;
+        Ask { quiet, whole: false, freeze, fill: self.fill, stream, site }
     }
 
     /// Decides for an imported source; `true` if the answer is the very same object.
@@ -208,6 +209,10 @@ impl<'py> Call<'_, 'py> {
                 let (decision, message) = self.refusal(&policy, *refusal);
                 (decision, None, Some(message))
             }
+            // A capsule that breaks a rule is refused like any other source.
+            Err(Fail::Error(error)) if error.decision().is_some() => {
+                (error.decision().cloned().expect("just seen"), None, Some(error.message().clone()))
+            }
             Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
         };
         Ok(PyDecision::planned(decision, tensor, message, self.x, self.target, request, self.fill))
@@ -241,7 +246,12 @@ impl<'py> Call<'_, 'py> {
                 Runtime::global().ledger().reject(kind.framework, self.target.label(), message.code);
                 raise(py, Error::rejected(message, Some(decision)))
             }
-            Fail::Error(error) => raise(py, error),
+            Fail::Error(error) => {
+                if error.decision().is_some() {
+                    Runtime::global().ledger().reject(kind.framework, self.target.label(), error.code());
+                }
+                raise(py, error)
+            }
             Fail::Python(error) => error,
         }
     }
@@ -528,7 +538,7 @@ pub(crate) fn look(x: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     }
     let call = Call { x, target: Target::Freehold, request: Request::share(), fill: None };
     let kind = kind_of(x)?;
-    match source::import(x, kind, &call.ask(true, Label::NONE)) {
+    match source::import(x, kind, &Ask { whole: true, ..call.ask(true, Label::NONE) }) {
         Ok(imported) => Ok(imported.tensor),
         Err(fail) => Err(call.fail(py, kind, &Policy::DEFAULT, fail)),
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use freehold_device::AllocError;
 
+use crate::decision::{Detail, Reason};
 use crate::{Code, Decision, FieldError, Message};
 
 /// The result of a fallible call.
@@ -26,7 +27,8 @@ impl Error {
 
     /// A field of a capsule that breaks a rule (`CP02`).
     pub fn capsule(error: FieldError) -> Self {
-        Self::rejected(Message::capsule(&error), None)
+        let message = Message::capsule(&error);
+        Self::rejected(message, Some(Decision::reject(Reason::new(Code::CP02, Detail::Field(error)))))
     }
 
     /// An argument that is not valid (`AR01`).

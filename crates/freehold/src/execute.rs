@@ -25,7 +25,7 @@ pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: La
     }
     match decision.verdict {
         Verdict::Reject => Err(refuse(tensor.runtime(), asked, decision)),
-        Verdict::Share => Ok(share(tensor, decision)),
+        Verdict::Share => Ok(share(tensor, decision, asked.caps.name)),
         Verdict::Copy => make_copy(tensor, decision, asked, site),
     }
 }
@@ -38,10 +38,10 @@ fn refuse(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision) -> Error {
     Error::rejected(message, Some(decision.clone()))
 }
 
-fn share(tensor: &Tensor, decision: &Decision) -> Tensor {
+fn share(tensor: &Tensor, decision: &Decision, to: &str) -> Tensor {
     let mut result = tensor.clone();
     if decision.freeze && !tensor.traits().contains(Traits::FROZEN) {
-        result = result.watch();
+        result = result.watch(Label::intern(to));
     }
     let detach = decision.has(Code::GR02);
     let lock = !decision.writable && result.is_writable();
@@ -96,6 +96,12 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         padded,
         runtime,
     )?;
+    if decision.dtype.is_sub_byte() && !buffer.is_empty() {
+        // Elements that share a byte are written one after the other, so the copy asks that the byte be initialised;
+        // and bits that no element has would otherwise be somebody's old ones.
+        // SAFETY: fresh host memory of this length, which nobody else has.
+        unsafe { std::ptr::write_bytes(buffer.as_ptr(), 0, buffer.len()) };
+    }
     let source = Operand { dtype: source_dtype, ..operand(tensor) };
     let target = Operand {
         data: buffer.as_ptr(),

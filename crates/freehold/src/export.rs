@@ -123,6 +123,10 @@ impl Tensor {
                 flags |= flag;
             }
         }
+        if !self.is_sole() {
+            // dlpack.h: the consumer of a copy is its sole owner. While another export or handle lives it is not.
+            flags &= !dlpack::FLAG_IS_COPIED;
+        }
         let holder = self.open_holder(options);
         Ok(VersionedCapsule(self.block(holder, |context, dl_tensor| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },
@@ -201,6 +205,7 @@ impl Tensor {
         let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
         flags.set(HolderFlags::READ_ONLY, !self.is_writable());
         flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
+        flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
         let desc = HolderDesc {
             role: Role::Holder,
             framework: options.consumer,

@@ -15,7 +15,9 @@ use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersi
 use crate::tensor::{CapsuleOwner, Inner, Owner, Tensor, unit_of};
 use crate::validate::{Valid, validate};
 use crate::view::Element;
-use crate::{Code, DType, Device, Error, Label, Layout, Message, Order, Result, Runtime, Stream, Traits};
+use crate::{
+    Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Stream, Traits,
+};
 
 /// What the caller knows of a tensor beside its capsule.
 #[derive(Clone, Debug)]
@@ -93,6 +95,9 @@ impl Tensor {
         traits.set(Traits::IS_COPIED, flags & dlpack::FLAG_IS_COPIED != 0);
         // SAFETY: forwarded from the caller.
         let valid = unsafe { checked_tensor(tensor, flags & dlpack::FLAG_SUBBYTE_PADDED != 0, &mut traits) }?;
+        if traits.contains(Traits::IS_COPIED) && somebody_has(&valid, options) {
+            traits.remove(Traits::IS_COPIED);
+        }
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::versioned(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
@@ -301,6 +306,13 @@ impl Tensor {
     }
 }
 
+/// Whether the ledger knows a holder of the memory: a producer that says it made a copy for us alone is not believed
+/// against that.
+#[cold]
+fn somebody_has(valid: &Valid, options: &ImportOptions) -> bool {
+    options.runtime.ledger().owner(valid.device, valid.data.addr() as u64).is_some()
+}
+
 fn checked_pointer<T>(pointer: *mut T) -> Result<NonNull<T>> {
     match NonNull::new(pointer) {
         None => Err(Error::argument("the capsule pointer", "NULL", "point to a managed tensor")),
@@ -345,5 +357,6 @@ unsafe fn refuse_major(raw: NonNull<DLManagedTensorVersioned>, version: DLPackVe
         "upgrade Freehold, or ask the producer for version 1 (max_version=(1, 3))",
     );
     message.lines.push(format!("this build reads {}.x", dlpack::VERSION.0));
-    Error::rejected(message, None)
+    let reason = Reason::text(Code::VE01, format!("{major}.{minor}; this build reads {}.x", dlpack::VERSION.0));
+    Error::rejected(message, Some(Decision::reject(reason)))
 }

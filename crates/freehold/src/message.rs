@@ -297,7 +297,11 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             .raw("move it with its own framework first, for example t.cpu()"),
         Code::DV02 => {
             let have = asked.policy.available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let mut text = Text::new(": the device is not here.").line(format!("{detail}; have {have}"));
+            let to = match reason.detail {
+                Detail::Move { to, .. } => to.to_string(),
+                _ => "such device".to_owned(),
+            };
+            let mut text = Text::new(format!(": no {to} here; have {have}.")).line(detail);
             for device in asked.policy.available.iter().take(3) {
                 text = text
                     .fix(Fix::new(asked, copying(asked), "a device that is here").with(|r| r.device = Some(*device)));

@@ -103,6 +103,8 @@ impl fmt::Debug for Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frozen {
     checksum: u64,
+    /// Whom it was lent to.
+    to: Label,
 }
 
 pub(crate) struct Inner {
@@ -160,8 +162,12 @@ impl Inner {
     fn check_frozen(&self) {
         let (Some(frozen), Some(now)) = (self.frozen, self.checksum()) else { return };
         if now != frozen.checksum {
-            let note = format!("{} changed while it was lent frozen", Tensor::describe(self));
-            self.runtime.ledger().hazard(Code::AL01, &[self.holder], note);
+            let ledger = self.runtime.ledger();
+            // The record is still open: it is closed after this.
+            let buffer =
+                ledger.holder(self.holder).map_or_else(|| "a buffer".into(), |held| format!("buffer #{}", held.buffer));
+            let note = format!("{buffer} changed while lent to {}: {}", frozen.to.as_str(), Tensor::describe(self));
+            ledger.hazard(Code::AL01, &[self.holder], note);
         }
     }
 }
@@ -238,6 +244,11 @@ impl Tensor {
         !self.0.traits.intersects(Traits::READ_ONLY | Traits::IMMUTABLE)
     }
 
+    /// Whether this handle is the only one: no clone, no derived view and no export of it lives.
+    pub fn is_sole(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.layout().numel().unwrap_or(0)
@@ -301,7 +312,8 @@ impl Tensor {
             byte_offset: parent.byte_offset,
             device: parent.device,
             dtype: parent.dtype,
-            traits: parent.traits,
+            // Its parent has the memory too.
+            traits: parent.traits - Traits::IS_COPIED,
             framework: parent.framework,
             holder: parent.holder,
             owns_record: false,
@@ -338,10 +350,10 @@ impl Tensor {
     }
 
     /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
-    /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing).
-    pub fn watch(&self) -> Tensor {
+    /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing). `to`: whom it is lent to.
+    pub fn watch(&self, to: Label) -> Tensor {
         self.derive(|inner| {
-            inner.frozen = inner.checksum().map(|checksum| Frozen { checksum });
+            inner.frozen = inner.checksum().map(|checksum| Frozen { checksum, to });
             inner.traits |= Traits::FROZEN;
         })
     }

@@ -1,11 +1,11 @@
 //! Bare capsules.
 
 use freehold::dlpack::{
-    CAPSULE_LEGACY, CAPSULE_LEGACY_USED, CAPSULE_VERSIONED, CAPSULE_VERSIONED_USED, DLManagedTensor,
-    DLManagedTensorVersioned,
+    self, CAPSULE_LEGACY, CAPSULE_LEGACY_USED, CAPSULE_VERSIONED, CAPSULE_VERSIONED_USED, DLManagedTensor,
+    DLManagedTensorVersioned, VERSION,
 };
 use freehold::ledger::Counter;
-use freehold::{Code, Label, Runtime, Tensor, Traits};
+use freehold::{Code, ImportOptions, Label, Owner, Runtime, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::CStr;
@@ -28,6 +28,10 @@ pub(crate) fn import(
     // SAFETY: as above.
     let name = unsafe { CStr::from_ptr(name) };
     let options = ask.options(framework, traits, None);
+    if ask.quiet && (name == CAPSULE_VERSIONED || name == CAPSULE_LEGACY) {
+        // SAFETY: the object is a capsule of this name, and the caller has it.
+        return unsafe { peek(x, name, options) };
+    }
     let pointer = |expected: &CStr| {
         // SAFETY: the object is a capsule of this name.
         unsafe { ffi::PyCapsule_GetPointer(x.as_ptr(), expected.as_ptr()) }
@@ -60,6 +64,43 @@ pub(crate) fn import(
         }
     }
     Ok(result?)
+}
+
+/// A capsule's tensor for a look at its metadata: the capsule keeps it, and can still be consumed.
+///
+/// # Safety
+///
+/// * `x` is a capsule with this name, one of the two that nobody has consumed.
+/// * The tensor's memory is not read after the capsule is gone.
+unsafe fn peek(x: &Bound<'_, PyAny>, name: &CStr, mut options: ImportOptions) -> Result<Tensor, Fail> {
+    // SAFETY: by the caller's word.
+    let pointer = unsafe { ffi::PyCapsule_GetPointer(x.as_ptr(), name.as_ptr()) };
+    let tensor = if name == CAPSULE_VERSIONED {
+        let managed = pointer.cast::<DLManagedTensorVersioned>();
+        // SAFETY: a capsule of this name holds a managed tensor, whose version can be read whatever it is.
+        let (major, minor) = unsafe { ((*managed).version.major, (*managed).version.minor) };
+        if major != VERSION.0 {
+            let text = format!("{major}.{minor}; this build reads {}.x", VERSION.0);
+            return Err(Fail::refused(Code::VE01, "capsule".to_owned(), text));
+        }
+        // SAFETY: the major version is ours, so the flags and the tensor are where we think they are.
+        let flags = unsafe { dlpack::flags_of(&*managed) };
+        for (bit, flag) in [
+            (Traits::READ_ONLY, dlpack::FLAG_READ_ONLY),
+            (Traits::IS_COPIED, dlpack::FLAG_IS_COPIED),
+            (Traits::PADDED, dlpack::FLAG_SUBBYTE_PADDED),
+        ] {
+            options.traits.set(bit, options.traits.contains(bit) || flags & flag != 0);
+        }
+        // SAFETY: as above.
+        unsafe { &raw const (*managed).dl_tensor }
+    } else {
+        options.traits |= Traits::LEGACY;
+        // SAFETY: a capsule of this name holds a legacy managed tensor.
+        unsafe { &raw const (*pointer.cast::<DLManagedTensor>()).dl_tensor }
+    };
+    // SAFETY: the capsule keeps the tensor, and the caller the capsule; `quiet` tensors are only described.
+    unsafe { Tensor::from_dltensor(tensor, Owner::Borrowed, &options) }.map_err(|(error, _)| error.into())
 }
 
 fn not_ours(what: &str) -> Fail {

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use freehold::dlpack::{DLManagedTensorVersioned, DLPackExchangeAPI, VERSION};
-use freehold::{Code, Label, Tensor, Traits};
+use freehold::{Code, ImportOptions, Label, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyInt, PyType};
@@ -74,14 +74,9 @@ pub(crate) unsafe fn managed_from(
 ///
 /// * `managed` is an initialised managed tensor that the caller owns and gives up.
 #[inline]
-pub(crate) unsafe fn take(
-    managed: *mut DLManagedTensorVersioned,
-    framework: Label,
-    ask: &Ask<'_, '_>,
-    traits: Traits,
-) -> Result<Tensor, Fail> {
+pub(crate) unsafe fn take(managed: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor, Fail> {
     // SAFETY: forwarded from the caller.
-    match unsafe { Tensor::from_versioned(managed, &ask.options(framework, traits, None)) } {
+    match unsafe { Tensor::from_versioned(managed, options) } {
         Ok(tensor) => Ok(tensor),
         Err(error) => {
             // On an error the capsule is still ours, except after an unknown major version.
@@ -119,5 +114,5 @@ pub(super) fn import(
     // SAFETY: the table was found on the object's type.
     let managed = unsafe { managed_from(x, table) }?;
     // SAFETY: `managed_from` made us its owner.
-    unsafe { take(managed, framework, ask, traits) }.map(Imported::from)
+    unsafe { take(managed, &ask.options(framework, traits, None)) }.map(Imported::from)
 }

@@ -24,6 +24,8 @@ pub(crate) use kind::{Adapter, Kind, kind_of};
 pub(crate) struct Ask<'a, 'py> {
     /// Opens no ledger record: for `plan`.
     pub quiet: bool,
+    /// Finds the whole allocation behind the tensor, whatever that costs: for questions about two views.
+    pub whole: bool,
     /// Freezes the owner while the tensor lives, where it can be frozen; with `quiet`, only says so.
     pub freeze: bool,
     /// What null and masked elements become.

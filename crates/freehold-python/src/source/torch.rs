@@ -3,10 +3,11 @@
 //! attributes.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use freehold::dlpack::{self, DLPackExchangeAPI};
-use freehold::{Code, DType, Label, Traits};
+use freehold::dlpack::{self, DLPackExchangeAPI, DLTensor};
+use freehold::{Code, DType, Label, Layout, StrideUnit, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -21,6 +22,7 @@ pub(crate) struct Torch {
     requires_grad: Flag,
     is_conj: Flag,
     is_neg: Flag,
+    base: Flag,
 }
 
 // SAFETY: static tables and functions, used with the GIL held.
@@ -28,7 +30,7 @@ unsafe impl Send for Torch {}
 // SAFETY: as above.
 unsafe impl Sync for Torch {}
 
-/// A yes-or-no attribute of tensors.
+/// An attribute of tensors, most of them yes or no.
 enum Flag {
     /// The C function of a `getset_descriptor`.
     Getter { get: ffi::getter, closure: *mut c_void, _keep: Py<PyAny> },
@@ -64,22 +66,23 @@ impl Flag {
     }
 
     #[inline]
-    fn of(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn value<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = x.py();
-        let answer = match self {
+        match self {
             // SAFETY: the function belongs to a base of the object's type, and is called as CPython would.
-            Flag::Getter { get, closure, .. } => unsafe {
-                Bound::from_owned_ptr_or_err(py, get(x.as_ptr(), *closure))?
-            },
+            Flag::Getter { get, closure, .. } => unsafe { Bound::from_owned_ptr_or_err(py, get(x.as_ptr(), *closure)) },
             // SAFETY: as above; the flags said that it takes no argument.
-            Flag::Method { call, .. } => unsafe {
-                Bound::from_owned_ptr_or_err(py, call(x.as_ptr(), ptr::null_mut()))?
-            },
+            Flag::Method { call, .. } => unsafe { Bound::from_owned_ptr_or_err(py, call(x.as_ptr(), ptr::null_mut())) },
             Flag::Attribute(name) => {
                 let value = x.getattr(*name)?;
-                if value.is_callable() { value.call0()? } else { value }
+                if value.is_callable() { value.call0() } else { Ok(value) }
             }
-        };
+        }
+    }
+
+    #[inline]
+    fn of(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let answer = self.value(x)?;
         // SAFETY: the constant lives as long as the interpreter.
         if answer.as_ptr() == unsafe { ffi::Py_True() } { Ok(true) } else { answer.is_truthy() }
     }
@@ -101,6 +104,7 @@ pub(crate) fn torch(py: Python<'_>) -> PyResult<Option<&'static Torch>> {
             requires_grad: Flag::find(&base, "requires_grad")?,
             is_conj: Flag::find(&base, "is_conj")?,
             is_neg: Flag::find(&base, "is_neg")?,
+            base: Flag::find(&base, "_base")?,
         }))
     })?;
     Ok(found.as_ref())
@@ -132,9 +136,13 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     };
     // SAFETY: we own the managed tensor; its dtype is plain data.
     let raw = unsafe { (*managed).dl_tensor.dtype };
-    match traits(x, torch, dlpack::dtype_from(raw)) {
-        // SAFETY: we own the managed tensor and give it up.
-        Ok(traits) => unsafe { exchange::take(managed, Label::TORCH, ask, traits) }.map(Imported::from),
+    let known =
+        traits(x, torch, dlpack::dtype_from(raw)).and_then(|traits| Ok((traits, allocation(x, torch, ask.whole)?)));
+    match known {
+        Ok((traits, alloc)) => {
+            // SAFETY: we own the managed tensor and give it up.
+            unsafe { exchange::take(managed, &ask.options(Label::TORCH, traits, alloc)) }.map(Imported::from)
+        }
         Err(error) => {
             // SAFETY: as above.
             unsafe { exchange::release(managed) };
@@ -157,6 +165,50 @@ fn traits(x: &Bound<'_, PyAny>, torch: &Torch, dtype: DType) -> PyResult<Traits>
         traits |= Traits::NEG;
     }
     Ok(traits)
+}
+
+/// The allocation behind a view: the extent of the tensor at the end of its chain of bases, which the table tells in
+/// no time. `None` for a tensor that is no view, unless the `whole` storage is asked for.
+#[inline]
+fn allocation(x: &Bound<'_, PyAny>, torch: &Torch, whole: bool) -> PyResult<Option<(u64, u64)>> {
+    if whole {
+        return Ok(storage(x).ok());
+    }
+    let base = torch.base.value(x)?;
+    if base.is_none() { Ok(None) } else { Ok(extent_of(&base, torch)) }
+}
+
+/// Base and length of a tensor's storage.
+#[cold]
+fn storage(x: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
+    let storage = x.call_method0("untyped_storage")?;
+    Ok((storage.call_method0("data_ptr")?.extract()?, storage.call_method0("nbytes")?.extract()?))
+}
+
+#[cold]
+fn extent_of(base: &Bound<'_, PyAny>, torch: &Torch) -> Option<(u64, u64)> {
+    let mut view = MaybeUninit::<DLTensor>::zeroed();
+    // SAFETY: a table of our major version; the view is used before control returns to Python, and its shape and
+    // strides have `ndim` values each.
+    let (view, shape, strides) = unsafe {
+        let view_of = (*torch.table.as_ptr()).dltensor_from_py_object_no_sync?;
+        if view_of(base.as_ptr().cast(), view.as_mut_ptr()) != 0 {
+            // A base that has no description is no reason to refuse its view.
+            drop(PyErr::take(base.py()));
+            return None;
+        }
+        let view = view.assume_init();
+        let ndim = usize::try_from(view.ndim).ok()?;
+        if ndim > 0 && (view.shape.is_null() || view.strides.is_null()) {
+            return None;
+        }
+        let dims = |dims: *const i64| if ndim == 0 { &[][..] } else { std::slice::from_raw_parts(dims, ndim) };
+        (view, dims(view.shape), dims(view.strides))
+    };
+    let dtype = dlpack::dtype_from(view.dtype);
+    let extent = Layout::new(shape, strides).extent(dtype, false, StrideUnit::Elements).ok()?;
+    let first = (view.data.addr() as u64).checked_add(view.byte_offset)?;
+    Some((first.checked_add_signed(extent.lo)?, extent.len()))
 }
 
 /// `f32[3] torch cpu`, for tensors that have no description.
@@ -182,10 +234,13 @@ fn explain(x: &Bound<'_, PyAny>, error: PyErr) -> Fail {
     let truthy = |name: &str| x.getattr(name).and_then(|value| value.is_truthy()).unwrap_or(false);
     let source = notation(x);
     let layout = x.getattr("layout").and_then(|l| l.str()).map(|l| l.to_string()).unwrap_or_default();
+    if truthy("is_nested") {
+        return refuse_nested(source);
+    }
     if layout != "torch.strided" && !layout.is_empty() {
         let layout = layout.trim_start_matches("torch.").to_owned();
-        return Fail::refused(Code::LY02, source, format!("layout {layout} keeps indices and values apart"))
-            .fix("t.to_dense()");
+        let what = if layout.starts_with("sparse") { "keeps indices and values apart" } else { "is torch's own" };
+        return Fail::refused(Code::LY02, source, format!("layout {layout} {what}")).fix("t.to_dense()");
     }
     if truthy("is_quantized") {
         return Fail::refused(Code::DT03, source, "a quantised tensor is integers with a scale")
@@ -207,7 +262,14 @@ fn explain(x: &Bound<'_, PyAny>, error: PyErr) -> Fail {
             "inside vmap, grad or functionalize a tensor has no storage of its own",
         );
     }
-    Fail::refused(Code::DT03, source, format!("torch says: {}", error.value(x.py())))
+    // What follows the first line is a stack of C++ frames.
+    let text = error.value(x.py()).to_string();
+    Fail::refused(Code::DT03, source, format!("torch says: {}", text.lines().next().unwrap_or_default()))
+}
+
+fn refuse_nested(source: String) -> Fail {
+    Fail::refused(Code::LY02, source, "a nested tensor is several tensors of different shapes")
+        .fix("t.to_padded_tensor(0)  # one box, the short ones filled with 0")
 }
 
 /// A subclass that only wraps.
@@ -217,6 +279,9 @@ pub(super) fn refuse_wrapper(x: &Bound<'_, PyAny>) -> Fail {
     if name.ends_with("MaskedTensor") {
         return Fail::refused(Code::NU01, notation(x), "a masked tensor's elements may have no value")
             .fix("t.to_tensor(0)  # masked elements become 0");
+    }
+    if name.ends_with("NestedTensor") {
+        return refuse_nested(notation(x));
     }
     Fail::refused(Code::LY03, notation(x), format!("{name} wraps other tensors and has no storage of its own"))
 }

@@ -83,6 +83,7 @@ pub(crate) fn open_holder(tensor: &Tensor, consumer: Label, decision: Option<&De
     let mut flags = HolderFlags::CONSUMED;
     flags.set(HolderFlags::READ_ONLY, !tensor.is_writable());
     flags.set(HolderFlags::DETACHED, traits.contains(Traits::DETACHED));
+    flags.set(HolderFlags::FROZEN, traits.contains(Traits::FROZEN));
     let view = tensor.strided();
     let desc = HolderDesc {
         role: Role::Holder,

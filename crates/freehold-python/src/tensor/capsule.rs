@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use freehold::dlpack::{CAPSULE_LEGACY, CAPSULE_VERSIONED, DLManagedTensor, DLManagedTensorVersioned, VERSION};
 use freehold::ledger::Counter;
-use freehold::{CopyRule, Error, ExportOptions, Label, Request, Runtime};
+use freehold::{CopyRule, Error, ExportOptions, Label, Request, Runtime, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -23,7 +23,7 @@ pub(super) fn export<'py>(
     copy: Option<bool>,
 ) -> PyResult<Bound<'py, PyCapsule>> {
     crate::gil::drain(py);
-    let mut tensor = tensor.tensor().map_err(|error| raise(py, error))?;
+    let own_device = tensor.borrowed(|tensor| Ok(tensor.device())).map_err(|error| raise(py, error))?;
     let version = match max_version.filter(|v| !v.is_none()) {
         None => None,
         Some(pair) => Some(pair.extract::<(u32, u32)>().map_err(|_| {
@@ -36,17 +36,19 @@ pub(super) fn export<'py>(
         Some(value) => Some(device::argument(value)?),
     };
     let stream = stream.filter(|v| !v.is_none());
-    if stream.is_some() && tensor.device().kind.is_host() {
+    if stream.is_some() && own_device.kind.is_host() {
         let shown = stream.map_or_else(String::new, |s| s.to_string());
         return Err(raise(py, Error::argument("stream", shown, "be None for host memory, which has no stream")));
     }
-    if copy == Some(true) || device.is_some_and(|device| device != tensor.device()) {
+    let mut made = None;
+    if copy == Some(true) || device.is_some_and(|device| device != own_device) {
         let rule = match copy {
             Some(true) => CopyRule::Always,
             Some(false) => CopyRule::Never,
             None => CopyRule::IfNeeded,
         };
-        tensor = verbs::execute_on(py, &tensor, &Request { copy: rule, device, ..Request::default() })?;
+        let source = tensor.tensor().map_err(|error| raise(py, error))?;
+        made = Some(verbs::execute_on(py, &source, &Request { copy: rule, device, ..Request::default() })?);
     }
     let options = ExportOptions {
         consumer: Label::UNKNOWN,
@@ -56,15 +58,27 @@ pub(super) fn export<'py>(
     };
     match version {
         Some((major, _)) if major >= VERSION.0 => {
-            let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
+            let managed = from(tensor, made, |tensor| tensor.to_versioned(&options))
+                .map_err(|error| raise(py, error))?
+                .into_raw();
             // SAFETY: the managed tensor is ours until the capsule has it.
             unsafe { wrap(py, managed, CAPSULE_VERSIONED, destroy_versioned, |m| (*m).deleter) }
         }
         _ => {
-            let managed = tensor.to_legacy(&options).map_err(|error| raise(py, error))?.into_raw();
+            let managed =
+                from(tensor, made, |tensor| tensor.to_legacy(&options)).map_err(|error| raise(py, error))?.into_raw();
             // SAFETY: as above.
             unsafe { wrap(py, managed, CAPSULE_LEGACY, destroy_legacy, |m| (*m).deleter) }
         }
+    }
+}
+
+/// Exports from the one handle that there is: a clone would be a second holder of a copy, which then is no longer the
+/// consumer's alone.
+fn from<R>(own: &PyTensor, made: Option<Tensor>, export: impl FnOnce(&Tensor) -> Result<R, Error>) -> Result<R, Error> {
+    match made {
+        Some(made) => export(&made),
+        None => own.borrowed(export),
     }
 }
 

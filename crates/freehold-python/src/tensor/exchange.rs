@@ -60,16 +60,21 @@ fn entry(body: impl FnOnce(Python<'_>) -> PyResult<()>) -> c_int {
 }
 
 fn tensor_of(py: Python<'_>, object: *mut c_void) -> PyResult<Tensor> {
+    object_of(py, object)?.get().tensor().map_err(|error| raise(py, error))
+}
+
+fn object_of(py: Python<'_>, object: *mut c_void) -> PyResult<Bound<'_, PyTensor>> {
     // SAFETY: the caller passes a Python object that is alive.
     let object = unsafe { Bound::from_borrowed_ptr(py, object.cast()) };
-    object.cast::<PyTensor>()?.get().tensor().map_err(|error| raise(py, error))
+    Ok(object.cast_into::<PyTensor>()?)
 }
 
 unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut DLManagedTensorVersioned) -> c_int {
     entry(|py| {
-        let tensor = tensor_of(py, object)?;
-        let managed = tensor
-            .to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() })
+        // From the object's own handle: a clone would be a second holder of a copy.
+        let managed = object_of(py, object)?
+            .get()
+            .borrowed(|tensor| tensor.to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() }))
             .map_err(|error| raise(py, error))?;
         // SAFETY: the caller gives a place to write to.
         unsafe { out.write(managed.into_raw()) };

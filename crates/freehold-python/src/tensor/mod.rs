@@ -36,6 +36,14 @@ impl PyTensor {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(given_back)
     }
 
+    /// As [`Self::with`], where the caller makes its own errors. The lock is not held across Python code.
+    pub(crate) fn borrowed<R>(&self, f: impl FnOnce(&Tensor) -> Result<R, Error>) -> Result<R, Error> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(tensor) => f(tensor),
+            None => Err(given_back()),
+        }
+    }
+
     fn with<R>(&self, py: Python<'_>, f: impl FnOnce(&Tensor) -> R) -> PyResult<R> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(tensor) => Ok(f(tensor)),
