@@ -150,6 +150,7 @@ impl<'py> Call<'_, 'py> {
     }
 
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one call's whole state, used once")]
     fn execute(
         &self,
         py: Python<'py>,

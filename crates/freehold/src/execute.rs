@@ -292,9 +292,9 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
         )?;
         from = &staged;
     }
+    let options = CopyOptions { on_loss: request.on_loss, saturate: false };
     // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
     // caller promises that nobody else touches the destination.
-    let options = CopyOptions { on_loss: request.on_loss, saturate: false };
     unsafe { copy::copy(&operand(target), &operand(from), &options) }
         .map_err(|e| copy_error(runtime, asked, &decision, e))?;
     if target.0.owns_record {
