@@ -42,7 +42,8 @@
  *   the same time. A handle may be released on another thread than the one that made it.
  * - **NULL and misaligned pointers** are errors (#FH_INVALID_ARGUMENT), never crashes, wherever they are not allowed.
  *   A pointer that is neither but points to nothing is beyond what a library can see.
- * - **Nothing unwinds** out of a function: a defect of Freehold that panics comes back as #FH_INTERNAL.
+ * - **Nothing unwinds** out of a function: a defect of Freehold that panics comes back as #FH_INTERNAL. Deleters and
+ *   callbacks of the caller must not unwind (throw) either.
  * - **Options** are plain structs that begin with `struct_size`, set to `sizeof` of the struct; all other fields 0 are
  *   the defaults. A program compiled against an older header passes a smaller size, and the fields it does not have take
  *   their defaults. A larger size, from a newer program, is refused only where a field that this library does not know

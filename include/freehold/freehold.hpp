@@ -70,7 +70,7 @@ class error : public std::runtime_error {
   /** With the constraint that was not met. */
   error(std::int32_t reason, const std::string &message, freehold::mismatch what)
       : std::runtime_error(message),
-        status_(FH_REJECTED),
+        status_(reason == FH_REASON_AR01 ? FH_INVALID_ARGUMENT : FH_REJECTED),
         reason_(reason),
         mismatch_(std::make_shared<const freehold::mismatch>(std::move(what))) {}
 

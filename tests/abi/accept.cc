@@ -14,7 +14,7 @@ void refused(const Result &result, std::int32_t reason, const char *constraint, 
   const fh::mismatch *what = result.error().mismatch();
   CHECK(what != nullptr);
   CHECK_EQ(result.error().reason(), reason);
-  CHECK_EQ(result.error().status(), FH_REJECTED);
+  CHECK_EQ(result.error().status(), reason == FH_REASON_AR01 ? FH_INVALID_ARGUMENT : FH_REJECTED);
   CHECK(what->argument == "weights");
   CHECK_HAS(what->constraint.c_str(), constraint);
   CHECK_EQ(what->dimension, dimension);

@@ -217,6 +217,9 @@ static void raw(void) {
   owner.flags = 0;
   owner.reserved[0] = 1;
   FAILS(fh_import_raw(NULL, &t, &owner, NULL, &tensor, &err), FH_INVALID_ARGUMENT, FH_REASON_AR01);
+  owner.reserved[0] = 0;
+  owner.allocation_bytes = UINT64_MAX;
+  FAILS(fh_import_raw(NULL, &t, &owner, NULL, &tensor, &err), FH_INVALID_ARGUMENT, FH_REASON_AR01);
   CHECK_EQ(released, 1);
 
   /* Nobody's: on the ledger, but there is nothing to call. */

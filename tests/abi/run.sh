@@ -91,38 +91,36 @@ program() {
 
 # Only compiled: every header order, against every dlpack.h that is here and two stand-ins for old ones.
 headers() {
-    local pair lang order real includes reals=("-DSTAND_IN=60 stand_in_dlpack.h" "-DSTAND_IN=100 stand_in_dlpack.h") torch
+    local pair=$1 lang order real includes reals=("-DSTAND_IN=60 stand_in_dlpack.h" "-DSTAND_IN=100 stand_in_dlpack.h") torch
     if [ -n "$REAL" ]; then
         # By its path, and again where freehold.h finds it too.
         reals+=("-DREAL_ALONE $REAL/dlpack/dlpack.h" "-I$REAL $REAL/dlpack/dlpack.h")
         torch=$(dirname "$(dirname "$REAL")")/torch/include/ATen/dlpack.h
         if [ -f "$torch" ]; then reals+=("-DTORCH $torch"); fi
     fi
-    for pair in "${compilers[@]}"; do
-        for real in "${reals[@]}"; do
-            for order in 1 2 3 4; do
-                includes=(-I"$ROOT/include" -I"$HERE" "${real%% *}" "-DREAL=\"${real#* }\"" -DORDER=$order)
-                for lang in c11 c17; do
-                    compile "${pair%:*}" -std=$lang -x c "${includes[@]}" "$HERE/header_order.c"
-                done
-                for lang in c++17 c++20; do
-                    compile "${pair#*:}" -std=$lang -x c++ "${includes[@]}" "$HERE/header_order.c"
-                done
+    for real in "${reals[@]}"; do
+        for order in 1 2 3 4; do
+            includes=(-I"$ROOT/include" -I"$HERE" "${real%% *}" "-DREAL=\"${real#* }\"" -DORDER=$order)
+            for lang in c11 c17; do
+                compile "${pair%:*}" -std=$lang -x c "${includes[@]}" "$HERE/header_order.c"
             done
-            for order in 2 3; do
-                includes=(-I"$ROOT/include" -I"$HERE" "${real%% *}" "-DREAL=\"${real#* }\"" -DORDER=$order)
-                compile "${pair#*:}" -std=c++17 "${includes[@]}" "$HERE/header_order.cc"
-                compile "${pair#*:}" -std=c++2b -fno-exceptions -fno-rtti "${includes[@]}" "$HERE/header_order.cc"
+            for lang in c++17 c++20; do
+                compile "${pair#*:}" -std=$lang -x c++ "${includes[@]}" "$HERE/header_order.c"
             done
+        done
+        for order in 2 3; do
+            includes=(-I"$ROOT/include" -I"$HERE" "${real%% *}" "-DREAL=\"${real#* }\"" -DORDER=$order)
+            compile "${pair#*:}" -std=c++17 "${includes[@]}" "$HERE/header_order.cc"
+            compile "${pair#*:}" -std=c++2b -fno-exceptions -fno-rtti "${includes[@]}" "$HERE/header_order.cc"
         done
     done
 }
 
 compile() {
     builds=$((builds + 1))
-    "$1" -fsyntax-only "${WARN[@]}" "${@:2}" 2>"$BUILD/header.log" && return 0
+    "$1" -fsyntax-only "${WARN[@]}" "${@:2}" 2>"$BUILD/header.${1##*/}.log" && return 0
     fail "does not compile: $*"
-    cat "$BUILD/header.log"
+    cat "$BUILD/header.${1##*/}.log"
 }
 
 # Two translation units with different declarations; the linker compares them where it can.
@@ -168,17 +166,41 @@ fuzz() {
     fi
 }
 
+# job NAME COMMAND...: in the background, as many at once as there are cores; its counts and its output are kept.
+job() {
+    local name=$1
+    shift
+    while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
+    (
+        builds=0 runs=0 failures=0
+        "$@"
+        echo "$builds $runs $failures" >"$BUILD/job.$name.counts"
+    ) >"$BUILD/job.$name.out" 2>&1 &
+}
+
+JOBS=$(nproc)
+rm -f "$BUILD"/job.*
+if wanted symbols; then job symbols symbols; fi
+if wanted fuzz; then job fuzz fuzz; fi
+if wanted include && [ -n "$REAL" ]; then job include two_units; fi
+if wanted headers; then
+    for pair in "${compilers[@]}"; do job "headers.${pair%:*}" headers "$pair"; done
+fi
 for source in "$HERE"/*.c "$HERE"/*.cc; do
     name=$(basename "${source%.*}")
     case $name in
         fuzz_capsules | header_* | include_*) ;;
-        *) program "$name" "$source" ;;
+        *) job "$name" program "$name" "$source" ;;
     esac
 done
-if wanted symbols; then symbols; fi
-if wanted headers; then headers; fi
-if wanted include && [ -n "$REAL" ]; then two_units; fi
-if wanted fuzz; then fuzz; fi
+wait
+cat "$BUILD"/job.*.out
+for out in "$BUILD"/job.*.out; do
+    counts=${out%.out}.counts
+    # A job that ended early has no counts.
+    if [ -f "$counts" ]; then read -r b r f <"$counts"; else b=0 r=0 f=1; fi
+    builds=$((builds + b)) runs=$((runs + r)) failures=$((failures + f))
+done
 
 echo "abi: $builds builds, $runs runs, $failures failures, $skips skips"
 if [ "$skips" -gt 0 ] && { [ "${CI:-}" = true ] || [ -n "${FREEHOLD_NO_SKIP:-}" ]; }; then

@@ -113,6 +113,9 @@ pub unsafe extern "C" fn fh_import_raw(
         if let Some(raw) = raw {
             check_reserved("fh_owner", &raw.reserved)?;
             options.traits = traits_of("owner.flags", raw.flags)?;
+            if raw.allocation.checked_add(raw.allocation_bytes).is_none() {
+                return Err(invalid("owner.allocation_bytes", raw.allocation_bytes, "end inside the address space"));
+            }
             options.alloc = (raw.allocation != 0).then_some((raw.allocation, raw.allocation_bytes));
             owner = match raw.release {
                 None => Owner::Borrowed,
