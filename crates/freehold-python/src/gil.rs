@@ -74,9 +74,12 @@ pub(crate) fn give_back(what: Deferred) {
         }
     }
     Runtime::global().ledger().count(Counter::DeferredDrops);
-    // A full queue is no loss: the next entry into this module drains the list too.
-    // SAFETY: may be called by any thread, without the GIL; the function is static.
-    unsafe { ffi::Py_AddPendingCall(Some(pending), ptr::null_mut()) };
+    // Whoever put the first node on the list made the pending call that drops them all. That the interpreter's queue is
+    // full is no loss: the next entry into this module drains the list too.
+    if head.is_null() {
+        // SAFETY: may be called by any thread, without the GIL; the function is static.
+        unsafe { ffi::Py_AddPendingCall(Some(pending), ptr::null_mut()) };
+    }
 }
 
 extern "C" fn pending(_: *mut c_void) -> c_int {

@@ -41,7 +41,6 @@ fn set_here<'py>(py: Python<'py>) -> PyResult<Option<Bound<'py, PyRules>>> {
 }
 
 /// The policy in force here, for a request.
-#[inline]
 pub(crate) fn current(py: Python<'_>, request: &Request) -> PyResult<Policy> {
     let process = Runtime::global().policy_for(request);
     if !USED.load(Ordering::Relaxed) {

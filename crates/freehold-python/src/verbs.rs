@@ -1,8 +1,11 @@
 //! The verbs: share, convert, copy, from_dlpack, and plan, which is the others without their effect.
 
+use std::sync::OnceLock;
+
 use freehold::{
-    Asked, Caps, Code, CopiesPolicy, CopyRule, DType, Decision, Device, Dialect, Error, Label, Message, OnLoss, Order,
-    Policy, Reason, Request, Runtime, Stream, StrideRule, Tensor, Traits, Verb, Verdict, copy_into, decide, execute,
+    Asked, Caps, Code, CopiesPolicy, CopyRule, DType, Decision, Device, Dialect, Error, Label, Layout, Message, OnLoss,
+    Order, Policy, Reason, Request, Runtime, Stream, StrideRule, Tensor, TensorDesc, Traits, Verb, Verdict, copy_into,
+    decide, execute, shares_plainly,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -63,15 +66,36 @@ impl<'py> Call<'_, 'py> {
         format!("{article} {name} owns no tensor memory")
     }
 
+    /// Whether the call is [`Request::share`] or [`Request::convert`] as they are.
+    #[inline]
+    fn asks_nothing(&self) -> bool {
+        let Request { dtype, device, order, alignment, copy, writable, on_loss: _, detach, freeze, stream } =
+            self.request;
+        dtype.is_none()
+            && device.is_none()
+            && order == Order::Any
+            && alignment == 0
+            && copy != CopyRule::Always
+            && writable.is_none()
+            && !detach
+            && !freeze
+            && stream.is_none()
+    }
+
+    /// Whether the source is of the target already.
+    #[inline]
+    fn is_same(&self, kind: Kind) -> bool {
+        matches!(
+            (kind.adapter, self.target),
+            (Adapter::Freehold, Target::Freehold) | (Adapter::Numpy, Target::Numpy) | (Adapter::Torch, Target::Torch)
+        )
+    }
+
     /// The decision for a source that is of the target already and needs nothing done.
     #[inline]
     fn same_object(&self, kind: Kind, tensor: &Tensor, policy: &Policy) -> Option<Decision> {
-        let same = matches!(
-            (kind.adapter, self.target),
-            (Adapter::Freehold, Target::Freehold) | (Adapter::Numpy, Target::Numpy) | (Adapter::Torch, Target::Torch)
-        );
         let request = &self.request;
-        if !same || request.copy == CopyRule::Always || request.freeze {
+        if !self.is_same(kind) || request.copy == CopyRule::Always || request.freeze {
             return None;
         }
         if request.writable.is_some_and(|writable| writable != tensor.is_writable()) {
@@ -106,16 +130,30 @@ impl<'py> Call<'_, 'py> {
         gil::drain(py);
         crate::ledger::warn_of_hazards(py)?;
         let kind = kind_of(self.x)?;
-        let policy = policy::current(py, &self.request)?;
         let site = site::here(py);
         if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
+            let policy = policy::current(py, &self.request)?;
             return self.gather(py, kind, &policy, site);
         }
         let imported = match source::import(self.x, kind, &self.ask(false, site)) {
             Ok(imported) => imported,
-            Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
+            Err(fail) => {
+                let policy = policy::current(py, &self.request)?;
+                return Err(self.fail(py, kind, &policy, fail));
+            }
         };
         let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
+        if self.asks_nothing()
+            && !imported.built
+            && !pins(&imported.tensor)
+            && let Some(codes) = shares_plainly(&imported.tensor.desc(), caps)
+        {
+            if self.is_same(kind) {
+                return Ok(self.x.clone());
+            }
+            return self.target.export(py, imported.tensor, hinted(codes), site);
+        }
+        let policy = policy::current(py, &self.request)?;
         let (decision, same) = self.decide(kind, &imported, caps, &policy);
         if same {
             return Ok(self.x.clone());
@@ -126,7 +164,7 @@ impl<'py> Call<'_, 'py> {
         let unasked = self.request.copy != CopyRule::Always;
         let result = self.execute(py, kind, &imported.tensor, &decision, caps, &policy, site)?;
         drop(imported);
-        let object = self.target.export(py, result, &decision, site)?;
+        let object = self.target.export(py, result, Some(&decision), site)?;
         if unasked {
             warn_of_copy(py, &decision, &policy)?;
         }
@@ -146,7 +184,7 @@ impl<'py> Call<'_, 'py> {
         if self.request.copy != CopyRule::Always {
             warn_of_copy(py, &decision, policy)?;
         }
-        self.target.export(py, result, &decision, site)
+        self.target.export(py, result, Some(&decision), site)
     }
 
     #[inline]
@@ -294,20 +332,42 @@ fn warn_of_copy(py: Python<'_>, decision: &Decision, policy: &Policy) -> PyResul
     warn(py, &format!("{} B copied ({steps}): {codes}", decision.bytes_copied))
 }
 
-/// Adds `HT02` to a share of little that keeps much alive.
+/// Whether a view of little keeps much alive.
 #[inline]
+fn pins(tensor: &Tensor) -> bool {
+    tensor
+        .allocation()
+        .is_some_and(|(_, len)| len >= PINNED_BYTES && tensor.nbytes().saturating_mul(PINNED_RATIO) <= len)
+}
+
+/// Adds `HT02` to a share of little that keeps much alive.
 fn hint_pinned(tensor: &Tensor, decision: &mut Decision) {
-    if decision.verdict != Verdict::Share {
-        return;
+    if decision.verdict == Verdict::Share
+        && pins(tensor)
+        && let Some((_, len)) = tensor.allocation()
+    {
+        let text = format!("a view of {} B keeps {len} B alive", tensor.nbytes());
+        decision.reasons.push(Reason::text(Code::HT02, text));
     }
-    let Some((_, len)) = tensor.allocation() else { return };
-    if len >= PINNED_BYTES {
-        let view = tensor.nbytes();
-        if view.saturating_mul(PINNED_RATIO) <= len {
-            let text = format!("a view of {view} B keeps {len} B alive");
-            decision.reasons.push(Reason::text(Code::HT02, text));
-        }
-    }
+}
+
+/// A decision with the hints of a plain share, for the ledger's edge; `None` where there are none.
+#[inline]
+fn hinted(codes: &[Code]) -> Option<&'static Decision> {
+    static HINTED: OnceLock<Decision> = OnceLock::new();
+    (!codes.is_empty()).then(|| {
+        HINTED.get_or_init(|| {
+            let desc = TensorDesc {
+                address: 0,
+                device: Device::CPU,
+                dtype: DType::F64,
+                layout: Layout::new(&[], &[]),
+                traits: Traits::empty(),
+                framework: Label::NUMPY,
+            };
+            decide(&desc, &Request::share(), &Caps::TORCH, &Policy::DEFAULT)
+        })
+    })
 }
 
 /// Decides and executes on a tensor of ours, for a result of ours.

@@ -87,6 +87,44 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
     decision
 }
 
+/// Whether [`decide`] shares a tensor as it is under any policy, for a request that asks for nothing
+/// ([`Request::share`] or [`Request::convert`] as they are): the answer for most handovers, at the price of a few
+/// comparisons. `Some` holds the codes that only inform; `None` says nothing, and `decide` must be asked.
+///
+/// `tests/agree.rs` holds the two to each other.
+#[inline]
+pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps) -> Option<&'static [Code]> {
+    const PLAIN: Traits = Traits::IS_COPIED.union(Traits::PADDED).union(Traits::LEGACY).union(Traits::FROZEN);
+    if !PLAIN.contains(desc.traits)
+        || !caps.dtypes.contains(desc.dtype)
+        || !caps.devices.contains(desc.device.kind)
+        || caps.alignment > 1
+        || caps.immutable
+        || matches!(caps.strides, StrideRule::Compact)
+        || !rows_nest(desc)
+    {
+        return None;
+    }
+    Some(if hints_dtype(desc, caps) { &[Code::HT01] } else { &[] })
+}
+
+/// Whether strides are positive and grow outward past everything inside: rows of any slice of a row-major array. No
+/// element is reached twice then, and no stride is negative.
+#[inline]
+fn rows_nest(desc: &TensorDesc<'_>) -> bool {
+    let mut reach: i64 = 0;
+    for (&n, &s) in desc.layout.shape.iter().zip(desc.layout.strides).rev() {
+        if n > 1 {
+            if s <= reach {
+                return false;
+            }
+            // Validated layouts do not overflow; one that did would only lose the short way.
+            reach = reach.saturating_add(s.saturating_mul(n - 1));
+        }
+    }
+    true
+}
+
 fn refuse(mut decision: Decision, reason: Reason, others: SmallVec<[Reason; 2]>) -> Decision {
     decision.verdict = Verdict::Reject;
     decision.steps = Steps::empty();
@@ -218,11 +256,13 @@ fn check_memory(
     if desc.layout.is_empty() {
         return Ok(());
     }
-    if traits.contains(Traits::BYTE_STRIDES) && !caps.byte_strides {
+    if traits.contains(Traits::BYTE_STRIDES) && (!caps.byte_strides || request.order != Order::Any) {
         let size = desc.dtype.padded_size() as i64;
         let odd = desc.layout.strides.iter().position(|s| s % size != 0).unwrap_or(0);
         let stride = desc.layout.strides.get(odd).copied().unwrap_or(0);
-        found.need(Steps::LAYOUT, Code::ST03, Detail::Dim { dim: odd as u32, stride, want: size });
+        // A stride that is no multiple of the item size is compact in no order.
+        let code = if caps.byte_strides { Code::LY01 } else { Code::ST03 };
+        found.need(Steps::LAYOUT, code, Detail::Dim { dim: odd as u32, stride, want: size });
     }
     match caps.strides {
         StrideRule::Any => {}
@@ -351,13 +391,13 @@ fn check_budget(request: &Request, policy: &Policy, decision: &Decision) -> Opti
 }
 
 fn add_hints(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, decision: &mut Decision) {
-    // Only for the pair that surprises people: f64 from NumPy into a framework of f32. Nothing else is implied.
-    if request.dtype.is_none()
-        && desc.dtype == DType::F64
-        && caps.default_dtype == DType::F32
-        && !caps.any_dtype
-        && !same_framework(desc, caps)
-    {
+    if request.dtype.is_none() && hints_dtype(desc, caps) {
         decision.reasons.push(Reason::new(Code::HT01, Detail::Cast { from: DType::F64, to: caps.default_dtype }));
     }
+}
+
+/// Only for the pair that surprises people: f64 from NumPy into a framework of f32. Nothing else is implied.
+#[inline]
+fn hints_dtype(desc: &TensorDesc<'_>, caps: &Caps) -> bool {
+    desc.dtype == DType::F64 && caps.default_dtype == DType::F32 && !caps.any_dtype && !same_framework(desc, caps)
 }

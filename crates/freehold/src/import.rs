@@ -66,6 +66,23 @@ pub struct RawTensor<'a> {
     pub owner: Owner,
 }
 
+/// As [`RawTensor`], with shape and strides that are moved in instead of copied.
+#[derive(Debug)]
+pub struct OwnedTensor {
+    /// First element.
+    pub data: *mut u8,
+    /// Dimensions.
+    pub shape: Dims,
+    /// Strides in elements (in bytes with [`Traits::BYTE_STRIDES`]).
+    pub strides: Dims,
+    /// Element type.
+    pub dtype: DType,
+    /// Device.
+    pub device: Device,
+    /// Who frees it.
+    pub owner: Owner,
+}
+
 impl Tensor {
     /// Takes over a versioned capsule.
     ///
@@ -167,11 +184,6 @@ impl Tensor {
     /// * `owner` as in [`Tensor::from_dltensor`].
     pub unsafe fn from_raw(raw: RawTensor<'_>, options: &ImportOptions) -> Result<Tensor> {
         let RawTensor { data, shape, strides, dtype, device, owner } = raw;
-        let mut traits = options.traits;
-        dtype.validate().map_err(Error::capsule)?;
-        if !dtype.is_sub_byte() {
-            traits.remove(Traits::PADDED);
-        }
         let strides = match strides {
             Some(strides) if strides.len() == shape.len() => Dims::from_slice(strides),
             Some(strides) => {
@@ -179,14 +191,39 @@ impl Tensor {
             }
             None => compact_strides(shape, Order::C).map_err(Error::capsule)?,
         };
-        let extent = Layout::new(shape, &strides)
+        let owned = OwnedTensor { data, shape: Dims::from_slice(shape), strides, dtype, device, owner };
+        // SAFETY: forwarded from the caller.
+        unsafe { Self::from_owned(owned, options) }
+    }
+
+    /// As [`Tensor::from_raw`], from shape and strides of one length.
+    ///
+    /// # Errors
+    ///
+    /// `CP02`: a field breaks a rule. The owner is dropped.
+    ///
+    /// # Safety
+    ///
+    /// * As [`Tensor::from_raw`].
+    #[inline]
+    pub unsafe fn from_owned(owned: OwnedTensor, options: &ImportOptions) -> Result<Tensor> {
+        let OwnedTensor { data, shape, strides, dtype, device, owner } = owned;
+        let mut traits = options.traits;
+        dtype.validate().map_err(Error::capsule)?;
+        if !dtype.is_sub_byte() {
+            traits.remove(Traits::PADDED);
+        }
+        if shape.len() != strides.len() {
+            return Err(Error::argument("strides", format!("{} long", strides.len()), "have ndim entries"));
+        }
+        let extent = Layout::new(&shape, &strides)
             .validate(dtype, traits.contains(Traits::PADDED), unit_of(traits))
             .map_err(Error::capsule)?;
         if data.is_null() && !extent.is_empty() {
             let error = crate::FieldError::new("data", 0, "not be NULL when the tensor has elements");
             return Err(Error::capsule(error));
         }
-        let valid = Valid { data, byte_offset: 0, device, dtype, shape: Dims::from_slice(shape), strides };
+        let valid = Valid { data, byte_offset: 0, device, dtype, shape, strides };
         Ok(Self::build(valid, traits, owner, options))
     }
 

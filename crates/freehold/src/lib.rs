@@ -40,14 +40,14 @@ mod validate;
 mod view;
 
 pub use caps::{Caps, DeviceSet, StrideRule};
-pub use decide::decide;
+pub use decide::{decide, shares_plainly};
 pub use decision::{Decision, Detail, Reason, Sync};
 pub use desc::{TensorDesc, Traits};
 pub use error::{Error, Result};
 pub use execute::{convert, copy_into, execute, stack};
 pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule};
 pub use flowchart::flowchart;
-pub use import::{ImportOptions, RawTensor};
+pub use import::{ImportOptions, OwnedTensor, RawTensor};
 pub use message::{Asked, Dialect, Message, Verb};
 pub use policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy, SyncPolicy};
 pub use request::{CopyRule, Request};

@@ -3,7 +3,7 @@
 use freehold::ledger::Level;
 use freehold::{
     Caps, Code, CopyRule, DType, Device, ImportOptions, Label, OnLoss, Order, Owner, Policy, RawTensor, Request,
-    Runtime, Tensor, Traits, Verdict, convert, decide,
+    Runtime, Tensor, Traits, Verdict, convert, decide, shares_plainly,
 };
 use proptest::prelude::*;
 
@@ -91,6 +91,18 @@ proptest! {
         let caps = [&Caps::NUMPY, &Caps::TORCH, &Caps::FREEHOLD][case.target];
         let decision = decide(&source.desc(), &case.request, caps, &Policy::DEFAULT);
         prop_assert_eq!(&decision, &decide(&source.desc(), &case.request, caps, &Policy::DEFAULT), "pure");
+        // The short way says nothing that the long one does not.
+        for policy in ["", "readonly=reject,alias=trust,copies=error,sync=error,max_copy_bytes=0"] {
+            let policy = Policy::parse(policy).expect("valid");
+            if let Some(codes) = shares_plainly(&source.desc(), caps) {
+                for request in [Request::share(), Request::convert()] {
+                    let long = decide(&source.desc(), &request, caps, &policy);
+                    prop_assert_eq!(long.verdict, Verdict::Share);
+                    prop_assert!(long.writable && !long.trusted && !long.bit_view && long.device == source.device());
+                    prop_assert_eq!(long.codes().to_vec(), codes.to_vec());
+                }
+            }
+        }
         let result = convert(&source, &case.request, caps, &Policy::DEFAULT);
         match (&result, decision.verdict) {
             (Err(error), Verdict::Reject) => prop_assert_eq!(Some(error.code()), decision.code()),
@@ -133,6 +145,30 @@ proptest! {
         }
         drop((result, source));
         prop_assert!(rt.ledger().live().is_empty());
+    }
+}
+
+#[test]
+fn what_shares_plainly_is_what_people_hand_over() {
+    let layout = |shape: &[i64], strides: &[i64]| {
+        let case = Case {
+            dtype: DType::F32,
+            shape: shape.into(),
+            strides: strides.into(),
+            traits: Traits::empty(),
+            request: Request::share(),
+            target: 0,
+        };
+        let tensor = tensor(&case, &Runtime::new(Level::Off));
+        shares_plainly(&tensor.desc(), &Caps::TORCH).is_some()
+    };
+    for (shape, strides) in
+        [(&[2, 3][..], &[3, 1][..]), (&[], &[]), (&[4], &[2]), (&[2, 1, 3], &[6, 77, 2]), (&[2, 2], &[8, 1])]
+    {
+        assert!(layout(shape, strides), "{shape:?} {strides:?}");
+    }
+    for (shape, strides) in [(&[2, 3][..], &[0, 1][..]), (&[3], &[-1]), (&[2, 3], &[2, 1])] {
+        assert!(!layout(shape, strides), "{shape:?} {strides:?}");
     }
 }
 

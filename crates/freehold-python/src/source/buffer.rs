@@ -85,7 +85,14 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
         // SAFETY: an export with strides has `ndim` values behind both pointers, for as long as it is held.
         unsafe { std::slice::from_raw_parts(pointer, ndim) }.iter().map(|n| *n as i64).collect()
     };
-    let (shape, byte_strides) = (values(view.shape), values(view.strides));
+    let shape = values(view.shape);
+    // Absent strides are compact: ctypes' arrays leave them out even when they are asked for.
+    let byte_strides = if view.strides.is_null() {
+        let compact = freehold::tensor_algebra::compact_strides(&shape, freehold::Order::C);
+        compact.map_err(freehold::Error::capsule)?.iter().map(|stride| stride * view.itemsize as i64).collect()
+    } else {
+        values(view.strides)
+    };
     let format = if view.format.is_null() {
         &b"B"[..]
     } else {

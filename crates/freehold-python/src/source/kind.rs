@@ -98,7 +98,12 @@ pub(crate) fn kind_of(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
 #[cold]
 fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
     let class = x.get_type();
-    let kind = probe(x, &class)?;
+    let mut kind = probe(x, &class)?;
+    if matches!(kind.adapter, Adapter::None) && x.hasattr("__array_interface__")? {
+        // NumPy finds it on the object, so some put it there. It says nothing of other objects of the type.
+        kind.adapter = Adapter::ArrayInterface;
+        return Ok(kind);
+    }
     let pointer = x.get_type_ptr();
     // SAFETY: the type is alive.
     let tag = unsafe { (*pointer).tp_version_tag };

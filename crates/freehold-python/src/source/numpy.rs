@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 
 use freehold::tensor_algebra::Dims;
-use freehold::{Code, DType, Device, Label, Owner, RawTensor, Tensor, Traits};
+use freehold::{Code, DType, Device, Label, OwnedTensor, Owner, Tensor, Traits};
 use pyo3::prelude::*;
 
 use super::{Ask, Fail, Imported};
@@ -52,27 +52,29 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Re
     } else {
         Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object }
     };
-    let raw = RawTensor { data: array.data, shape: &shape, strides: Some(&strides), dtype, device: Device::CPU, owner };
+    let owned = OwnedTensor { data: array.data, shape, strides, dtype, device: Device::CPU, owner };
     // SAFETY: NumPy keeps the extent of an array readable (and writable, if it says so) while the array lives, which
     // the strong reference ensures; the drop function may be called on any thread.
-    let tensor = unsafe { Tensor::from_raw(raw, &ask.options(Label::NUMPY, traits, alloc)) }?;
+    let tensor = unsafe { Tensor::from_owned(owned, &ask.options(Label::NUMPY, traits, alloc)) }?;
     Ok(Imported { tensor, built })
 }
 
 #[inline]
 fn describe(array: &ArrayObject, dtype: DType) -> Described {
-    let size = dtype.padded_size() as isize;
-    let shape: Dims = array.shape().iter().map(|n| *n as i64).collect();
-    let bytes = array.byte_strides();
+    let size = dtype.padded_size();
+    let shape = dims(array.shape());
+    let mut strides = dims(array.byte_strides());
     let mut traits = Traits::empty();
-    // Where a dimension has at most one element its stride means nothing, and NumPy leaves anything there.
-    let odd = bytes.iter().zip(&shape).any(|(stride, n)| *n > 1 && stride % size != 0);
-    let strides: Dims = if odd {
+    // The sizes of NumPy's and ml_dtypes' items are powers of two. Where a dimension has at most one element its stride
+    // means nothing, and NumPy leaves anything there.
+    let (shift, low) = (size.trailing_zeros(), size as i64 - 1);
+    if strides.iter().zip(&shape).any(|(stride, n)| stride & low != 0 && *n > 1) {
         traits |= Traits::BYTE_STRIDES;
-        bytes.iter().map(|s| *s as i64).collect()
     } else {
-        bytes.iter().map(|s| (s / size) as i64).collect()
-    };
+        for stride in &mut strides {
+            *stride >>= shift;
+        }
+    }
     if dtype.is_sub_byte() {
         traits |= Traits::PADDED;
     }
@@ -81,6 +83,14 @@ fn describe(array: &ArrayObject, dtype: DType) -> Described {
         traits |= Traits::SWAPPED;
     }
     Described { dtype, shape, strides, traits }
+}
+
+/// Dimensions or strides as they are in the struct.
+#[inline]
+fn dims(values: &[isize]) -> Dims {
+    const { assert!(size_of::<isize>() == size_of::<i64>(), "64-bit platforms only") };
+    // SAFETY: the two types have the same size and alignment, and every bit pattern is a value of both.
+    Dims::from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) })
 }
 
 /// The allocation behind an array: its own, or that of the array at the end of its chain of bases.

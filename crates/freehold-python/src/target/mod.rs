@@ -99,12 +99,12 @@ impl Target {
         self,
         py: Python<'py>,
         tensor: Tensor,
-        decision: &Decision,
+        decision: Option<&Decision>,
         site: Label,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Target::Freehold => Ok(Bound::new(py, PyTensor::new(tensor))?.into_any()),
-            Target::Numpy => numpy::export(py, tensor, Some(decision), site),
+            Target::Freehold => PyTensor::object(py, tensor),
+            Target::Numpy => numpy::export(py, tensor, decision, site),
             Target::Torch => torch::export(py, &tensor, decision, site),
         }
     }

@@ -14,21 +14,15 @@ use crate::tensor::PyTensor;
 pub(super) fn export<'py>(
     py: Python<'py>,
     tensor: &Tensor,
-    decision: &Decision,
+    decision: Option<&Decision>,
     site: Label,
 ) -> PyResult<Bound<'py, PyAny>> {
     let Some(torch) = torch(py)? else {
         // An older PyTorch negotiates with our `__dlpack__`.
-        let ours = Bound::new(py, PyTensor::new(tensor.clone()))?;
+        let ours = PyTensor::object(py, tensor.clone())?;
         return py.import("torch")?.getattr("from_dlpack")?.call1((ours,));
     };
-    let options = ExportOptions {
-        consumer: Label::TORCH,
-        site,
-        decision: Some(decision),
-        taken: true,
-        ..ExportOptions::default()
-    };
+    let options = ExportOptions { consumer: Label::TORCH, site, decision, taken: true, ..ExportOptions::default() };
     let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
     let mut object = ptr::null_mut();
     // SAFETY: the table is PyTorch's, of our major version; the managed tensor is ours to give. PyTorch leaves one that

@@ -96,7 +96,7 @@ unsafe extern "C" fn to_object(managed: *mut DLManagedTensorVersioned, out: *mut
                 return Err(raise(py, error));
             }
         };
-        let object = Bound::new(py, PyTensor::new(tensor))?;
+        let object = PyTensor::object(py, tensor)?;
         // SAFETY: the caller gives a place to write to.
         unsafe { out.write(object.into_ptr().cast()) };
         Ok(())

@@ -30,6 +30,15 @@ impl PyTensor {
         Self(Mutex::new(Some(tensor)))
     }
 
+    /// A new object. It refers to no Python object that could lead back to it, so the cycle collector need not look.
+    #[inline]
+    pub(crate) fn object(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyAny>> {
+        let object = Bound::new(py, Self::new(tensor))?.into_any();
+        // SAFETY: the object is new, and of a type that the collector knows; PyO3 makes all types so.
+        unsafe { pyo3::ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+        Ok(object)
+    }
+
     /// The tensor, or the error for one that was given back.
     #[inline]
     pub(crate) fn tensor(&self) -> Result<Tensor, Error> {

@@ -1,0 +1,545 @@
+"""Everything that can be handed over besides NumPy's and PyTorch's own, and what is said of what cannot."""
+
+import array
+import ctypes
+import fractions
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+import tvm_ffi
+
+import freehold as fh
+from capsules import READ_ONLY, Producer
+
+pandas = pytest.importorskip("pandas")
+
+
+def refusal(call, *codes):
+    with pytest.raises(fh.BoundaryError) as refused:
+        call()
+    assert refused.value.code in codes, refused.value
+    return str(refused.value)
+
+
+# -- __dlpack__ ------------------------------------------------------------------------------------------------------------
+
+
+class Old(Producer):
+    """As before 2023: only a stream."""
+
+    def __dlpack__(self, stream=None):
+        assert stream is None
+        self.calls += 1
+        return self.capsule()
+
+
+class Bare(Producer):
+    def __dlpack__(self):
+        self.calls += 1
+        return self.capsule()
+
+
+class Anything(Producer):
+    def __dlpack__(self, **wishes):
+        self.calls += 1
+        self.arguments.append(wishes)
+        return self.capsule()
+
+
+@pytest.mark.parametrize("kind", [Producer, Old, Bare, Anything])
+def test_X26_each_signature_is_called_once(kind):
+    producer = kind((3,), memory=bytearray(np.arange(3, dtype="f4").tobytes()), legacy=kind in (Old, Bare))
+    assert np.asarray(fh.from_dlpack(producer)).tolist() == [0, 1, 2]
+    assert (producer.calls, producer.deleted) == (1, 1)
+    if producer.arguments:
+        assert producer.arguments[0].pop("max_version") == (1, 3)
+        assert not any(producer.arguments[0].values()), "no stream for host memory, not even None's stand-ins"
+
+
+@pytest.mark.parametrize("error", [TypeError("mine"), BufferError("mine"), KeyError("mine"), RuntimeError("mine")])
+def test_X26_a_producers_own_error_is_the_callers_to_see(error):
+    class Broken(Producer):
+        def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+            self.calls += 1
+            raise error
+
+    producer = Broken()
+    for call in (fh.from_dlpack, fh.share, lambda x: fh.plan(x, "torch")):
+        producer.calls = 0
+        with pytest.raises(type(error), match="mine"):
+            call(producer)
+        assert producer.calls == 1
+
+
+def test_a_builtin_signature_is_asked_without_a_tensor_being_made():
+    t = tvm_ffi.from_dlpack(np.arange(3.0))
+    assert np.asarray(fh.from_dlpack(t)).tolist() == [0, 1, 2]
+    assert fh.share(t).framework == "tvm_ffi"
+
+
+def test_X21_a_producers_word_on_copies_is_not_taken():
+    producer = Producer((3,))
+    t = fh.copy(producer)
+    assert t.data_ptr != ctypes.addressof(producer._view) and producer.arguments[-1]["copy"] is None
+    assert fh.explain(t, np.frombuffer(producer.memory, "f4")).aliases is False
+
+
+def test_read_only_and_foreign_devices():
+    assert not fh.from_dlpack(Producer(flags=READ_ONLY)).writable
+    assert fh.from_dlpack(Producer(device=(3, 0))).device == "cuda_host:0"
+    refusal(lambda: fh.from_dlpack(Producer(device=(1, 0), announced=(2, 0))), "DV03")
+    assert fh.from_dlpack(Producer(announced=(1, None))).device == "cpu", "Paddle has no index for the host"
+    far = Producer(device=(2, 1))
+    assert fh.share(far).device == "cuda:1"
+    assert "move it" in refusal(lambda: fh.convert(far, "numpy"), "DV01")
+
+
+def test_what_is_no_capsule():
+    class Wrong(Producer):
+        def __dlpack__(self, **_):
+            return b"no capsule"
+
+    refusal(lambda: fh.from_dlpack(Wrong()), "OB01")
+
+
+def test_a_class_that_changes_is_asked_again():
+    class Late:
+        pass
+
+    x = Late()
+    refusal(lambda: fh.share(x), "OB01")
+    producer = Producer((2,))
+    Late.__dlpack__ = lambda self, **_: producer.capsule()
+    Late.__dlpack_device__ = lambda self: (1, 0)
+    assert fh.share(x).shape == (2,)
+    Late.__dlpack__ = lambda self: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fh.share(x)
+
+
+def test_many_types_do_not_confuse_the_cache():
+    for i in range(500):
+        kind = type(f"Kind{i}", (Producer,) if i % 2 else (), {})
+        x = kind()
+        if i % 2:
+            assert fh.share(x).shape == (4,)
+        else:
+            refusal(lambda x=x: fh.share(x), "OB01")
+
+
+# -- buffers -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", "bBhHiIlLqQfd")
+def test_arrays_of_the_standard_library(code):
+    numbers = array.array(code, [1, 2, 3])
+    t = fh.share(numbers)
+    assert np.asarray(t).tolist() == [1, 2, 3] and t.dtype == np.dtype(code).name and t.writable
+    np.asarray(t)[1] = 7
+    assert numbers[1] == 7
+    assert torch.equal(fh.convert(numbers, "torch", dtype="float32"), torch.tensor([1.0, 7, 3]))
+
+
+def test_bytes_are_bytes():
+    assert not fh.share(b"abc").writable and fh.share(bytearray(b"abc")).writable
+    assert fh.share(b"abc", "numpy").tolist() == [97, 98, 99]
+    assert fh.copy(b"abc", "torch").tolist() == [97, 98, 99]
+    assert fh.share(memoryview(b"abcdef")[::2], "numpy").tolist() == [97, 99, 101]
+    refusal(lambda: fh.share(b"abc", "torch"), "RO01")
+
+
+def test_memoryviews_of_any_shape():
+    view = memoryview(bytearray(range(12))).cast("B", (3, 4))
+    t = fh.share(view)
+    assert t.shape == (3, 4) and np.asarray(t)[2, 1] == 9
+    numbers = (ctypes.c_float * 3 * 2)((1, 2, 3), (4, 5, 6))
+    assert fh.share(numbers, "numpy").tolist() == [[1, 2, 3], [4, 5, 6]]
+    swapped = (ctypes.c_int32.__ctype_be__ * 2)(1, 256)
+    refusal(lambda: fh.share(swapped), "BO01")
+    assert fh.convert(swapped, "numpy").tolist() == [1, 256]
+
+
+def test_buffers_that_are_no_numbers():
+    class Pair(ctypes.Structure):
+        _fields_ = [("a", ctypes.c_int), ("b", ctypes.c_float)]
+
+    assert "format" in refusal(lambda: fh.share((Pair * 2)()), "DT03")
+    refusal(lambda: fh.share(array.array("u", "abc")), "DT03")
+
+
+class Interface:
+    def __init__(self, array=None, **changes):
+        self.array = array
+        self.__array_interface__ = {**(array.__array_interface__ if array is not None else {}), **changes}
+
+
+def test_array_interface():
+    a = np.arange(6, dtype="i2").reshape(2, 3)
+    t = fh.share(Interface(a[:, ::-1]), "numpy")
+    assert t.tolist() == [[2, 1, 0], [5, 4, 3]]
+    t[0, 0] = 9
+    assert a[0, 2] == 9
+    a.flags.writeable = False
+    assert not fh.share(Interface(a)).writable
+    assert fh.convert(Interface(a.astype(">i2")), "numpy").tolist() == a.tolist()
+    held = Interface(shape=(2,), typestr="<f4", data=bytearray(np.ones(2, "f4").tobytes()), version=3)
+    assert fh.share(held, "torch").tolist() == [1, 1]
+
+
+def test_array_interfaces_that_lie():
+    small = bytearray(8)
+    for changes in (
+        {"shape": (3,)},
+        {"shape": (2,), "strides": (8,)},
+        {"shape": (2,), "strides": (-4,)},
+        {"shape": (2,), "offset": 4},
+        {"shape": (2,), "offset": -4},
+    ):
+        held = Interface(**{"typestr": "<f4", "data": small, "version": 3, **changes})
+        refusal(lambda held=held: fh.share(held), "OB01")
+    refusal(lambda: fh.share(Interface(typestr="<f4", data=small)), "OB01")
+    refusal(lambda: fh.share(Interface(shape=(1,), typestr="<M8[ns]", data=small)), "DT03")
+
+
+# -- values --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        3,
+        True,
+        2.5,
+        1 + 2j,
+        [],
+        [[], []],
+        [1, 2, 3],
+        (1, 2.5),
+        [[True, False]],
+        [True, 2],
+        [1, 2j],
+        range(5),
+        [[[1]], [[2]]],
+        [(1, 2), [3, 4]],
+        [2**63],
+        [float("nan"), float("inf")],
+        [-0.0],
+    ],
+)
+def test_sequences_are_numpys(values):
+    ours, theirs = fh.copy(values, "numpy"), np.array(values)
+    assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+    assert ours.tobytes() == theirs.tobytes()
+    assert fh.plan(values, "numpy").verdict == "copy"
+
+
+def test_a_list_is_built_with_the_dtype_asked_for():
+    assert fh.copy([[1, 2], [3, 4]], "torch", dtype="float32").tolist() == [[1, 2], [3, 4]]
+    assert fh.convert([1, 2], dtype=torch.uint8).dtype == "uint8"
+    assert "2 of 3 values" in refusal(lambda: fh.copy([1, 300, -1], dtype="uint8"), "CA02")
+    # NumPy would make a float64 of these, and round.
+    assert fh.copy([0, 2**64 - 1], "numpy").tolist() == [0, 2**64 - 1]
+    assert fh.copy([300, -1, 2.5], "numpy", dtype="uint8", on_loss="allow").tolist() == [255, 0, 2]
+
+
+def test_A20_lists_own_no_memory():
+    for values in ([1, 2], (1.0,), 3, range(4), np.float32(1)):
+        text = refusal(lambda values=values: fh.share(values), "OB01")
+        assert "owns no tensor memory" in text and "fh.copy(x)" in text
+        refusal(lambda values=values: fh.convert(values, copy=False), "OB01")
+
+
+def test_lists_of_arrays_are_stacked():
+    rows = [np.arange(3.0), np.arange(3.0) * 2]
+    assert fh.copy(rows, "torch").tolist() == [[0, 1, 2], [0, 2, 4]]
+    assert fh.copy([[torch.ones(2)], [np.zeros(2, "f4")]], "numpy").tolist() == [[[1, 1]], [[0, 0]]]
+    assert fh.copy([np.float64(1), np.float64(2)], "numpy").tolist() == [1, 2]
+    refusal(lambda: fh.copy([np.zeros(2), np.zeros(3)]), "DT01")
+    refusal(lambda: fh.copy([np.zeros(2), np.zeros(2, "f4")]), "DT01")
+
+
+def test_what_no_dtype_holds():
+    refusal(lambda: fh.copy([2**64]), "CA02")
+    refusal(lambda: fh.copy([-(2**63) - 1]), "CA02")
+    refusal(lambda: fh.copy([2**53 + 1, 0.5]), "CA02")
+    for ragged in ([[1], [2, 3]], [1, [2]], [[1], 2], [[[1]], [[1, 2]]]):
+        assert "box" in refusal(lambda ragged=ragged: fh.copy(ragged), "DT01")
+    for thing in (["a"], [None], [fractions.Fraction(1, 2)], [{}]):
+        refusal(lambda thing=thing: fh.copy(thing), "DT01")
+    for thing in ("text", None, object(), {}, {1, 2}, fractions.Fraction(1, 2)):
+        refusal(lambda thing=thing: fh.copy(thing), "OB01")
+    nested = []
+    nested.append(nested)
+    refusal(lambda: fh.copy(nested), "DT01")
+
+
+# -- NumPy's odd dtypes (X06) -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "array, code, text, fix",
+    [
+        (np.array(["a", "b", 3], object), "DT01", "2 of 3 elements are str", "x.astype"),
+        (np.array(["2024-01-01"], "M8[ns]"), "DT03", "nanoseconds since 1970", 'x.view("int64")'),
+        (np.array([1], "m8[25s]"), "DT03", "units of 25 seconds", 'x.view("int64")'),
+        (np.zeros(1, np.longdouble), "DT03", "long double", 'x.astype("float64")'),
+        (np.zeros(1, np.clongdouble), "DT03", "long double", 'x.astype("complex128")'),
+        (np.array(["ab"]), "DT03", "text", "x.astype"),
+        (np.array([b"ab"]), "DT03", "text", "x.astype"),
+        (np.zeros(2, [("a", "f4"), ("b", "i1")]), "DT03", "2 fields", 'x["a"]'),
+        (np.zeros(2, "V3"), "DT03", "raw bytes", "uint8"),
+        (np.array(["ab"], np.dtypes.StringDType()), "DT01", "str", "x.astype"),
+    ],
+)
+def test_X06_each_dtype_has_a_recipe(array, code, text, fix):
+    told = refusal(lambda: fh.convert(array, "torch"), code)
+    assert text in told and fix in told
+    plan = fh.plan(array, "torch")
+    assert not plan and plan.codes == (code,)
+
+
+def test_X06_the_recipes_work():
+    times = np.array(["2024-01-01", "2024-01-02"], "M8[D]")
+    assert fh.share(times.view("int64"), "torch").tolist() == [19723, 19724]
+    records = np.array([(1, 2), (3, 4)], [("a", "f4"), ("b", "f4")])
+    assert fh.share(records["a"], "torch").tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"])
+def test_X05_ml_dtypes_and_torch(name):
+    a = np.arange(1, 5).astype(getattr(ml_dtypes, name))
+    t = fh.share(a, "torch")
+    assert t.dtype == getattr(torch, name)
+    back = fh.share(t, "numpy")
+    assert back.dtype == a.dtype and back.tobytes() == a.tobytes() and back.ctypes.data == a.ctypes.data
+    bits = {1: "uint8", 2: "uint16"}[a.itemsize]
+    raw = fh.convert(t, "numpy", dtype=bits)
+    assert raw.dtype == bits and raw.ctypes.data == a.ctypes.data
+
+
+def test_masked_arrays():
+    a = np.ma.masked_array(np.arange(4.0), mask=[0, 1, 0, 0])
+    assert "1 of 4" in refusal(lambda: fh.convert(a, "torch"), "NU01")
+    assert fh.convert(a, "torch", fill=-1).tolist() == [0, -1, 2, 3]
+    whole = np.ma.masked_array(np.arange(3.0))
+    assert fh.share(whole, "torch").data_ptr() == whole.data.ctypes.data
+    unmasked = np.ma.masked_array(np.arange(3.0), mask=[0, 0, 0])
+    assert fh.share(unmasked, "torch").tolist() == [0, 1, 2]
+
+
+def test_subclasses_of_arrays():
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix([[1.0, 2]])
+    assert fh.share(matrix, "torch").tolist() == [[1, 2]]
+    assert fh.share(np.rec.array([(1.0, 2.0)], names="a,b")["a"], "torch").tolist() == [1]
+
+
+def test_memmaps_keep_their_rights(tmp_path):
+    path = tmp_path / "values"
+    np.arange(4, dtype="f4").tofile(path)
+    refusal(lambda: fh.share(np.memmap(path, "f4", "r"), "torch"), "RO01")
+    lent = fh.share(np.memmap(path, "f4", "r+"), "torch")
+    lent[0] = 9
+    del lent
+    assert np.fromfile(path, "f4")[0] == 9
+
+
+# -- PyTorch's odd tensors (X01, X19) -------------------------------------------------------------------------------------
+
+
+def test_X19_what_has_no_dense_storage():
+    eye = torch.eye(2)
+    for sparse in (eye.to_sparse(), eye.to_sparse_csr()):
+        assert "to_dense" in refusal(lambda sparse=sparse: fh.convert(sparse, "numpy"), "LY02")
+    refusal(lambda: fh.convert(torch.empty(2, device="meta"), "numpy"), "LY03")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        fake = torch.zeros(3)
+    refusal(lambda: fh.convert(fake, "numpy"), "LY03")
+    seen = []
+    torch.vmap(lambda t: seen.append(fh.plan(t, "numpy").codes) or t)(eye)
+    assert seen == [("LY03",)]
+    with pytest.warns(UserWarning):
+        quantised = torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.quint8)
+    assert "dequantize" in refusal(lambda: fh.convert(quantised, "numpy"), "DT03")
+
+
+def test_X01_lazy_bits():
+    c = torch.tensor([1 + 2j])
+    for lazy, value in ((c.conj(), 1 - 2j), (c.conj().imag, -2), (torch._neg_view(torch.tensor([3])), -3)):
+        refusal(lambda lazy=lazy: fh.share(lazy, "numpy"), "LZ01")
+        assert fh.convert(lazy, "numpy").tolist() == [value]
+        assert fh.convert(lazy).dtype == str(lazy.dtype)[6:]
+
+
+def test_subclasses_of_tensors():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    refusal(lambda: fh.share(parameter, "numpy"), "GR01")
+    assert not fh.share(parameter, "numpy", detach=True).flags.writeable
+
+    class Mine(torch.Tensor):
+        pass
+
+    assert fh.share(torch.ones(2).as_subclass(Mine), "numpy").tolist() == [1, 1]
+
+
+def test_X18_a_small_view_of_a_large_tensor():
+    large = torch.zeros(1_000_000)
+    plan = fh.plan(large[:10], "numpy")
+    assert plan.verdict == "share" and "HT02" in [hint.code for hint in plan.hints]
+    assert "HT02" in fh.plan(np.zeros(1_000_000)[5:10], "torch").codes
+    assert "HT02" not in fh.plan(large, "numpy").codes
+
+
+# -- pandas --------------------------------------------------------------------------------------------------------------------
+
+
+def test_pandas_columns():
+    df = pandas.DataFrame({"a": [1.0, 2.0], "b": [1, 2], "c": ["x", "y"]})
+    assert fh.convert(df["a"], "torch", dtype="float32").tolist() == [1, 2]
+    assert fh.share(df["a"], "numpy").tolist() == [1, 2]
+    assert fh.convert(df["b"], "torch").dtype == torch.int64
+    refusal(lambda: fh.share(df["c"], "torch"), "DT01", "DT03", "OB01")
+    missing = pandas.Series([1, None, 3], dtype="Int64")
+    assert "1 of 3" in refusal(lambda: fh.convert(missing, "torch"), "NU01")
+    assert fh.convert(missing, "torch", fill=0).tolist() == [1, 0, 3]
+    whole = pandas.Series([1, 2], dtype="Int64")
+    assert fh.convert(whole, "torch").dtype == torch.int64
+    assert fh.convert(pandas.Index([1.5, 2.5]), "torch").tolist() == [1.5, 2.5]
+
+
+# -- arguments -------------------------------------------------------------------------------------------------------------------
+
+
+def test_targets_by_name_module_and_type():
+    a = np.zeros(2, "f4")
+    for to in ("torch", torch, torch.Tensor, "tor" + "ch"):
+        assert isinstance(fh.share(a, to), torch.Tensor)
+    for to in ("numpy", np, np.ndarray):
+        assert isinstance(fh.share(fh.share(a), to), np.ndarray)
+    for to in (None, "freehold", fh, fh.Tensor):
+        assert isinstance(fh.share(a, to), fh.Tensor)
+    for to in ("nobody", 3, object()):
+        refusal(lambda to=to: fh.share(a, to), "AR01")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", "f32", np.float32, np.dtype("f4"), torch.float32, ml_dtypes.finfo(np.float32).dtype],
+)
+def test_dtypes_of_anybody(dtype):
+    assert fh.convert(np.zeros(2), dtype=dtype).dtype == "float32"
+
+
+def test_more_dtypes():
+    a = np.zeros(2, "f4")
+    for dtype, name in ((int, "int64"), (float, "float64"), (bool, "bool"), (complex, "complex128")):
+        assert fh.convert(a, dtype=dtype, on_loss="allow").dtype == name
+    for dtype in (ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16), torch.bfloat16, "bfloat16", "bf16"):
+        assert fh.convert(a, dtype=dtype).dtype == "bfloat16"
+    for dtype in ("float33", str, object, np.dtype("O"), 3, [("a", "f4")]):
+        refusal(lambda dtype=dtype: fh.convert(a, dtype=dtype), "AR01")
+
+
+def test_devices_of_anybody():
+    a = np.zeros(2)
+    for device in ("cpu", "cpu:0", (1, 0), torch.device("cpu"), (1, None)):
+        assert fh.convert(a, device=device).device == "cpu"
+    for device in ("cuda:7", torch.device("cuda:7"), (2, 7)):
+        refusal(lambda device=device: fh.convert(a, device=device), "DV02", "DV01")
+    for device in ("gpu", 3, object(), (1,), ("cpu", 0)):
+        with pytest.raises((fh.BoundaryError, IndexError)):
+            fh.convert(a, device=device)
+
+
+def test_misspelt_arguments():
+    a = np.zeros(2)
+    for wrong in ({"order": "K"}, {"on_loss": "ignore"}, {"stream": "s"}):
+        refusal(lambda wrong=wrong: fh.convert(a, **wrong), "AR01")
+    with pytest.raises(TypeError):
+        fh.convert(a, dtypes="float32")
+
+
+def test_out():
+    a = np.arange(6.0).reshape(2, 3)
+    into = torch.zeros(2, 3, dtype=torch.float32)
+    assert fh.copy(a[:, ::-1], out=into) is into and into.tolist() == [[2, 1, 0], [5, 4, 3]]
+    back = np.zeros((3, 2), "i4").T
+    fh.copy(into, out=back)
+    assert back.tolist() == [[2, 1, 0], [5, 4, 3]]
+    view = a[0, 1:]
+    fh.copy(a[0, :2], out=view)
+    assert a[0].tolist() == [0, 0, 1], "a source that overlaps is copied out first"
+    refusal(lambda: fh.copy(a, out=np.zeros((3, 2))), "AR01")
+    refusal(lambda: fh.copy(a, out=np.broadcast_to(np.zeros(3), (2, 3))), "RO01")
+    refusal(lambda: fh.copy(a, out=[1, 2]), "OB01")
+    refusal(lambda: fh.copy(a, "torch", out=into), "AR01")
+    refusal(lambda: fh.copy(torch.ones(2, 3, requires_grad=True), out=a), "GR01")
+    with fh.policy(max_copy_bytes=1):
+        refusal(lambda: fh.copy(a, out=into), "PO01")
+
+
+# -- policy ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_policy_is_of_this_context():
+    import threading
+
+    seen = []
+    with fh.policy(copies="error"):
+        refusal(lambda: fh.convert(np.arange(3.0)[::-1], "torch"), "PO01")
+        thread = threading.Thread(target=lambda: seen.append(fh.policy().copies))
+        thread.start()
+        thread.join()
+        with fh.policy(max_copy_bytes=8) as inner:
+            assert (inner.copies, inner.max_copy_bytes) == ("error", 8)
+        assert fh.policy().max_copy_bytes is None
+    assert seen == ["allow"] and fh.policy().copies == "allow"
+
+
+def test_policy_as_a_setter():
+    before = fh.policy()
+    try:
+        fh.policy(readonly="reject")
+        a = np.zeros(2)
+        a.flags.writeable = False
+        refusal(lambda: fh.convert(a, "torch"), "RO01")
+    finally:
+        fh.policy(readonly=before.readonly)
+    for wrong in ({"speed": "high"}, {"copies": "never"}, {"max_copy_bytes": "much"}):
+        refusal(lambda wrong=wrong: fh.policy(**wrong), "AR01")
+
+
+def test_copies_warn_at_the_callers_line():
+    a = np.arange(3.0)[::-1]
+    with fh.policy(copies="warn"):
+        with pytest.warns(fh.BoundaryWarning, match="24 B copied .layout.: ST01") as caught:
+            fh.convert(a, "torch")
+        assert caught[0].filename == __file__
+        fh.copy(a, "torch")
+        fh.convert(a[::-1], "torch")
+    assert len(caught) == 1
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_carries_its_decision():
+    a = np.zeros(3)
+    a.flags.writeable = False
+    kept = fh.share(a)
+    with pytest.raises(fh.BoundaryError) as refused:
+        fh.share(a, "torch")
+    error = refused.value
+    assert error.code == "RO01" and error.decision.codes == ("RO01",) and not error.decision
+    assert error.decision.reasons[0].code == "RO01" and error.decision.to_dict()["verdict"] == "reject"
+    text = str(error)
+    assert "numpy.ndarray (flags.writeable=False), buffer #" in text and "also held by: numpy" in text
+    assert isinstance(error.fixes, tuple) and 'fh.copy(x, "torch")' in error.fixes[0]
+    del kept
+    with pytest.raises(fh.BoundaryError) as again:
+        error.decision.run()
+    assert again.value.code == "RO01"
