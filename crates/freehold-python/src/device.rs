@@ -16,6 +16,9 @@ pub(crate) fn argument(value: &Bound<'_, PyAny>) -> PyResult<Device> {
         return Device::parse(text.to_str()?).ok_or_else(unknown);
     }
     if let Ok(pair) = value.cast::<PyTuple>() {
+        if pair.len() != 2 {
+            return Err(unknown());
+        }
         let (kind, id) = (pair.get_item(0)?, pair.get_item(1)?);
         let kind: i32 = kind.extract().or_else(|_| kind.getattr("value")?.extract()).map_err(|_| unknown())?;
         let id: Option<i32> = id.extract().map_err(|_| unknown())?;

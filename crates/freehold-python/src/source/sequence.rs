@@ -53,7 +53,14 @@ fn visit<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resu
         None => return Err(ragged(x, "some elements are sequences and some are not")),
         Some(expected) if *expected != length => {
             let text = format!("a sequence of {length} where the others have {expected}, at depth {depth}");
-            return Err(ragged(x, &text));
+            let padded = "n = max(map(len, x)); y = fh.copy([[*row] + [0] * (n - len(row)) for row in x])";
+            return Err(match ragged(x, &text) {
+                Fail::Refused(mut refusal) if depth == 1 => {
+                    refusal.fixes = vec![format!("{padded}  # pads the rows to one length")];
+                    Fail::Refused(refusal)
+                }
+                fail => fail,
+            });
         }
         Some(_) => {}
     }
@@ -76,7 +83,7 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
                 Ok(value) => Value::Big(value),
                 Err(_) => {
                     let text = format!("{} fits neither int64 nor uint64", short(x));
-                    return Err(Fail::refused(Code::CA02, type_name(x), text).fix("float(x)  # rounds to 53 bits"));
+                    return Err(Fail::refused(Code::CA02, type_name(x), text).fix("import numpy; y = fh.copy(numpy.asarray(x, dtype=\"float64\"))  # rounds to 53 bits"));
                 }
             },
         }
@@ -111,7 +118,7 @@ fn short(x: &Bound<'_, PyAny>) -> String {
 
 fn ragged(x: &Bound<'_, PyAny>, what: &str) -> Fail {
     Fail::refused(Code::DT01, format!("{} python", type_name(x)), format!("the nesting is not a box: {what}"))
-        .fix("fh.copy([row + [0] * (n - len(row)) for row in x])  # pad the rows to one length")
+        .fix("make it a box: rows of one length, of numbers, or of arrays of one shape and dtype")
 }
 
 /// The narrowest of bool, int64, uint64, float64, complex128 that holds all values, as NumPy and Python order them.
