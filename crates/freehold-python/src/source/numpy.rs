@@ -166,7 +166,7 @@ fn refuse(x: &Bound<'_, PyAny>, array: &ArrayObject) -> Fail {
         }
         BYTES | STR => Fail::refused(Code::DT03, source, "text has no numeric value")
             .fix("x.astype(\"float64\")  # if the strings spell numbers")
-            .fix("x.view(\"uint8\") on a contiguous array  # the raw bytes, shares"),
+            .fix("x.view(\"uint8\")  # the raw bytes of a contiguous array, shares"),
         DATETIME | TIMEDELTA => {
             let unit = time_unit(x).unwrap_or_else(|| "its unit".to_owned());
             let (what, since) = match array.descr().type_num {
@@ -201,7 +201,7 @@ fn refuse_void(x: &Bound<'_, PyAny>, source: String) -> Fail {
             fail
         }
         None => Fail::refused(Code::DT03, source, "raw bytes have no numeric value")
-            .fix("x.view(\"uint8\") on a contiguous array  # the raw bytes, shares"),
+            .fix("x.view(\"uint8\")  # the raw bytes of a contiguous array, shares"),
     }
 }
 
