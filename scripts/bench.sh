@@ -13,8 +13,9 @@ results=build/bench/results.jsonl
 say "Rust"
 cargo bench --quiet -p freehold --bench boundary | tee "$results"
 say "C"
-"${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude tests/bench/roundtrip.c \
-    -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" -o build/bench/roundtrip
+tvm=$(tvm_ffi_directory)
+"${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude ${tvm:+-DTVM_FFI -I"$tvm/include"} tests/bench/roundtrip.c \
+    -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" ${tvm:+-L"$tvm/lib" -ltvm_ffi -Wl,-rpath,"$tvm/lib"} -o build/bench/roundtrip
 build/bench/roundtrip | tee -a "$results"
 say "Python"
 "$PYTHON" tests/bench/handover.py | tee -a "$results"

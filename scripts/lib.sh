@@ -30,6 +30,14 @@ soname() {
     echo "$name"
 }
 
+# Where the package apache-tvm-ffi is, which ships the real dlpack.h; nothing where it is not installed.
+tvm_ffi_directory() {
+    if [ ! -x "$PYTHON" ]; then return 0; fi
+    "$PYTHON" -c 'import importlib.util, os
+spec = importlib.util.find_spec("tvm_ffi")
+if spec: print(os.path.dirname(spec.origin))' 2>/dev/null
+}
+
 # What a program needs beside libfreehold.a.
 native_libraries() {
     local scratch

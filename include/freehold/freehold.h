@@ -238,7 +238,9 @@ enum {
   /** Totals only. */
   FH_LEDGER_COUNTERS = 1,
   /** A record of every live holder: the default. */
-  FH_LEDGER_RECORDS = 2
+  FH_LEDGER_RECORDS = 2,
+  /** Records, and callers that can find out add the line of code behind each. */
+  FH_LEDGER_SITES = 3
 };
 
 /** #fh_policy.readonly: read-only memory where the target has no read-only tensors. */
@@ -293,7 +295,10 @@ typedef struct fh_policy {
   uint32_t has_max_copy_bytes;
   /** The most bytes that one handover may copy, asked for or not. */
   uint64_t max_copy_bytes;
-  uint64_t reserved[2];
+  /** The kinds of device that a handover may touch, `1u << DLDeviceType` each; 0: any. */
+  uint32_t devices;
+  uint32_t reserved0;
+  uint64_t reserved[1];
 } fh_policy;
 
 /** Memory on a device, as functions. All may be called from any thread, `allocate` and `deallocate` from several at

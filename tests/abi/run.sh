@@ -27,12 +27,8 @@ for pair in gcc:g++ clang:clang++; do
     if have "${pair%:*}" && have "${pair#*:}"; then compilers+=("$pair"); else skip "${pair%:*} is not installed"; fi
 done
 have valgrind || skip "valgrind is not installed"
-REAL=
-if [ -x "$PYTHON" ]; then
-    REAL=$("$PYTHON" -c 'import importlib.util as u, os
-spec = u.find_spec("tvm_ffi")
-if spec: print(os.path.join(os.path.dirname(spec.origin), "include"))' 2>/dev/null)
-fi
+REAL=$(tvm_ffi_directory)
+REAL=${REAL:+$REAL/include}
 [ -n "$REAL" ] && [ -f "$REAL/dlpack/dlpack.h" ] || { REAL=; skip "the real dlpack.h is not here (PyPI: apache-tvm-ffi)"; }
 
 wanted() { [ ${#ONLY[@]} -eq 0 ] || [[ " ${ONLY[*]} " == *" $1 "* ]]; }

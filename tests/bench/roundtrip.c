@@ -1,27 +1,32 @@
-/* What a hand-over costs in C, by the ledger's level. One JSON object a measurement, as tests/bench/report.py reads them;
- * each is the fastest of many batches, in ns a call. */
+/* What a handover costs in C: Freehold by the ledger's level, against tvm-ffi's C interface where that was compiled in
+ * (-DTVM_FFI). One JSON object a measurement, as tests/bench/report.py reads them: the first row of a table is 1.00.
+ * The contestants of a table take turns; a row is the fastest of their batches, in ns a call. */
 #define _POSIX_C_SOURCE 200809L
+#ifdef TVM_FFI
+#include <tvm/ffi/c_api.h>
+#endif
 #include <freehold/freehold.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { BATCH = 20000, BATCHES = 60 };
+enum { BATCH = 20000, ROUNDS = 40, LEVELS = 3 };
 
-static float values[16];
-static int64_t shape[2] = {4, 4}, strides[2] = {4, 1};
+static float values[64];
+static int64_t shape[2] = {4, 4}, strides[2] = {4, 1}, odd_strides[2] = {8, 2};
 static fh_caps torch = {.struct_size = sizeof(fh_caps)};
-static fh_runtime *runtime;
+static fh_runtime *runtimes[LEVELS], *runtime;
+static fh_tensor *held[LEVELS], *source;
+static DLManagedTensorVersioned good, bad, spread;
 
 static void no_deleter(DLManagedTensorVersioned *self) { (void)self; }
 
-static DLManagedTensorVersioned source(int32_t ndim) {
+static DLManagedTensorVersioned capsule(int32_t ndim, int64_t *steps) {
   DLManagedTensorVersioned m = {.version = {1, 3}, .deleter = no_deleter};
-  m.dl_tensor = (DLTensor){values, {kDLCPU, 0}, ndim, {kDLFloat, 32, 1}, shape, strides, 0};
+  m.dl_tensor = (DLTensor){values, {kDLCPU, 0}, ndim, {kDLFloat, 32, 1}, shape, steps, 0};
   return m;
 }
-
-static DLManagedTensorVersioned good, bad;
 
 static void check(fh_status status, fh_error *error) {
   if (status == FH_OK) return;
@@ -38,11 +43,60 @@ static fh_tensor *import(void) {
 
 static void import_release(void) { fh_tensor_release(import()); }
 
+static void export_release(void) {
+  fh_error *error = NULL;
+  DLManagedTensorVersioned *out = NULL;
+  check(fh_export_versioned(source, (DLPackVersion){1, 3}, "torch", &out, &error), error);
+  out->deleter(out);
+}
+
+static void import_export(void) {
+  fh_tensor *t = import();
+  fh_error *error = NULL;
+  DLManagedTensorVersioned *out = NULL;
+  check(fh_export_versioned(t, (DLPackVersion){1, 3}, "torch", &out, &error), error);
+  fh_tensor_release(t);
+  out->deleter(out);
+}
+
+/* The decision as an object that a program can look at. */
+static void import_decide_export(void) {
+  fh_tensor *t = import();
+  fh_decision *decision = NULL;
+  fh_error *error = NULL;
+  DLManagedTensorVersioned *out = NULL;
+  check(fh_decide(t, NULL, &torch, &decision, &error), error);
+  if (fh_decision_verdict(decision) != FH_VERDICT_SHARE) exit(1);
+  fh_decision_free(decision);
+  check(fh_export_versioned(t, (DLPackVersion){1, 3}, "torch", &out, &error), error);
+  fh_tensor_release(t);
+  out->deleter(out);
+}
+
+/* Decided and executed in one call. */
+static void import_convert_export(void) {
+  fh_tensor *t = import(), *result = NULL;
+  fh_error *error = NULL;
+  DLManagedTensorVersioned *out = NULL;
+  check(fh_convert(t, NULL, &torch, NULL, &result, &error), error);
+  check(fh_export_versioned(result, (DLPackVersion){1, 3}, "torch", &out, &error), error);
+  fh_tensor_release(result);
+  fh_tensor_release(t);
+  out->deleter(out);
+}
+
 static void borrow(void) {
   fh_tensor *t = NULL;
   fh_error *error = NULL;
   check(fh_view_borrow(runtime, &good.dl_tensor, 0, &t, &error), error);
   fh_tensor_release(t);
+}
+
+static void decide(void) {
+  fh_decision *decision = NULL;
+  fh_error *error = NULL;
+  check(fh_decide(source, NULL, &torch, &decision, &error), error);
+  fh_decision_free(decision);
 }
 
 static void rejected(void) {
@@ -52,25 +106,51 @@ static void rejected(void) {
   fh_error_free(error);
 }
 
-static void round_trip(void) {
-  fh_tensor *t = import(), *out = NULL;
+static void rejected_and_read(void) {
+  fh_tensor *t = NULL;
   fh_error *error = NULL;
-  DLManagedTensorVersioned *capsule = NULL;
-  check(fh_convert(t, NULL, &torch, NULL, &out, &error), error);
-  check(fh_export_versioned(out, (DLPackVersion){1, 3}, "torch", &capsule, &error), error);
-  fh_tensor_release(out);
-  fh_tensor_release(t);
-  capsule->deleter(capsule);
+  if (fh_import_versioned(runtime, &bad, "torch", &t, &error) == FH_OK || !fh_error_message(error)[0]) exit(1);
+  fh_error_free(error);
 }
 
-static fh_tensor *held;
-
-static void decide(void) {
-  fh_decision *decision = NULL;
-  fh_error *error = NULL;
-  check(fh_decide(held, NULL, &torch, &decision, &error), error);
-  fh_decision_free(decision);
+#ifdef TVM_FFI
+static TVMFFIObjectHandle tvm_import(void) {
+  TVMFFIObjectHandle t = NULL;
+  if (TVMFFITensorFromDLPackVersioned(&good, 0, 0, &t) != 0) exit(1);
+  return t;
 }
+
+static TVMFFIObjectHandle tvm_held;
+
+static void tvm_import_release(void) { TVMFFIObjectDecRef(tvm_import()); }
+
+static void tvm_export_release(void) {
+  DLManagedTensorVersioned *out = NULL;
+  if (TVMFFITensorToDLPackVersioned(tvm_held, &out) != 0) exit(1);
+  out->deleter(out);
+}
+
+static void tvm_import_export(void) {
+  TVMFFIObjectHandle t = tvm_import();
+  DLManagedTensorVersioned *out = NULL;
+  if (TVMFFITensorToDLPackVersioned(t, &out) != 0) exit(1);
+  TVMFFIObjectDecRef(t);
+  out->deleter(out);
+}
+
+/* It looks at few fields; what it does refuse is strides where compact ones are asked for. */
+static void tvm_rejected(void) {
+  TVMFFIObjectHandle t = NULL, error = NULL;
+  if (TVMFFITensorFromDLPackVersioned(&spread, 0, 1, &t) == 0) exit(1);
+  TVMFFIErrorMoveFromRaised(&error);
+  TVMFFIObjectDecRef(error);
+}
+#else
+#define tvm_import_release NULL
+#define tvm_export_release NULL
+#define tvm_import_export NULL
+#define tvm_rejected NULL
+#endif
 
 static double now(void) {
   struct timespec t;
@@ -78,34 +158,59 @@ static double now(void) {
   return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static void measure(const char *table, const char *row, void (*call)(void)) {
-  double best = 1e18;
-  for (int b = 0; b < BATCHES; b++) {
-    double start = now();
-    for (int i = 0; i < BATCH; i++) call();
-    double each = (now() - start) / BATCH;
-    if (each < best) best = each;
+static double batch(void (*call)(void), int n) {
+  const double start = now();
+  for (int i = 0; i < n; ++i) call();
+  return (now() - start) / n;
+}
+
+static void table(const char *title, void (*freehold)(void), void (*other)(void), int n) {
+  static const char *const rows[] = {"freehold, ledger off", "freehold, ledger level 1", "freehold, ledger level 2"};
+  double best[LEVELS + 1] = {1e18, 1e18, 1e18, 1e18};
+  for (int round = 0; round < ROUNDS; ++round) {
+    for (int who = 0; who <= LEVELS; ++who) {
+      double each;
+      if (who < LEVELS) runtime = runtimes[who], source = held[who];
+      else if (other == NULL) continue;
+      each = batch(who < LEVELS ? freehold : other, n);
+      if (each < best[who]) best[who] = each;
+    }
   }
-  printf("{\"table\": \"%s\", \"row\": \"%s\", \"ns\": %.1f}\n", table, row, best);
+  if (other != NULL) printf("{\"table\": \"C: %s\", \"row\": \"tvm-ffi\", \"ns\": %.1f}\n", title, best[LEVELS]);
+  for (int level = 0; level < LEVELS; ++level)
+    printf("{\"table\": \"C: %s\", \"row\": \"%s\", \"ns\": %.1f}\n", title, rows[level], best[level]);
   fflush(stdout);
 }
 
 int main(void) {
-  static const char *const tables[] = {"C, ledger off", "C, ledger level 1 (counters)", "C, ledger level 2 (records)"};
   fh_error *error = NULL;
-  good = source(2);
-  bad = source(-1);
+  good = capsule(2, strides);
+  bad = capsule(-1, strides);
+  spread = capsule(2, odd_strides);
   check(fh_caps_for("torch", &torch, &error), error);
-  for (int level = FH_LEDGER_OFF; level <= FH_LEDGER_RECORDS; level++) {
-    check(fh_runtime_new(level, NULL, &runtime, &error), error);
-    held = import();
-    measure(tables[level], "import + release", import_release);
-    measure(tables[level], "import + decide + share + export + all releases", round_trip);
-    measure(tables[level], "borrow a view + release", borrow);
-    measure(tables[level], "decide, as a handle", decide);
-    measure(tables[level], "a rejected import, error freed", rejected);
-    fh_tensor_release(held);
-    fh_runtime_free(runtime);
+  for (int level = 0; level < LEVELS; ++level) {
+    check(fh_runtime_new(level, NULL, &runtimes[level], &error), error);
+    runtime = runtimes[level];
+    held[level] = import();
+  }
+#ifdef TVM_FFI
+  tvm_held = tvm_import();
+#endif
+  table("import + release", import_release, tvm_import_release, BATCH);
+  table("export + release", export_release, tvm_export_release, BATCH);
+  table("import + export + both releases", import_export, tvm_import_export, BATCH);
+  table("import + decide + export + all releases", import_decide_export, NULL, BATCH);
+  table("import + convert + export + all releases", import_convert_export, NULL, BATCH);
+  table("borrow a view + release", borrow, NULL, BATCH);
+  table("decide, as a handle", decide, NULL, BATCH);
+  table("a rejected import, error freed", rejected, tvm_rejected, BATCH / 20);
+  table("a rejected import, message read, error freed", rejected_and_read, NULL, BATCH / 20);
+#ifdef TVM_FFI
+  TVMFFIObjectDecRef(tvm_held);
+#endif
+  for (int level = 0; level < LEVELS; ++level) {
+    fh_tensor_release(held[level]);
+    fh_runtime_free(runtimes[level]);
   }
   return 0;
 }

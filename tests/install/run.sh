@@ -25,7 +25,7 @@ check() {
 foreign=$(nm -D --defined-only "$prefix/lib/libfreehold.so" | awk '$2 != "A" { print $3 }' | grep -v '^fh_' || true)
 [ -z "$foreign" ] || die "the library exports names that are not its own: $foreign"
 ok "only fh_ names are exported"
-nm -D "$prefix/lib/libfreehold.so" | grep -q 'fh_abi_version@@FREEHOLD_' || die "the symbols have no version"
+nm -D "$prefix/lib/libfreehold.so" | grep 'fh_abi_version@@FREEHOLD_' >/dev/null || die "the symbols have no version"
 ok "symbols have a version"
 
 needed() { LC_ALL=C objdump -p "$1" | awk '$1 == "NEEDED" { print $2 }'; }

@@ -14,14 +14,20 @@ pub(crate) fn invalid(name: &str, value: impl Display, must: &str) -> Failure {
     Failure::from(Error::argument(name, value, must))
 }
 
+#[inline]
 fn checked<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
     match NonNull::new(pointer) {
-        None => Err(invalid(name, "NULL", "not be NULL")),
-        Some(p) if !p.is_aligned() => {
-            Err(invalid(name, format!("{p:p}"), &format!("be aligned to {} bytes", align_of::<T>())))
-        }
-        Some(p) => Ok(p),
+        Some(p) if p.is_aligned() => Ok(p),
+        _ => Err(bad_pointer(pointer.addr(), align_of::<T>(), name)),
     }
+}
+
+#[cold]
+fn bad_pointer(address: usize, align: usize, name: &str) -> Failure {
+    if address == 0 {
+        return invalid(name, "NULL", "not be NULL");
+    }
+    invalid(name, format_args!("{address:#x}"), &format!("be aligned to {align} bytes"))
 }
 
 /// What a pointer points to.
@@ -52,7 +58,10 @@ pub(crate) unsafe fn text<R>(text: *const c_char, use_it: impl FnOnce(Option<&st
     }
     // SAFETY: forwarded from the caller.
     let bytes = unsafe { CStr::from_ptr(text) };
-    use_it(Some(&bytes.to_string_lossy()))
+    match bytes.to_str() {
+        Ok(text) => use_it(Some(text)),
+        Err(_) => use_it(Some(&bytes.to_string_lossy())),
+    }
 }
 
 /// The two parts of a caller's label: `framework` or `framework@site`.

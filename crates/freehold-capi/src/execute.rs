@@ -90,7 +90,7 @@ pub unsafe extern "C" fn fh_copy_into(
         }
         let asked = question.asked(source.desc());
         // SAFETY: the header says that nobody else touches the target's memory during the call.
-        unsafe { copy_into(&source, &target, wanted.on_loss, &asked) }?;
+        unsafe { copy_into(&source, &target, &asked, freehold::Label::NONE) }?;
         Ok(())
     };
     // SAFETY: the header asks for NULL or a writable place.

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use freehold::dlpack::{self, DLDevice};
-use freehold::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy, Runtime, SyncPolicy};
+use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Policy, ReadonlyPolicy, Runtime, SyncPolicy};
 use freehold_device::{CallbackMemory, Callbacks};
 use freehold_ledger::Level;
 
@@ -51,7 +51,9 @@ pub struct fh_policy {
     pub sync: i32,
     pub has_max_copy_bytes: u32,
     pub max_copy_bytes: u64,
-    pub reserved: [u64; 2],
+    pub devices: u32,
+    pub reserved0: u32,
+    pub reserved: [u64; 1],
 }
 
 /// Memory on a device, as functions.
@@ -110,7 +112,7 @@ fn flag(name: &str, value: u32) -> Outcome<bool> {
 
 /// `available` is not a rule: it is what the runtime found.
 fn policy_from(raw: &fh_policy, before: Policy) -> Outcome<Policy> {
-    check_reserved("fh_policy", &raw.reserved)?;
+    check_reserved("fh_policy", &[u64::from(raw.reserved0), raw.reserved[0]])?;
     Ok(Policy {
         readonly: match raw.readonly {
             FH_READONLY_COPY => ReadonlyPolicy::Copy,
@@ -135,6 +137,7 @@ fn policy_from(raw: &fh_policy, before: Policy) -> Outcome<Policy> {
             other => return Err(invalid("policy.sync", other, "be one of FH_SYNC_*")),
         },
         max_copy_bytes: flag("policy.has_max_copy_bytes", raw.has_max_copy_bytes)?.then_some(raw.max_copy_bytes),
+        devices: if raw.devices == 0 { DeviceSet::ALL } else { DeviceSet(raw.devices) },
         available: before.available,
     })
 }
@@ -162,7 +165,9 @@ fn policy_to(policy: &Policy) -> fh_policy {
         },
         has_max_copy_bytes: u32::from(policy.max_copy_bytes.is_some()),
         max_copy_bytes: policy.max_copy_bytes.unwrap_or(0),
-        reserved: [0; 2],
+        devices: if policy.devices == DeviceSet::ALL { 0 } else { policy.devices.0 },
+        reserved0: 0,
+        reserved: [0; 1],
     }
 }
 

@@ -181,6 +181,19 @@ impl Ledger {
         id
     }
 
+    /// Counts a copy into memory that was there: `id` is the holder it was copied into, as `holder` describes it.
+    pub fn copied(&self, id: HolderId, holder: &HolderDesc<'_>, edge: &Edge<'_>) {
+        if self.level() == Level::Off {
+            return;
+        }
+        let writer = thread::current();
+        if let Some(shard) = self.shard_or_new(writer.shard()) {
+            let pair = (edge.from_framework, edge.target(holder), edge.verdict);
+            *shard.cold.lock().handovers.entry(pair).or_default() += 1;
+            note_copy(shard, holder, edge, id, writer.number());
+        }
+    }
+
     /// Closes a record: its holder let go. `true` if it was open, and for [`HolderId::NONE`].
     ///
     /// `false` means that the id was closed before (a deleter ran twice) or was never given out; that is counted

@@ -12,7 +12,7 @@ pub enum Level {
     Counters = 1,
     /// A record of every live holder. The default.
     Records = 2,
-    /// Records with call sites. Not in this version.
+    /// Records with call sites: the faces say which line of code made each handover.
     Sites = 3,
     /// Sites, and a watch over memory that is lent read-only or frozen. Not in this version.
     Canaries = 4,
@@ -20,7 +20,7 @@ pub enum Level {
 
 impl Level {
     /// The highest level that this version has.
-    pub const HIGHEST: Level = Level::Records;
+    pub const HIGHEST: Level = Level::Sites;
 
     /// `off`, `counters`, `records`, `sites` or `canaries`.
     pub const fn name(self) -> &'static str {
@@ -86,8 +86,8 @@ mod tests {
         }
         assert_eq!(Level::from_number(5), None);
         assert_eq!(
-            LevelError { asked: Level::Sites }.to_string(),
-            "ledger level 3 (sites) is not in this version; the highest is 2 (records)"
+            LevelError { asked: Level::Canaries }.to_string(),
+            "ledger level 4 (canaries) is not in this version; the highest is 3 (sites)"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! `fh.Decision`.
 
-use freehold::{Code, Decision, Message, Request, Tensor, Verdict};
+use freehold::{Code, Decision, Detail, Message, Request, Tensor, Verdict};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -62,6 +62,13 @@ impl PyDecision {
             .iter()
             .map(|reason| {
                 let text = match (about(reason.code), reason.detail.to_string()) {
+                    (about, _) if reason.code == Code::HT01 => match &reason.detail {
+                        Detail::Cast { from, to } => {
+                            let default = to.name().unwrap_or("another");
+                            format!("{about} {default}; {from} stays {from}: pass dtype= for another")
+                        }
+                        _ => about.to_owned(),
+                    },
                     (about, detail) if detail.is_empty() => about.to_owned(),
                     ("", detail) => detail,
                     (about, detail) => format!("{about}: {detail}"),
@@ -74,6 +81,15 @@ impl PyDecision {
     /// Those that only inform.
     fn infos(&self) -> Vec<(&'static str, String)> {
         self.told().into_iter().filter(|(code, _)| Code::from_name(code).is_some_and(Code::is_info)).collect()
+    }
+
+    /// What becomes what, on which devices, and how: `f64[2] numpy cpu -> f32[2] torch cpu: copy (cast) 8 B: CA01`.
+    fn line(&self) -> String {
+        let (Some(tensor), Some(call)) = (&self.tensor, &self.call) else { return self.decision.to_string() };
+        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let Decision { dtype, device, .. } = self.decision;
+        let to = call.target.label().as_str();
+        format!("{} -> {dtype}[{shape}] {to} {device}: {}", tensor.desc(), self.decision)
     }
 }
 
@@ -121,7 +137,7 @@ const fn about(code: Code) -> &'static str {
         Code::CP01 => "the capsule was consumed already",
         Code::CP02 => "the capsule breaks a rule",
         Code::OB01 => "no tensor memory to share",
-        Code::HT01 => "the target's default dtype is another; none is implied",
+        Code::HT01 => "the target's default dtype is",
         Code::HT02 => "a small view keeps a large buffer alive",
         Code::AR01 | Code::ME01 | Code::IN01 => "",
     }
@@ -251,6 +267,7 @@ impl PyDecision {
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = json::object(py, &self.decision.to_json())?.cast_into::<PyDict>()?;
         dict.set_item("layout", self.layout())?;
+        dict.set_item("from_device", self.tensor.as_ref().map(|tensor| tensor.device().to_string()))?;
         dict.set_item("source", self.tensor.as_ref().map(|tensor| tensor.desc().to_string()))?;
         Ok(dict)
     }
@@ -269,7 +286,12 @@ impl PyDecision {
                 self.decision.verdict == Verdict::Reject && self.decision.code().is_some_and(|c| c.name() == *name)
             });
             let text = if answers.is_empty() {
-                "nothing in the way".to_owned()
+                match &self.tensor {
+                    Some(tensor) if codes.contains(&Code::DV01) => {
+                        format!("nothing in the way: {} -> {}", tensor.device(), self.decision.device)
+                    }
+                    _ => "nothing in the way".to_owned(),
+                }
             } else {
                 answers.iter().map(|(code, text)| format!("{code} {text}")).collect::<Vec<_>>().join("; ")
             };
@@ -292,11 +314,11 @@ impl PyDecision {
     fn __str__(&self) -> String {
         match &self.message {
             Some(message) => message.to_string(),
-            None => self.decision.to_string(),
+            None => self.line(),
         }
     }
 
     fn __repr__(&self) -> String {
-        format!("fh.Decision({})", self.decision)
+        format!("fh.Decision({})", self.line())
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn explain<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match y {
         None => card(py, &verbs::look(x)?),
-        Some(y) => compare(py, &verbs::look(x)?, &verbs::look(y)?),
+        Some(y) => compare(py, [x, y], &verbs::look(x)?, &verbs::look(y)?),
     }
 }
 
@@ -85,7 +85,55 @@ fn range(tensor: &Tensor) -> (i128, i128) {
     (address + i128::from(extent.lo), address + i128::from(extent.hi))
 }
 
-fn compare<'py>(py: Python<'py>, x: &Tensor, y: &Tensor) -> PyResult<Bound<'py, PyAny>> {
+/// The buffer that a view is part of, as well as it is known.
+struct Whole {
+    /// Its id on the ledger.
+    id: Option<u64>,
+    range: (u64, u64),
+    /// Whether the range is the whole allocation.
+    known: bool,
+}
+
+impl Whole {
+    fn of(object: &Bound<'_, PyAny>, tensor: &Tensor) -> Whole {
+        let held = ledger::find(tensor);
+        let id = held.as_ref().map(|buffer| buffer.id);
+        if let Some((base, len)) = tensor.allocation() {
+            return Whole { id, range: (base, base.saturating_add(len)), known: true };
+        }
+        if let Some(buffer) = held.filter(|buffer| buffer.allocation_known) {
+            return Whole { id, range: (buffer.base, buffer.base.saturating_add(buffer.len)), known: true };
+        }
+        // PyTorch's storage may itself be a part of what another framework allocated.
+        let (lo, hi) = range(tensor);
+        let reached = (u64::try_from(lo).unwrap_or(0), u64::try_from(hi).unwrap_or(0));
+        Whole { id, range: storage(object).unwrap_or(reached), known: false }
+    }
+
+    fn same(&self, other: &Whole) -> Option<bool> {
+        let overlap = self.range.0.max(other.range.0) < self.range.1.min(other.range.1);
+        match overlap || self.id.is_some() && self.id == other.id {
+            true => Some(true),
+            false if self.known && other.known => Some(false),
+            false => None,
+        }
+    }
+}
+
+/// The range of a PyTorch tensor's storage.
+fn storage(object: &Bound<'_, PyAny>) -> Option<(u64, u64)> {
+    let storage = object.call_method0("untyped_storage").ok()?;
+    let base: u64 = storage.call_method0("data_ptr").ok()?.extract().ok()?;
+    let len: u64 = storage.call_method0("nbytes").ok()?.extract().ok()?;
+    Some((base, base.saturating_add(len)))
+}
+
+fn compare<'py>(
+    py: Python<'py>,
+    objects: [&Bound<'py, PyAny>; 2],
+    x: &Tensor,
+    y: &Tensor,
+) -> PyResult<Bound<'py, PyAny>> {
     let facts = PyDict::new(py);
     let ((a_lo, a_hi), (b_lo, b_hi)) = (range(x), range(y));
     let (lo, hi) = (a_lo.max(b_lo), a_hi.min(b_hi));
@@ -101,11 +149,17 @@ fn compare<'py>(py: Python<'py>, x: &Tensor, y: &Tensor) -> PyResult<Bound<'py, 
             freehold::tensor_algebra::Overlap::Unknown => (None, None, Some((lo, hi))),
         },
     };
-    let same_buffer = match (x.allocation(), y.allocation()) {
-        (Some(a), Some(b)) => Some(x.device() == y.device() && a == b),
-        _ => None,
+    let wholes = [Whole::of(objects[0], x), Whole::of(objects[1], y)];
+    let same_buffer = match aliases {
+        Some(true) => Some(true),
+        _ if x.device() != y.device() => Some(false),
+        _ => wholes[0].same(&wholes[1]),
     };
-    let mut out = format!("x  {}\ny  {}\n", x.desc(), y.desc());
+    let mut out = String::new();
+    for ((name, tensor), whole) in [("x", x), ("y", y)].into_iter().zip(&wholes) {
+        let buffer = whole.id.map_or_else(String::new, |id| format!(", buffer #{id}"));
+        out.push_str(&format!("{name}  {}{buffer}\n", tensor.desc()));
+    }
     out.push_str(&match (aliases, bytes, span) {
         (Some(false), ..) if x.device() != y.device() => "no: they are on different devices".to_owned(),
         (Some(false), ..) if reachable => {
@@ -124,6 +178,7 @@ fn compare<'py>(py: Python<'py>, x: &Tensor, y: &Tensor) -> PyResult<Bound<'py, 
     facts.set_item("bytes", bytes)?;
     facts.set_item("span", span)?;
     facts.set_item("same_buffer", same_buffer)?;
+    facts.set_item("buffers", (wholes[0].id, wholes[1].id))?;
     text(py, &out, &facts)
 }
 

@@ -5,7 +5,7 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use freehold::ledger::{HolderFlags, Level, Mark, TextOptions};
+use freehold::ledger::{BufferReport, HolderFlags, Level, Mark, TextOptions};
 use freehold::{Code, Error, Ledger, Runtime, Tensor};
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -42,7 +42,7 @@ impl PyMark {
 
 #[pymethods]
 impl PyLedger {
-    /// 0 off, 1 counters, 2 records (the default).
+    /// 0 off, 1 counters, 2 records (the default), 3 records with the line of code behind each.
     #[getter]
     fn level(&self) -> u8 {
         ledger().level() as u8
@@ -50,7 +50,7 @@ impl PyLedger {
 
     #[setter]
     fn set_level(&self, py: Python<'_>, level: &Bound<'_, PyAny>) -> PyResult<()> {
-        let must = "be 0 (off), 1 (counters) or 2 (records), the levels of this version";
+        let must = "be 0 (off), 1 (counters), 2 (records) or 3 (records with call sites), the levels of this version";
         let unknown = || raise(py, Error::argument("level", level, must));
         let level = match level.extract::<u8>() {
             Ok(number) => Level::from_number(number),
@@ -162,6 +162,11 @@ fn place(x: &Bound<'_, PyAny>) -> PyResult<(freehold::Device, u64)> {
     }
     let tensor = verbs::look(x)?;
     Ok((tensor.device(), tensor.data_ptr().addr() as u64))
+}
+
+/// The buffer that a tensor's first element is in, if anybody on the ledger holds it.
+pub(crate) fn find(tensor: &Tensor) -> Option<BufferReport> {
+    ledger().owner(tensor.device(), tensor.data_ptr().addr() as u64)
 }
 
 /// The buffer that a recorded tensor is in.

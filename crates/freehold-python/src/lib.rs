@@ -20,6 +20,7 @@ mod ledger;
 mod names;
 mod numpy_abi;
 mod policy;
+mod site;
 mod source;
 mod target;
 mod tensor;

@@ -5,11 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use freehold::{AliasPolicy, CopiesPolicy, Error, Policy, ReadonlyPolicy, Request, Runtime, SyncPolicy};
+use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Error, Policy, ReadonlyPolicy, Request, Runtime, SyncPolicy};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
 use crate::error::raise;
 
@@ -53,6 +53,18 @@ pub(crate) fn current(py: Python<'_>, request: &Request) -> PyResult<Policy> {
     })
 }
 
+/// A rule's value as `FREEHOLD_POLICY` spells it.
+fn spelled(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if value.is_none() {
+        return Ok("none".to_owned());
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() || value.is_instance_of::<PySet>() {
+        let items: PyResult<Vec<String>> = value.try_iter()?.map(|item| Ok(item?.to_string())).collect();
+        return Ok(items?.join("+"));
+    }
+    Ok(value.to_string())
+}
+
 /// Rules in force. As a context manager, they go back to what they were at its end.
 #[pyclass(frozen, name = "Policy", module = "freehold")]
 pub(crate) struct PyRules {
@@ -65,7 +77,7 @@ impl PyRules {
         let previous = set_here(py)?;
         let mut policy = previous.as_ref().map_or_else(|| Runtime::global().policy(), |rules| rules.get().policy);
         for (name, value) in rules.into_iter().flatten() {
-            let (name, value) = (name.to_string(), if value.is_none() { "none".into() } else { value.to_string() });
+            let (name, value) = (name.to_string(), spelled(&value)?);
             policy.set(&name, &value).map_err(|must| raise(py, Error::argument(&name, format!("{value:?}"), must)))?;
         }
         Ok(PyRules { policy, previous: previous.map(Bound::unbind) })
@@ -105,6 +117,15 @@ impl PyRules {
         self.policy.max_copy_bytes
     }
 
+    /// The kinds of device that a handover may touch; None for any.
+    #[getter]
+    fn devices<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        match self.policy.devices {
+            DeviceSet::ALL => Ok(None),
+            devices => PyTuple::new(py, devices.names().collect::<Vec<_>>()).map(Some),
+        }
+    }
+
     #[getter]
     fn sync(&self) -> &'static str {
         match self.policy.sync {
@@ -118,7 +139,7 @@ impl PyRules {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         let previous = match &self.previous {
             Some(rules) => rules.clone_ref(py),
             // Nothing was set before: the process's rules, as a value, since a context variable cannot be cleared
@@ -130,8 +151,12 @@ impl PyRules {
 
     fn __repr__(&self) -> String {
         let max = self.policy.max_copy_bytes.map_or_else(|| "None".to_owned(), |n| n.to_string());
+        let devices = match self.policy.devices {
+            DeviceSet::ALL => "None".to_owned(),
+            devices => format!("\"{devices}\""),
+        };
         format!(
-            "fh.policy(readonly={:?}, alias={:?}, copies={:?}, max_copy_bytes={max}, sync={:?})",
+            "fh.policy(readonly={:?}, alias={:?}, copies={:?}, max_copy_bytes={max}, sync={:?}, devices={devices})",
             self.readonly(),
             self.alias(),
             self.copies(),
@@ -147,6 +172,7 @@ impl PyRules {
 /// copies: "allow", "warn" or "error": copies that nobody asked for by name.
 /// max_copy_bytes: the most that one handover may copy, or None.
 /// sync: "allow" or "error": handovers that must wait for a device.
+/// devices: kinds of device that a handover may touch: "cpu", "cpu+cuda", ["cpu", "cuda"]; None for any.
 #[pyfunction]
 #[pyo3(signature = (**rules))]
 pub(crate) fn policy<'py>(py: Python<'py>, rules: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyRules>> {

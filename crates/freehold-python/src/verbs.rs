@@ -1,19 +1,19 @@
 //! The verbs: share, convert, copy, from_dlpack, and plan, which is the others without their effect.
 
 use freehold::{
-    Asked, Caps, Code, CopiesPolicy, CopyRule, DType, Decision, Detail, Device, Dialect, Error, Label, Message, OnLoss,
-    Order, Policy, Reason, Request, Runtime, Stream, StrideRule, Tensor, Traits, Verb, Verdict, copy_into, decide,
-    execute,
+    Asked, Caps, Code, CopiesPolicy, CopyRule, DType, Decision, Device, Dialect, Error, Label, Message, OnLoss, Order,
+    Policy, Reason, Request, Runtime, Stream, StrideRule, Tensor, Traits, Verb, Verdict, copy_into, decide, execute,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::decision::PyDecision;
 use crate::error::{raise, warn};
+use crate::source::frame::{self, Columns};
 use crate::source::{self, Adapter, Ask, Fail, Imported, Kind, Refusal, kind_of};
 use crate::target::Target;
 use crate::tensor::PyTensor;
-use crate::{device, dtype, gil, policy};
+use crate::{device, dtype, gil, policy, site};
 
 /// From this size on, a copy lets other threads run.
 const DETACH_BYTES: u64 = 1 << 16;
@@ -30,8 +30,9 @@ pub(crate) struct Call<'a, 'py> {
 }
 
 impl<'py> Call<'_, 'py> {
-    fn ask(&self, quiet: bool) -> Ask<'_, 'py> {
-        Ask { quiet, whole: false, freeze: self.request.freeze, fill: self.fill, stream: self.request.stream }
+    fn ask(&self, quiet: bool, site: Label) -> Ask<'_, 'py> {
+        let Request { freeze, stream, .. } = self.request;
+        Ask { quiet, whole: false, freeze, fill: self.fill, stream, site }
     }
 
     /// Decides for an imported source; `true` if the answer is the very same object.
@@ -106,7 +107,11 @@ impl<'py> Call<'_, 'py> {
         crate::ledger::warn_of_hazards(py)?;
         let kind = kind_of(self.x)?;
         let policy = policy::current(py, &self.request)?;
-        let imported = match source::import(self.x, kind, &self.ask(false)) {
+        let site = site::here(py);
+        if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
+            return self.gather(py, kind, &policy, site);
+        }
+        let imported = match source::import(self.x, kind, &self.ask(false, site)) {
             Ok(imported) => imported,
             Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
         };
@@ -119,18 +124,33 @@ impl<'py> Call<'_, 'py> {
             crate::ledger::watch();
         }
         let unasked = self.request.copy != CopyRule::Always;
-        let result = self.execute(py, kind, &imported.tensor, &decision, caps, &policy)?;
+        let result = self.execute(py, kind, &imported.tensor, &decision, caps, &policy, site)?;
         drop(imported);
-        let object = self.target.export(py, result, &decision)?;
-        if decision.verdict == Verdict::Copy && unasked && policy.copies == CopiesPolicy::Warn {
-            let codes = decision.codes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let steps = decision.steps.names().collect::<Vec<_>>().join(", ");
-            warn(py, &format!("{} B copied ({steps}): {codes}", decision.bytes_copied))?;
+        let object = self.target.export(py, result, &decision, site)?;
+        if unasked {
+            warn_of_copy(py, &decision, &policy)?;
         }
         Ok(object)
     }
 
+    /// Carries the call out for a table whose columns are gathered.
+    #[cold]
+    fn gather(self, py: Python<'py>, kind: Kind, policy: &Policy, site: Label) -> PyResult<Bound<'py, PyAny>> {
+        let columns = match Columns::import(self.x, &self.ask(false, site)) {
+            Ok(columns) => columns,
+            Err(fail) => return Err(self.fail(py, kind, policy, fail)),
+        };
+        let caps = self.target.caps(py, columns.first(), self.request.dtype);
+        let decision = columns.decide(&self.request, caps, policy);
+        let result = columns.gather(py, &decision, &self.request, caps, policy, site).map_err(|e| raise(py, e))?;
+        if self.request.copy != CopyRule::Always {
+            warn_of_copy(py, &decision, policy)?;
+        }
+        self.target.export(py, result, &decision, site)
+    }
+
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one call's whole state, used once")]
     fn execute(
         &self,
         py: Python<'py>,
@@ -139,15 +159,16 @@ impl<'py> Call<'_, 'py> {
         decision: &Decision,
         caps: &Caps,
         policy: &Policy,
+        site: Label,
     ) -> PyResult<Tensor> {
         let mut asked = Asked::new(tensor.desc(), &self.request, caps, policy, Dialect::Python);
         if decision.verdict == Verdict::Reject {
             asked.owner = Some(crate::ledger::owner_text(self.x, kind, tensor));
         }
         let result = if decision.verdict == Verdict::Copy && decision.bytes_copied >= DETACH_BYTES {
-            py.detach(|| execute(tensor, decision, &asked, Label::NONE))
+            py.detach(|| execute(tensor, decision, &asked, site))
         } else {
-            execute(tensor, decision, &asked, Label::NONE)
+            execute(tensor, decision, &asked, site)
         };
         result.map_err(|error| raise(py, error))
     }
@@ -158,7 +179,24 @@ impl<'py> Call<'_, 'py> {
         let kind = kind_of(self.x)?;
         let policy = policy::current(py, &self.request)?;
         let request = self.request;
-        let (decision, tensor, message) = match source::import(self.x, kind, &self.ask(true)) {
+        if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
+            let (decision, message) = match Columns::import(self.x, &self.ask(true, Label::NONE)) {
+                Ok(columns) => {
+                    let caps = self.target.caps(py, columns.first(), request.dtype);
+                    let decision = columns.decide(&request, caps, &policy);
+                    let refused = decision.verdict == Verdict::Reject;
+                    let message = refused.then(|| columns.message(&decision, &request, caps, &policy));
+                    (decision, message)
+                }
+                Err(Fail::Refused(refusal)) => {
+                    let (decision, message) = self.refusal(&policy, *refusal);
+                    (decision, Some(message))
+                }
+                Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
+            };
+            return Ok(PyDecision::planned(decision, None, message, self.x, self.target, request, self.fill));
+        }
+        let (decision, tensor, message) = match source::import(self.x, kind, &self.ask(true, Label::NONE)) {
             Ok(imported) => {
                 let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
                 let (decision, _) = self.decide(kind, &imported, caps, &policy);
@@ -224,35 +262,36 @@ impl<'py> Call<'_, 'py> {
         gil::drain(py);
         let policy = policy::current(py, &self.request)?;
         let kind = kind_of(self.x)?;
-        let from = source::import(self.x, kind, &self.ask(false)).map_err(|f| self.fail(py, kind, &policy, f))?;
+        let site = site::here(py);
+        let from = source::import(self.x, kind, &self.ask(false, site)).map_err(|f| self.fail(py, kind, &policy, f))?;
         let place = Call { x: out, target: Target::Freehold, request: Request::share(), fill: None };
         let out_kind = kind_of(out)?;
         let into =
-            source::import(out, out_kind, &place.ask(false)).map_err(|f| place.fail(py, out_kind, &policy, f))?;
+            source::import(out, out_kind, &place.ask(false, site)).map_err(|f| place.fail(py, out_kind, &policy, f))?;
         if into.built {
             let text = place.owns_nothing();
             let fail = Fail::refused(Code::OB01, crate::names::type_name(out), text);
             return Err(place.fail(py, out_kind, &policy, fail));
         }
-        let request = Request { dtype: Some(into.tensor.dtype()), ..self.request };
+        let request = self.request;
         let asked = Asked::new(from.tensor.desc(), &request, self.target.plain_caps(), &policy, Dialect::Python);
-        if from.tensor.traits().contains(Traits::REQUIRES_GRAD) && !request.detach {
-            let decision = Decision::reject(Reason::new(Code::GR01, Detail::None));
-            let message = Message::of(&asked, &decision);
-            return Err(raise(py, Error::rejected(message, Some(decision))));
-        }
-        let bytes = from.tensor.nbytes();
-        if let Some(limit) = policy.max_copy_bytes.filter(|limit| bytes > *limit) {
-            let decision = Decision::reject(Reason::new(Code::PO01, Detail::Limit { bytes, limit }));
-            let message = Message::of(&asked, &decision);
-            return Err(raise(py, Error::rejected(message, Some(decision))));
-        }
         // SAFETY: other threads can only reach the destination through Python, as they could reach it through NumPy or
         // PyTorch during a copy of theirs: a race is the caller's, as it is there.
-        py.detach(|| unsafe { copy_into(&from.tensor, &into.tensor, self.request.on_loss, &asked) })
+        py.detach(|| unsafe { copy_into(&from.tensor, &into.tensor, &asked, site) })
             .map_err(|error| raise(py, error))?;
         Ok(out.clone())
     }
+}
+
+/// Warns of a copy that nobody asked for by name, if the policy says so.
+#[inline]
+fn warn_of_copy(py: Python<'_>, decision: &Decision, policy: &Policy) -> PyResult<()> {
+    if decision.verdict != Verdict::Copy || policy.copies != CopiesPolicy::Warn {
+        return Ok(());
+    }
+    let codes = decision.codes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let steps = decision.steps.names().collect::<Vec<_>>().join(", ");
+    warn(py, &format!("{} B copied ({steps}): {codes}", decision.bytes_copied))
 }
 
 /// Adds `HT02` to a share of little that keeps much alive.
@@ -276,7 +315,8 @@ pub(crate) fn execute_on(py: Python<'_>, tensor: &Tensor, request: &Request) -> 
     let policy = policy::current(py, request)?;
     let decision = decide(&tensor.desc(), request, &Caps::FREEHOLD, &policy);
     let asked = Asked::new(tensor.desc(), request, &Caps::FREEHOLD, &policy, Dialect::Python);
-    py.detach(|| execute(tensor, &decision, &asked, Label::NONE)).map_err(|error| raise(py, error))
+    let site = site::here(py);
+    py.detach(|| execute(tensor, &decision, &asked, site)).map_err(|error| raise(py, error))
 }
 
 /// `fh.Tensor.__array__`.
@@ -499,7 +539,7 @@ pub(crate) fn look(x: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     }
     let call = Call { x, target: Target::Freehold, request: Request::share(), fill: None };
     let kind = kind_of(x)?;
-    match source::import(x, kind, &Ask { whole: true, ..call.ask(true) }) {
+    match source::import(x, kind, &Ask { whole: true, ..call.ask(true, Label::NONE) }) {
         Ok(imported) => Ok(imported.tensor),
         Err(fail) => Err(call.fail(py, kind, &Policy::DEFAULT, fail)),
     }

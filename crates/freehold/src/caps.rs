@@ -37,6 +37,21 @@ impl DeviceSet {
     pub const fn contains(self, kind: DeviceKind) -> bool {
         kind.0 >= 0 && kind.0 < 32 && self.0 >> kind.0 & 1 == 1
     }
+
+    /// The kinds that have a name here, in the order of their numbers.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        (1..32).map(DeviceKind).filter(move |kind| self.contains(*kind)).filter_map(DeviceKind::name)
+    }
+}
+
+impl std::fmt::Display for DeviceSet {
+    /// `cpu+cuda`, or `any`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == DeviceSet::ALL {
+            return f.write_str("any");
+        }
+        f.write_str(&self.names().collect::<Vec<_>>().join("+"))
+    }
 }
 
 /// What a target takes.

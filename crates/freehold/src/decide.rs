@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::caps::DeviceSet;
 use crate::decision::{Decision, Detail, Reason, Sync};
 use crate::policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy};
 use crate::request::{CopyRule, Request};
@@ -147,15 +148,16 @@ fn check_device(
 ) -> Result<(), Reason> {
     let wanted = match request.device {
         Some(device) => device,
-        None if caps.devices.contains(desc.device.kind) => return Ok(()),
+        None if caps.devices.contains(desc.device.kind) => return check_kinds(policy, desc.device, desc.device),
         // Pinned memory is host memory to a target that knows only "cpu"; the bytes stay where they are.
         None if desc.device.kind.is_host() && caps.devices.contains(DeviceKind::CPU) => {
             decision.device = Device::CPU;
-            return Ok(());
+            return check_kinds(policy, desc.device, Device::CPU);
         }
         None => Device::CPU,
     };
     decision.device = wanted;
+    check_kinds(policy, desc.device, wanted)?;
     if wanted == desc.device && caps.devices.contains(wanted.kind) {
         return Ok(());
     }
@@ -169,6 +171,15 @@ fn check_device(
     // This version moves no bytes between devices, so there is nothing to plan: a decision must not promise what
     // `execute` cannot do.
     Err(Reason::new(Code::DV01, Detail::Move { from: desc.device, to: wanted }))
+}
+
+/// The house rule about kinds of device.
+#[inline]
+fn check_kinds(policy: &Policy, from: Device, to: Device) -> Result<(), Reason> {
+    if policy.devices == DeviceSet::ALL || (policy.devices.contains(from.kind) && policy.devices.contains(to.kind)) {
+        return Ok(());
+    }
+    Err(Reason::text(Code::PO01, format!("devices={} (asked: {from} -> {to})", policy.devices)))
 }
 
 /// The lazy bits that change values. The conjugate of a real value is the value.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::decision::{Decision, Detail, LossDetail, Reason};
 use crate::message::{Asked, Message};
 use crate::tensor::{Inner, Owner, Tensor, unit_of};
-use crate::{
-    Caps, Code, Device, Dialect, Error, Label, OnLoss, Policy, Request, Result, Runtime, Traits, Verdict, decide,
-};
+use crate::validate::Valid;
+use crate::{Caps, Code, Device, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide};
+use freehold_device::Buffer;
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
 ///
@@ -25,7 +25,7 @@ pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: La
     }
     match decision.verdict {
         Verdict::Reject => Err(refuse(tensor.runtime(), asked, decision)),
-        Verdict::Share => Ok(share(tensor, decision)),
+        Verdict::Share => Ok(share(tensor, decision, asked.caps.name)),
         Verdict::Copy => make_copy(tensor, decision, asked, site),
     }
 }
@@ -38,10 +38,10 @@ fn refuse(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision) -> Error {
     Error::rejected(message, Some(decision.clone()))
 }
 
-fn share(tensor: &Tensor, decision: &Decision) -> Tensor {
+fn share(tensor: &Tensor, decision: &Decision, to: &str) -> Tensor {
     let mut result = tensor.clone();
     if decision.freeze && !tensor.traits().contains(Traits::FROZEN) {
-        result = result.watch();
+        result = result.watch(Label::intern(to));
     }
     let detach = decision.has(Code::GR02);
     let lock = !decision.writable && result.is_writable();
@@ -115,8 +115,23 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
     // a fresh buffer of the extent that `allocate` computed, which nobody else has.
     unsafe { copy::copy(&target, &source, &options) }.map_err(|e| copy_error(runtime, asked, decision, e))?;
 
+    let result = finish(tensor, valid, buffer, decision, asked, site);
+    debug_assert!(!result.overlaps(tensor).may(), "a copy must not alias its source");
+    Ok(result)
+}
+
+/// The new tensor of a copy, on the ledger with where it came from.
+fn finish(
+    source: &Tensor,
+    valid: Valid,
+    buffer: Buffer,
+    decision: &Decision,
+    asked: &Asked<'_>,
+    site: Label,
+) -> Tensor {
+    let from = &*source.0;
     let mut traits = Traits::IS_COPIED;
-    traits.set(Traits::PADDED, padded);
+    traits.set(Traits::PADDED, from.traits.contains(Traits::PADDED) && decision.dtype == from.dtype);
     traits.set(Traits::READ_ONLY, !decision.writable);
     let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
     let mut result = Inner {
@@ -132,13 +147,13 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         strides: valid.strides,
         alloc,
         frozen: None,
-        runtime: runtime.clone(),
+        runtime: from.runtime.clone(),
         owner: Owner::Buffer(buffer),
     };
     let codes: SmallVec<[Code; 4]> = decision.codes();
     let edge = Edge {
-        from: inner.holder,
-        from_framework: inner.framework,
+        from: from.holder,
+        from_framework: from.framework,
         to: Label::intern(asked.caps.name),
         verdict: Verdict::Copy,
         steps: decision.steps,
@@ -147,9 +162,54 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         sync: decision.sync,
     };
     Tensor::record(&mut result, Role::Owner, site, Some(&edge));
-    let result = Tensor(Arc::new(result));
-    debug_assert!(!result.overlaps(tensor).may(), "a copy must not alias its source");
-    Ok(result)
+    Tensor(Arc::new(result))
+}
+
+/// Tensors of one shape side by side along a new last axis, each cast and laid out in one pass into its place in new
+/// memory: the columns of a table. The decision, made for the whole, says dtype and order; `asked` words each part.
+///
+/// # Errors
+///
+/// As [`execute`], for the first part that fails; `AR01` where the shapes differ or there is no part, `DV01` where a
+/// part is not on the host.
+pub fn stack(parts: &[Tensor], decision: &Decision, asked: &[Asked<'_>], site: Label) -> Result<Tensor> {
+    let (Some(first), Some(call)) = (parts.first(), asked.first()) else {
+        return Err(Error::argument("the parts", "none", "be at least one"));
+    };
+    if let Some(odd) = parts.iter().find(|part| part.shape() != first.shape()) {
+        let must = format!("be that of every part, {:?}", first.shape());
+        return Err(Error::argument("a part's shape", format!("{:?}", odd.shape()), &must));
+    }
+    let runtime = first.runtime();
+    if decision.verdict == Verdict::Reject {
+        return Err(refuse(runtime, call, decision));
+    }
+    let mut shape = first.0.shape.clone();
+    shape.push(parts.len() as i64);
+    let (valid, buffer) =
+        Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
+    let dims = shape.len() - 1;
+    let step = valid.strides[dims] as usize * decision.dtype.padded_size();
+    let options = CopyOptions { on_loss: decision.on_loss, saturate: false };
+    for (i, part) in parts.iter().enumerate() {
+        let asked = asked.get(i).unwrap_or(call);
+        if !part.device().kind.is_host() || decision.dtype.is_sub_byte() {
+            let reason = Reason::new(Code::DV01, Detail::Move { from: part.device(), to: decision.device });
+            return Err(refuse(runtime, asked, &Decision::reject(reason)));
+        }
+        let target = Operand {
+            data: buffer.as_ptr().wrapping_add(i * step),
+            dtype: decision.dtype,
+            layout: crate::Layout::new(&valid.shape[..dims], &valid.strides[..dims]),
+            unit: crate::StrideUnit::Elements,
+            traits: Lazy::empty(),
+        };
+        // SAFETY: the part's extent was validated when it was imported and its owner keeps it readable; the target is
+        // place `i` of the last axis of a fresh buffer that `allocate` made for all of them, which nobody else has.
+        unsafe { copy::copy(&target, &operand(part), &options) }
+            .map_err(|e| copy_error(runtime, asked, decision, e))?;
+    }
+    Ok(finish(first, valid, buffer, decision, call, site))
 }
 
 /// A copy's failure in the words of the call that asked for it.
@@ -190,53 +250,91 @@ pub fn convert(tensor: &Tensor, request: &Request, caps: &Caps, policy: &Policy)
     execute(tensor, &decision, &asked, Label::NONE)
 }
 
-/// Copies and casts into an existing tensor of the same shape, whatever the two layouts are. A source that overlaps
-/// the destination is copied out first.
+/// Copies and casts into an existing tensor of the same shape, whatever the two layouts are, under the policy of the
+/// call. A source that overlaps the destination is copied out first.
 ///
 /// # Errors
 ///
 /// `RO01` the destination is read-only, `AL02` its own elements overlap, `AR01` the shapes differ, `DV01` a side is
-/// not on the host; `CA02`, `DT02`, `ME01` as in [`execute`]. After `CA02` the destination holds the values up to
-/// some point: it was the caller's memory, and there is no second buffer.
+/// not on the host; what [`decide`] refuses of a copy (`GR01`, `PO01`); `CA02`, `DT02`, `ME01` as in [`execute`]. After
+/// `CA02` the destination holds the values up to some point: it was the caller's memory, and there is no second buffer.
 ///
 /// # Safety
 ///
 /// * No other thread reads or writes the destination's memory during the call.
-pub unsafe fn copy_into(source: &Tensor, target: &Tensor, on_loss: OnLoss, asked: &Asked<'_>) -> Result<()> {
-    let reject = |reason: Reason| refuse(source.runtime(), asked, &Decision::reject(reason));
-    if !target.is_writable() {
-        return Err(reject(Reason::text(Code::RO01, "the destination is read-only")));
+pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, site: Label) -> Result<()> {
+    let runtime = source.runtime();
+    let request = Request {
+        dtype: Some(target.dtype()),
+        device: None,
+        order: crate::Order::Any,
+        writable: None,
+        freeze: false,
+        copy: crate::CopyRule::Always,
+        ..*asked.request
+    };
+    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
+    if decision.verdict == Verdict::Reject {
+        return Err(refuse(runtime, asked, &decision));
     }
-    if source.shape() != target.shape() {
-        let text = format!("{:?}", source.shape());
-        return Err(Error::argument(
-            "the source's shape",
-            text,
-            &format!("be the destination's, {:?}", target.shape()),
-        ));
-    }
-    if let Some((dim, stride)) = target.layout().first_self_overlap() {
-        return Err(reject(Reason::new(Code::AL02, Detail::Dim { dim: dim as u32, stride, want: 0 })));
-    }
-    for side in [source, target] {
-        if !side.device().kind.is_host() {
-            return Err(reject(Reason::new(Code::DV01, Detail::Move { from: source.device(), to: target.device() })));
-        }
-    }
+    check_destination(source, target, asked)?;
     let staged;
     let mut from = source;
     if source.overlaps(target).may() {
-        let request = Request::copy();
-        let policy = Policy { max_copy_bytes: None, ..source.runtime().policy() };
-        staged = convert(source, &request, &Caps::FREEHOLD, &policy)?;
+        let policy = Policy { max_copy_bytes: None, ..Policy::DEFAULT };
+        // Off the ledger: nobody gets to hold it.
+        let quiet = Runtime::new(freehold_ledger::Level::Off);
+        staged = convert(
+            &source.derive(|inner| inner.runtime = quiet),
+            &Request::copy().detach(),
+            &Caps::FREEHOLD,
+            &policy,
+        )?;
         from = &staged;
     }
-    let decision =
-        Decision { dtype: target.dtype(), on_loss, ..Decision::reject(Reason::new(Code::CA01, Detail::None)) };
+    let options = CopyOptions { on_loss: request.on_loss, saturate: false };
     // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
     // caller promises that nobody else touches the destination.
-    unsafe { copy::copy(&operand(target), &operand(from), &CopyOptions { on_loss, saturate: false }) }
-        .map_err(|e| copy_error(source.runtime(), asked, &decision, e))
+    unsafe { copy::copy(&operand(target), &operand(from), &options) }
+        .map_err(|e| copy_error(runtime, asked, &decision, e))?;
+    if target.0.owns_record {
+        let codes = decision.codes();
+        target.copied(
+            &Edge {
+                from: source.0.holder,
+                from_framework: source.framework(),
+                to: target.framework(),
+                verdict: Verdict::Copy,
+                steps: decision.steps,
+                reasons: &codes,
+                bytes: decision.bytes_copied,
+                sync: decision.sync,
+            },
+            site,
+        );
+    }
+    Ok(())
+}
+
+/// Whether the destination of [`copy_into`] can take the source.
+fn check_destination(source: &Tensor, target: &Tensor, asked: &Asked<'_>) -> Result<()> {
+    let (what, code) = if !target.is_writable() {
+        ("the destination is read-only".to_owned(), Code::RO01)
+    } else if source.shape() != target.shape() {
+        (format!("the shapes {:?} and {:?} differ", source.shape(), target.shape()), Code::AR01)
+    } else if let Some((dim, stride)) = target.layout().first_self_overlap() {
+        (format!("the destination's elements overlap (dim {dim} has stride {stride})"), Code::AL02)
+    } else {
+        let sides = [source, target];
+        let Some(far) = sides.iter().find(|side| !side.device().kind.is_host()) else { return Ok(()) };
+        (format!("{} is not on the host", far.desc()), Code::DV01)
+    };
+    source.runtime().ledger().reject(source.framework(), target.framework(), code);
+    let headline = format!("copy({} -> {}): {what}.", asked.source_text(), target.desc());
+    Err(Error::rejected(
+        Message::into_new_memory(asked, code, headline),
+        Some(Decision::reject(Reason::text(code, what))),
+    ))
 }
 
 fn operand(tensor: &Tensor) -> Operand<'_> {

@@ -205,6 +205,7 @@ impl Tensor {
         let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
         flags.set(HolderFlags::READ_ONLY, !self.is_writable());
         flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
+        flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
         let desc = HolderDesc {
             role: Role::Holder,
             framework: options.consumer,

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use crate::decision::{Detail, Reason};
-use crate::{Caps, Code, CopyRule, Decision, FieldError, Policy, Request, TensorDesc, Verdict, decide};
+use crate::fix::{Fix, annotate};
+use crate::{Caps, Code, CopyRule, Decision, FieldError, OnLoss, Policy, Request, TensorDesc, Verdict, decide};
 
 /// The call that was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,99 +118,17 @@ impl fmt::Display for Message {
     }
 }
 
-/// A fix before it is written in a language.
-struct Fix {
-    verb: Verb,
-    args: Vec<(&'static str, String)>,
-    note: String,
-}
-
-impl Fix {
-    fn new(verb: Verb, note: impl Into<String>) -> Self {
-        Self { verb, args: Vec::new(), note: note.into() }
-    }
-
-    fn arg(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.args.push((name, value.into()));
-        self
-    }
-
-    fn write(&self, asked: &Asked<'_>) -> String {
-        match asked.dialect {
-            Dialect::Python => {
-                let variable = if asked.source_text().contains(" torch ") { "t" } else { "x" };
-                let target = asked.caps.name;
-                let mut call = format!("fh.{}({variable}", self.verb.name());
-                if target != Caps::FREEHOLD.name {
-                    call.push_str(&format!(", \"{target}\""));
-                }
-                for (name, value) in &self.args {
-                    call.push_str(&format!(", {name}={value}"));
-                }
-                call.push(')');
-                note(call, "#", &self.note)
-            }
-            Dialect::C => {
-                let copy = match self.verb {
-                    Verb::Share => "FH_COPY_NEVER",
-                    Verb::Convert => "FH_COPY_IF_NEEDED",
-                    Verb::Copy => "FH_COPY_ALWAYS",
-                };
-                let mut call = format!("request.copy = {copy};");
-                for (name, value) in &self.args {
-                    call.push_str(&format!(" request.{name} = {};", c_value(name, value)));
-                }
-                note(call, "//", &self.note)
-            }
-            Dialect::Rust => {
-                let mut call = format!("Request::{}()", self.verb.name());
-                for (name, value) in &self.args {
-                    call.push_str(&match *name {
-                        "detach" => ".detach()".to_owned(),
-                        "writable" => format!(".writable({})", value.to_lowercase()),
-                        "on_loss" => ".on_loss(OnLoss::Allow)".to_owned(),
-                        "dtype" => format!(".dtype(DType::{})", dtype_named(value).map_or("?".to_owned(), rust_name)),
-                        "freeze" => ".freeze()".to_owned(),
-                        "order" => format!(".order(Order::{})", value.trim_matches('"')),
-                        _ => format!(" /* {name}={value} */"),
-                    });
-                }
-                note(call, "//", &self.note)
-            }
-        }
-    }
-}
-
-fn dtype_named(value: &str) -> Option<crate::DType> {
-    crate::DType::from_name(value.trim_matches('"'))
-}
-
-fn rust_name(dtype: crate::DType) -> String {
-    if dtype.is_bool() { "BOOL".to_owned() } else { dtype.to_string().to_uppercase() }
-}
-
-fn c_value(name: &str, value: &str) -> String {
-    match (name, value) {
-        ("on_loss", _) => "FH_ON_LOSS_ALLOW".to_owned(),
-        ("dtype", _) => dtype_named(value)
-            .map_or_else(|| value.to_owned(), |d| format!("(DLDataType){{{}, {}, {}}}", d.code, d.bits, d.lanes)),
-        ("order", _) => format!("FH_ORDER_{}", value.trim_matches('"')),
-        ("writable", "True") => "FH_WRITABLE_YES".to_owned(),
-        ("writable", "False") => "FH_WRITABLE_NO".to_owned(),
-        (_, "True") => "1".to_owned(),
-        (_, "False") => "0".to_owned(),
-        _ => value.to_owned(),
-    }
-}
-
-fn note(call: String, mark: &str, note: &str) -> String {
-    if note.is_empty() { call } else { format!("{call:<40} {mark} {note}") }
-}
-
 impl Message {
     /// A message with one line and one fix.
     pub fn plain(code: Code, headline: impl Into<String>, fix: &str) -> Self {
         Self { code, headline: headline.into(), lines: Vec::new(), fixes: vec![fix.to_owned()] }
+    }
+
+    /// A destination that cannot be copied into: a copy needs none.
+    pub(crate) fn into_new_memory(asked: &Asked<'_>, code: Code, headline: String) -> Self {
+        let bytes = asked.desc.map_or(0, |desc| desc.bytes_as(asked.request.dtype.unwrap_or(desc.dtype)));
+        let fix = Fix::new(asked, Verb::Copy, format!("new memory, {bytes} B"));
+        Self { code, headline, lines: Vec::new(), fixes: vec![fix.write(asked)] }
     }
 
     pub(crate) fn capsule(error: &FieldError) -> Self {
@@ -226,7 +145,7 @@ impl Message {
             code: Code::AR01,
             headline: format!("{name} is {value}; it must {must}."),
             lines: Vec::new(),
-            fixes: vec![format!("pass {name} so that it does {must}").replace("does be", "is")],
+            fixes: vec![format!("pass {name} so that it {}", third_person(must))],
         }
     }
 
@@ -237,20 +156,16 @@ impl Message {
             return Message::plain(Code::IN01, "a refusal without a reason", "report it");
         };
         let bytes = asked.desc.map_or(0, |d| d.bytes_as(decision.dtype));
-        let text = text_of(asked, reason, bytes);
+        let mut text = text_of(asked, reason, bytes);
+        let fixes = text.fixes(asked);
         let Asked { verb, caps, .. } = asked;
         let source = asked.source_text();
         let arrow = if caps.name == Caps::FREEHOLD.name { String::new() } else { format!(" -> {}", caps.name) };
-        let mut lines = text.lines;
+        let Text { headline, mut lines, .. } = text;
         if let Some(line) = weaker_verb(asked, decision) {
             lines.push(line);
         }
-        Message {
-            code: reason.code,
-            headline: format!("{}({source}{arrow}){}", verb.name(), text.headline),
-            lines,
-            fixes: text.fixes.iter().map(|fix| fix.write(asked)).chain(text.raw_fixes).collect(),
-        }
+        Message { code: reason.code, headline: format!("{}({source}{arrow}){headline}", verb.name()), lines, fixes }
     }
 }
 
@@ -310,6 +225,17 @@ impl Text {
         self.raw_fixes.push(fix.into());
         self
     }
+
+    /// The lines to type: only calls that would not be refused in their turn, unless there is nothing else.
+    fn fixes(&mut self, asked: &Asked<'_>) -> Vec<String> {
+        let mut lines: Vec<String> =
+            self.fixes.iter().filter(|fix| fix.works(asked)).map(|fix| fix.write(asked)).collect();
+        lines.append(&mut self.raw_fixes);
+        if lines.is_empty() {
+            lines.extend(self.fixes.first().map(|fix| fix.write(asked)));
+        }
+        lines
+    }
 }
 
 fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
@@ -317,13 +243,13 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
     let detail = reason.detail.to_string();
     // An adapter that could not describe the source does not know its size.
     let copied = if asked.desc.is_some() { format!("{bytes} B copied") } else { String::new() };
-    let copy = || Fix::new(Verb::Copy, copied.clone());
-    let convert = |what: &str| Fix::new(Verb::Convert, format!("{bytes} B copied: {what}"));
+    let copy = || Fix::new(asked, Verb::Copy, copied.clone());
+    let convert = |what: &str| Fix::new(asked, Verb::Convert, format!("{bytes} B copied: {what}"));
     match reason.code {
         Code::RO01 => read_only(asked, bytes),
         Code::RO02 => Text::new(": the view is read-only because the owner is.")
             .line(format!("owner: {}", owner(asked)))
-            .fix(Fix::new(Verb::Copy, format!("independent and writable, {bytes} B copied"))),
+            .fix(Fix::new(asked, Verb::Copy, format!("independent and writable, {bytes} B copied"))),
         Code::ST01 => Text::new(format!(": {target} takes no negative strides."))
             .line(format!("{detail}; {target} accepts >= 0"))
             .fix(convert("compact")),
@@ -334,19 +260,22 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
                 other => other.to_string(),
             })
             .fix(convert("compact")),
+        Code::LY01 if matches!(reason.detail, Detail::Text(_)) => {
+            Text::new(": it is not one block of memory.").line(detail).fix(convert("gathered in one pass"))
+        }
         Code::LY01 => Text::new(format!(": order={:?} was asked for.", order(asked)))
             .line(format!("the source is not in that order: {detail}"))
-            .fix(convert("in that order").arg("order", format!("\"{}\"", order(asked))))
-            .fix(Fix::new(asked.verb, "drop order=: shares")),
+            .fix(convert("in that order"))
+            .fix(Fix::new(asked, asked.verb, "drop order=: shares").with(|r| r.order = crate::Order::Any)),
         Code::LY02 => Text::new(": a sparse tensor has no dense buffer.").line(detail).raw("x.to_dense()"),
         Code::LY03 => Text::new(": there is no storage behind this tensor.")
             .line(detail)
             .raw("materialise it first, for example torch.empty_like(t, device=\"cpu\")"),
         Code::CA01 => Text::new(format!(": the dtype changes, {detail}, which copies {bytes} B."))
-            .fix(Fix::new(Verb::Convert, format!("{bytes} B copied: cast")).arg("dtype", dtype_arg(asked)))
-            .fix(Fix::new(asked.verb, "drop dtype=: shares")),
+            .fix(convert("cast"))
+            .fix(Fix::new(asked, asked.verb, "drop dtype=: shares").with(|r| r.dtype = None)),
         Code::CA02 => loss(asked, reason),
-        Code::DT01 => Text::new(": the elements are Python objects, not numbers.").line(detail).raw(note(
+        Code::DT01 => Text::new(": the elements are Python objects, not numbers.").line(detail).raw(annotate(
             "x.astype(\"float64\")".to_owned(),
             "#",
             "or the dtype that the objects hold",
@@ -358,7 +287,7 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             None => Text::new(": DLPack has no type code for this dtype.").line(detail).raw("x.astype(...)"),
         },
         Code::BO01 => Text::new(format!(": the bytes are {}-endian, the host is {}.", other_endian(), HOST_ENDIAN))
-            .fix(Fix::new(Verb::Convert, format!("{bytes} B copied: bytes swapped"))),
+            .fix(convert("bytes swapped")),
         Code::AG01 => Text::new(format!(": {target} needs more alignment."))
             .line(format!("{detail}; {target} needs a multiple of {}", align_needed(reason)))
             .fix(convert("aligned")),
@@ -368,9 +297,16 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             .raw("move it with its own framework first, for example t.cpu()"),
         Code::DV02 => {
             let have = asked.policy.available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Text::new(": the device is not here.")
-                .line(format!("{detail}; have {have}"))
-                .raw(format!("pick one of: {have}"))
+            let to = match reason.detail {
+                Detail::Move { to, .. } => to.to_string(),
+                _ => "such device".to_owned(),
+            };
+            let mut text = Text::new(format!(": no {to} here; have {have}.")).line(detail);
+            for device in asked.policy.available.iter().take(3) {
+                text = text
+                    .fix(Fix::new(asked, copying(asked), "a device that is here").with(|r| r.device = Some(*device)));
+            }
+            text
         }
         Code::DV03 => {
             Text::new(": the capsule's device is not the pointer's.").line(detail).raw("report it to the producer")
@@ -378,19 +314,22 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
         Code::SY01 => Text::new(": the streams are not ordered.").line(detail).raw("pass stream="),
         Code::GR01 => Text::new(format!(": {target} cannot carry the autograd graph."))
             .line("sharing without detach=True would drop the graph; Freehold never does that silently.")
-            .fix(Fix::new(Verb::Convert, "shares memory, read-only, graph ends here").arg("detach", "True"))
-            .fix(Fix::new(Verb::Copy, "independent, writable").arg("detach", "True")),
+            .fix(Fix::new(asked, Verb::Convert, "").with(|r| r.detach = true).noted(asked, |verdict| match verdict {
+                Verdict::Share => "shares memory, read-only, graph ends here".to_owned(),
+                _ => format!("{bytes} B copied, graph ends here"),
+            }))
+            .fix(Fix::new(asked, Verb::Copy, "independent, writable").with(|r| r.detach = true)),
         Code::GR02 => Text::new(": a detached view is read-only.")
             .line("a write through it would corrupt the backward pass without a word.")
-            .fix(Fix::new(Verb::Copy, "independent, writable").arg("detach", "True")),
+            .fix(Fix::new(asked, Verb::Copy, "independent, writable").with(|r| r.detach = true)),
         Code::LZ01 => {
             let (what, harm) = lazy(asked);
             Text::new(format!(": the bytes in memory are the {what} of the values; sharing would {harm}."))
-                .fix(Fix::new(Verb::Convert, format!("{bytes} B copied: resolved")))
+                .fix(convert("resolved"))
         }
         Code::NU01 => Text::new(": null or masked elements have no tensor value.")
             .line(detail)
-            .fix(Fix::new(Verb::Convert, "null elements become 0").arg("fill", "0")),
+            .fix(Fix::new(asked, copying(asked), "null elements become 0").filled()),
         Code::AL01 => Text::new(": a buffer changed while it was lent.").line(detail).fix(copy()),
         Code::AL02 => Text::new(": elements overlap in memory, so the view is read-only.")
             .line(format!(
@@ -402,7 +341,7 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
         Code::AL03 => {
             Text::new(format!(": {target} promises that its tensors never change, but the owner can still write."))
                 .line(format!("owner: {}", owner(asked)))
-                .fix(Fix::new(asked.verb, "the owner is made read-only while lent").arg("freeze", "True"))
+                .fix(Fix::new(asked, asked.verb, "the owner is made read-only while lent").with(|r| r.freeze = true))
                 .fix(copy())
         }
         Code::PO01 => policy(asked, reason),
@@ -411,13 +350,16 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             .line(detail)
             .raw("pass the tensor itself, not its capsule: each import then takes a fresh one"),
         Code::CP02 => Text::new(": the capsule breaks a rule of DLPack.").line(detail).raw("report it to the producer"),
-        Code::OB01 => Text::new(": the object offers no tensor protocol.")
-            .line(detail)
-            .fix(Fix::new(Verb::Copy, "builds a tensor from sequences and numbers")),
+        Code::OB01 => Text::new(": the object offers no tensor protocol.").line(detail).fix(Fix::new(
+            asked,
+            Verb::Copy,
+            "builds a tensor from sequences and numbers",
+        )),
         Code::HT01 => {
             Text::new(format!(": no dtype is implied; {target}'s own default would be {}.", asked.caps.default_dtype))
                 .fix(
-                    Fix::new(copying(asked), "cast in the same pass").arg("dtype", format!("\"{}\"", long_name(asked))),
+                    Fix::new(asked, copying(asked), "cast in the same pass")
+                        .with(|r| r.dtype = Some(asked.caps.default_dtype)),
                 )
         }
         Code::HT02 => Text::new(": a small view keeps a large buffer alive.").line(detail).fix(copy()),
@@ -430,10 +372,6 @@ fn copying(asked: &Asked<'_>) -> Verb {
     if asked.verb == Verb::Share { Verb::Convert } else { asked.verb }
 }
 
-fn long_name(asked: &Asked<'_>) -> &'static str {
-    asked.caps.default_dtype.name().unwrap_or("float32")
-}
-
 const HOST_ENDIAN: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
 fn other_endian() -> &'static str {
@@ -442,11 +380,6 @@ fn other_endian() -> &'static str {
 
 fn order(asked: &Asked<'_>) -> &'static str {
     crate::decision::order_name(asked.request.order)
-}
-
-fn dtype_arg(asked: &Asked<'_>) -> String {
-    let dtype = asked.request.dtype.unwrap_or(asked.caps.default_dtype);
-    dtype.name().map_or_else(|| dtype.to_string(), |name| format!("\"{name}\""))
 }
 
 fn owner(asked: &Asked<'_>) -> String {
@@ -480,12 +413,12 @@ fn lazy(asked: &Asked<'_>) -> (&'static str, &'static str) {
 fn read_only(asked: &Asked<'_>, bytes: u64) -> Text {
     let target = asked.caps.name;
     let text = Text::new(" would make a writable alias of read-only memory.");
-    let copy = Fix::new(Verb::Copy, format!("{bytes} B copied"));
+    let copy = Fix::new(asked, Verb::Copy, format!("{bytes} B copied"));
     if asked.request.writable == Some(true) {
         return text
             .line(format!("owner: {}; writable=True was asked for", owner(asked)))
             .fix(copy)
-            .fix(Fix::new(Verb::Share, "a read-only view").arg("writable", "False"));
+            .fix(Fix::new(asked, Verb::Share, "a read-only view").with(|r| r.writable = Some(false)));
     }
     let source_is_writable =
         asked.desc.is_some_and(|d| !d.traits.intersects(crate::Traits::READ_ONLY | crate::Traits::IMMUTABLE));
@@ -494,25 +427,25 @@ fn read_only(asked: &Asked<'_>, bytes: u64) -> Text {
     } else {
         format!("owner: {}", owner(asked))
     };
-    let trust = match asked.dialect {
-        Dialect::Python => "under fh.policy(readonly=\"trust\"): you promise not to write",
-        _ => "with the policy readonly=trust: you promise not to write",
-    };
     text.line(first)
         .line(format!("{target} has no read-only tensors; a write through it would change the owner (or crash on a read-only mapping)."))
         .fix(copy)
-        .fix(Fix::new(Verb::Share, trust).arg("writable", "False"))
+        .fix(
+            Fix::new(asked, Verb::Share, "you promise not to write")
+                .with(|r| r.writable = Some(false))
+                .under("readonly", "trust"),
+        )
 }
 
 fn loss(asked: &Asked<'_>, reason: &Reason) -> Text {
     let text = Text::new(": values would be lost.").line(reason.detail.to_string());
-    let dtype = dtype_arg(asked);
     let allowed = match &reason.detail {
         Detail::Text(_) => "keeps the real part or the truth value",
+        Detail::Loss(loss) if !loss.to.is_integer() => "rounds to the nearest",
         _ => "truncates toward zero and saturates",
     };
-    text.fix(Fix::new(copying(asked), allowed).arg("dtype", dtype).arg("on_loss", "\"allow\""))
-        .fix(Fix::new(Verb::Convert, "drop dtype=, or ask for a wider one"))
+    text.fix(Fix::new(asked, copying(asked), allowed).with(|r| r.on_loss = OnLoss::Allow))
+        .fix(Fix::new(asked, copying(asked), "drop dtype=, or ask for a wider one").with(|r| r.dtype = None))
 }
 
 fn missing_dtype(asked: &Asked<'_>, reason: &Reason) -> Text {
@@ -520,25 +453,25 @@ fn missing_dtype(asked: &Asked<'_>, reason: &Reason) -> Text {
     let Detail::Cast { to: dtype, .. } = reason.detail else {
         return Text::new(format!(": {}.", reason.detail)).raw("cast in two steps, or with another framework");
     };
+    let cast_to = |to, note: &str| Fix::new(asked, copying(asked), note).with(|r| r.dtype = Some(to));
     let full = dtype.name().map_or_else(|| dtype.to_string(), str::to_owned);
     let mut text = Text::new(format!(": {target} has no {full}."));
     if dtype.is_carried_as_bits() {
         let bytes = asked.desc.map_or(0, |d| d.bytes_as(crate::DType::F32));
-        text = text.fix(Fix::new(Verb::Convert, format!("exact, {bytes} B copied")).arg("dtype", "\"float32\""));
+        text = text.fix(cast_to(crate::DType::F32, &format!("exact, {bytes} B copied")));
         if target == Caps::NUMPY.name && asked.dialect == Dialect::Python {
-            text = text.raw(note("pip install ml_dtypes".to_owned(), "#", "keeps the bits, shares"));
+            text = text.raw(annotate("pip install ml_dtypes".to_owned(), "#", "keeps the bits, shares"));
         }
         if let Some(bits) = dtype.bits_dtype().filter(|bits| asked.caps.dtypes.contains(*bits)) {
-            let name = format!("\"{}\"", bits.name().unwrap_or("uint8"));
-            text = text.fix(Fix::new(Verb::Convert, "raw bits, shares").arg("dtype", name));
+            text = text.fix(cast_to(bits, "raw bits, shares"));
         }
     } else {
         let exact = asked.caps.dtypes.iter().find(|to| {
             use freehold_tensor::copy::{CastKind, cast_kind};
             matches!(cast_kind(dtype, *to), CastKind::Exact) && !to.is_bool()
         });
-        text = match exact.and_then(|to| to.name()) {
-            Some(name) => text.fix(Fix::new(Verb::Convert, "exact").arg("dtype", format!("\"{name}\""))),
+        text = match exact {
+            Some(to) => text.fix(cast_to(to, "exact")),
             None => text.raw(format!("cast to a dtype that {target} has")),
         };
     }
@@ -546,27 +479,28 @@ fn missing_dtype(asked: &Asked<'_>, reason: &Reason) -> Text {
 }
 
 fn policy(asked: &Asked<'_>, reason: &Reason) -> Text {
-    let (rule, fix) = match (&reason.detail, asked.dialect) {
-        (Detail::Limit { limit, bytes }, dialect) => (
-            format!("max_copy_bytes={limit} (asked: {bytes} B)"),
-            match dialect {
-                Dialect::Python => format!("fh.policy(max_copy_bytes={bytes})"),
-                Dialect::C => format!("policy.max_copy_bytes = {bytes}; fh_runtime_set_policy(rt, &policy, &error)"),
-                Dialect::Rust => format!("Policy {{ max_copy_bytes: Some({bytes}), ..policy }}"),
-            },
-        ),
-        (other, dialect) => (
-            other.to_string(),
-            match dialect {
-                Dialect::Python => "fh.policy(copies=\"allow\")".to_owned(),
-                Dialect::C => "policy.copies = FH_COPIES_ALLOW; fh_runtime_set_policy(rt, &policy, &error)".to_owned(),
-                Dialect::Rust => "Policy { copies: CopiesPolicy::Allow, ..policy }".to_owned(),
-            },
-        ),
-    };
-    let mut text = Text::new(": the policy in force forbids it.").line(rule);
-    if !matches!(reason.detail, Detail::Limit { .. }) {
-        text = text.fix(Fix::new(Verb::Copy, "a copy asked for by name is allowed"));
+    let again = Fix::new(asked, asked.verb, "");
+    match &reason.detail {
+        Detail::Limit { limit, bytes } => Text::new(": the policy in force forbids it.")
+            .line(format!("max_copy_bytes={limit} (asked: {bytes} B)"))
+            .fix(again.under("max_copy_bytes", bytes.to_string())),
+        Detail::Text(rule) if rule.starts_with("devices=") => {
+            Text::new(": the policy in force forbids it.").line(rule.clone()).fix(again.under("devices", "any"))
+        }
+        other => Text::new(": the policy in force forbids it.")
+            .line(other.to_string())
+            .fix(Fix::new(asked, Verb::Copy, "a copy asked for by name is allowed"))
+            .fix(again.under("copies", "allow")),
     }
-    text.raw(fix)
+}
+
+/// "be a power of two" as a statement: "is a power of two".
+fn third_person(must: &str) -> String {
+    let (verb, rest) = must.split_once(' ').unwrap_or((must, ""));
+    let verb = match verb {
+        "be" => "is".to_owned(),
+        "have" => "has".to_owned(),
+        other => format!("{other}s"),
+    };
+    format!("{verb} {rest}").trim_end().to_owned()
 }

@@ -1,6 +1,7 @@
 //! House rules, in force for every handover unless the caller gives others.
 
-use crate::Device;
+use crate::caps::DeviceSet;
+use crate::{Device, DeviceKind};
 
 /// What happens to read-only memory whose target has no read-only tensors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -59,6 +60,8 @@ pub struct Policy {
     pub max_copy_bytes: Option<u64>,
     /// Waiting for devices.
     pub sync: SyncPolicy,
+    /// The kinds of device that a handover may touch: those of the source and of the result must both be among them.
+    pub devices: DeviceSet,
     /// The devices that are here, for `DV02`.
     pub available: &'static [Device],
 }
@@ -77,6 +80,7 @@ impl Policy {
         copies: CopiesPolicy::Allow,
         max_copy_bytes: None,
         sync: SyncPolicy::Allow,
+        devices: DeviceSet::ALL,
         available: &[Device::CPU],
     };
 
@@ -101,7 +105,9 @@ impl Policy {
             ("max_copy_bytes", n) => {
                 self.max_copy_bytes = Some(n.parse().map_err(|_| "be a whole number of bytes, or none")?);
             }
-            _ => return Err("name one of the rules readonly, alias, copies, sync, max_copy_bytes"),
+            ("devices", "any" | "none" | "") => self.devices = DeviceSet::ALL,
+            ("devices", list) => self.devices = devices(list)?,
+            _ => return Err("name one of the rules readonly, alias, copies, sync, max_copy_bytes, devices"),
         }
         Ok(())
     }
@@ -118,6 +124,13 @@ impl Policy {
     }
 }
 
+/// `cpu+cuda`: kinds, each of which may come with an index that a rule about kinds has no use for.
+fn devices(list: &str) -> Result<DeviceSet, &'static str> {
+    let kinds: Option<Vec<DeviceKind>> =
+        list.split(['+', ' ']).filter(|name| !name.is_empty()).map(DeviceKind::from_name).collect();
+    kinds.map(|kinds| DeviceSet::of(&kinds)).ok_or("be kinds of device joined by +, such as cpu+cuda, or any")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +140,10 @@ mod tests {
         let p = Policy::parse("readonly=reject, copies=error,max_copy_bytes=16").expect("valid");
         assert_eq!((p.readonly, p.copies, p.max_copy_bytes), (ReadonlyPolicy::Reject, CopiesPolicy::Error, Some(16)));
         assert_eq!(Policy::parse("readonly=maybe").unwrap_err().1, "be copy, reject or trust");
+        let p = Policy::parse("devices=cpu+cuda").expect("valid");
+        assert!(p.devices.contains(DeviceKind::CUDA) && !p.devices.contains(DeviceKind::METAL));
+        assert_eq!(Policy::parse("devices=any"), Ok(Policy::DEFAULT));
+        assert!(Policy::parse("devices=abacus").is_err());
         assert!(Policy::parse("readonly").is_err() && Policy::parse("speed=high").is_err());
     }
 }

@@ -103,6 +103,8 @@ impl fmt::Debug for Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frozen {
     checksum: u64,
+    /// Whom it was lent to.
+    to: Label,
 }
 
 pub(crate) struct Inner {
@@ -160,8 +162,12 @@ impl Inner {
     fn check_frozen(&self) {
         let (Some(frozen), Some(now)) = (self.frozen, self.checksum()) else { return };
         if now != frozen.checksum {
-            let note = format!("{} changed while it was lent frozen", Tensor::describe(self));
-            self.runtime.ledger().hazard(Code::AL01, &[self.holder], note);
+            let ledger = self.runtime.ledger();
+            // The record is still open: it is closed after this.
+            let buffer =
+                ledger.holder(self.holder).map_or_else(|| "a buffer".into(), |held| format!("buffer #{}", held.buffer));
+            let note = format!("{buffer} changed while lent to {}: {}", frozen.to.as_str(), Tensor::describe(self));
+            ledger.hazard(Code::AL01, &[self.holder], note);
         }
     }
 }
@@ -344,23 +350,34 @@ impl Tensor {
     }
 
     /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
-    /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing).
-    pub fn watch(&self) -> Tensor {
+    /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing). `to`: whom it is lent to.
+    pub fn watch(&self, to: Label) -> Tensor {
         self.derive(|inner| {
-            inner.frozen = inner.checksum().map(|checksum| Frozen { checksum });
+            inner.frozen = inner.checksum().map(|checksum| Frozen { checksum, to });
             inner.traits |= Traits::FROZEN;
         })
     }
 
     /// Opens the ledger record of a new tensor.
     pub(crate) fn record(inner: &mut Inner, role: Role, site: Label, edge: Option<&Edge<'_>>) {
+        inner.holder = inner.runtime.ledger().open(&Self::holder_desc(inner, role, site), edge);
+        inner.owns_record = true;
+    }
+
+    /// Notes a copy into this tensor's memory.
+    pub(crate) fn copied(&self, edge: &Edge<'_>, site: Label) {
+        let inner = &*self.0;
+        inner.runtime.ledger().copied(inner.holder, &Self::holder_desc(inner, Role::Holder, site), edge);
+    }
+
+    fn holder_desc(inner: &Inner, role: Role, site: Label) -> HolderDesc<'_> {
         let mut flags = HolderFlags::empty();
         flags.set(HolderFlags::READ_ONLY, inner.traits.intersects(Traits::READ_ONLY));
         flags.set(HolderFlags::IMMUTABLE, inner.traits.intersects(Traits::IMMUTABLE));
         flags.set(HolderFlags::COPIED, inner.traits.intersects(Traits::IS_COPIED));
         flags.set(HolderFlags::DETACHED, inner.traits.intersects(Traits::DETACHED));
         flags.set(HolderFlags::FROZEN, inner.traits.intersects(Traits::FROZEN));
-        let desc = HolderDesc {
+        HolderDesc {
             role,
             framework: inner.framework,
             site,
@@ -373,9 +390,7 @@ impl Tensor {
             strides: &inner.strides,
             alloc: inner.alloc,
             flags,
-        };
-        inner.holder = inner.runtime.ledger().open(&desc, edge);
-        inner.owns_record = true;
+        }
     }
 
     fn describe(inner: &Inner) -> String {

@@ -34,5 +34,5 @@ with fh.policy(copies="error"):
     try:
         column_means(np.ones((2, 2)))  # float64: a cast would copy
     except fh.BoundaryError as error:
-        print(error.code, error.fixes[0].split("  ")[0])
+        print(error.code, error.fixes[0].split(" #")[0])
     # >> PO01 fh.copy(x, dtype="float32", device="cpu", order="C")

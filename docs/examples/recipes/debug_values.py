@@ -1,7 +1,5 @@
 """Debugging: what is this tensor, do two of them share memory, who wrote where nobody should have?"""
 
-import warnings
-
 import numpy as np
 import torch
 
@@ -19,15 +17,14 @@ print(answer.aliases, answer.bytes)
 print(fh.explain(base[:, 1], t).aliases)  # the same buffer, and no byte of both
 # >> False
 
-# "Something changes my array": lend it frozen. NumPy itself then refuses every write while it is out.
-frozen = fh.share(base, "torch", freeze=True)
-try:
-    base[0, 0] = -1
-except ValueError as error:
-    print(error)
+# "Something changes my array": lend it frozen. NumPy itself then refuses every write until it is given back.
+with fh.share(base, freeze=True) as lent:
+    try:
+        base[0, 0] = -1
+    except ValueError as error:
+        print(error)
 # >> assignment destination is read-only
-del frozen
-base[0, 0] = -1  # given back: writable again
+base[0, 0] = -1
 
 print(fh.ledger.owner(base)["owner"]["framework"], [h["framework"] for h in fh.ledger.owner(base)["holders"]])
 # >> numpy ['torch']

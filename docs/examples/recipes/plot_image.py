@@ -17,7 +17,7 @@ pixels = fh.convert(image, "numpy", detach=True)
 figure, axes = plt.subplots()
 shown = axes.imshow(pixels, cmap="gray")
 print(shown.get_array().shape, fh.plan(image, "numpy", detach=True))
-# >> (28, 28) share, read-only: GR02
+# >> (28, 28) f32[28,28] torch cpu requires_grad -> f32[28,28] numpy cpu: share, read-only: GR02
 
 # Curves: NumPy's own functions take an fh.Tensor wherever they take an array.
 loss = fh.share(torch.tensor([4.0, 2.0, 1.0, 0.5]))

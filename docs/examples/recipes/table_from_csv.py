@@ -14,8 +14,8 @@ df = pd.read_csv(text, dtype={"visits": "Int64"})
 # A column at a time needs neither: the plan says what each will cost.
 for name in ("size", "price"):
     print(name, fh.plan(df[name], "torch", dtype="float32"))
-# >> size copy (cast) 12 B: CA01
-# >> price copy (cast) 12 B: CA01
+# >> size f64[3] numpy cpu ro -> f32[3] torch cpu: copy (cast) 12 B: CA01
+# >> price i64[3] numpy cpu ro -> f32[3] torch cpu: copy (cast) 12 B: CA01
 
 # A null has no tensor value. It is refused until you say what it becomes.
 try:

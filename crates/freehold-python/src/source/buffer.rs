@@ -102,7 +102,9 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     let mut traits = Traits::empty();
     traits.set(Traits::READ_ONLY, view.readonly != 0);
     traits.set(Traits::SWAPPED, swapped);
-    let strides = element_strides(&shape, byte_strides, view.itemsize as i64, &mut traits);
+    // Without strides the memory is in C order; ctypes leaves them out although they were asked for.
+    let strides = (!view.strides.is_null() || ndim == 0)
+        .then(|| element_strides(&shape, byte_strides, view.itemsize as i64, &mut traits));
     let items: i64 = shape.iter().product();
     let whole = view.len as i64 == items * view.itemsize as i64 && !traits.contains(Traits::BYTE_STRIDES);
     let alloc = whole.then_some((view.buf.addr() as u64, view.len as u64));
@@ -111,7 +113,7 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     let raw = RawTensor {
         data,
         shape: &shape,
-        strides: Some(&strides),
+        strides: strides.as_deref(),
         dtype,
         device: Device::CPU,
         owner: held.into_owner(),

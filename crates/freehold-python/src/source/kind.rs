@@ -34,10 +34,14 @@ pub(crate) enum Adapter {
     Capsule,
     /// `pandas.Series` and `pandas.Index`.
     Pandas,
+    /// `pandas.DataFrame`.
+    Frame,
     /// The buffer protocol.
     Buffer,
     /// `__array_interface__`.
     ArrayInterface,
+    /// `__array_interface__` that this object has and its type has not.
+    OwnArrayInterface,
     /// The Arrow C data interface, and nothing else.
     Arrow,
     /// A NumPy scalar.
@@ -99,7 +103,7 @@ fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
     // SAFETY: the type is alive.
     let tag = unsafe { (*pointer).tp_version_tag };
     // That a type offers nothing is not remembered: such calls raise, and the message matters more than the time.
-    if tag != 0 && !matches!(kind.adapter, Adapter::None) {
+    if tag != 0 && !matches!(kind.adapter, Adapter::None | Adapter::OwnArrayInterface) {
         // SAFETY: as in `kind_of`; `probe` may have run Python code, but no borrow of the slot was held across it.
         unsafe { *slot(pointer) = Slot { class: pointer, tag, kind } };
     }
@@ -134,6 +138,9 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
             if class.is_subclass(&pandas.getattr(name)?)? {
                 return known(Adapter::Pandas, Label::PANDAS);
             }
+        }
+        if class.is_subclass(&pandas.getattr("DataFrame")?)? {
+            return known(Adapter::Frame, Label::PANDAS);
         }
     }
     let framework = || match top_module(class).as_str() {
@@ -172,6 +179,10 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
         && (x.is_instance_of::<PyList>() || x.is_instance_of::<PyTuple>() || x.is_instance_of::<PyRange>())
     {
         return known(Adapter::Sequence, Label::PYTHON);
+    }
+    // NumPy takes an attribute of the instance, too, and numpy.lib.stride_tricks relies on that.
+    if x.hasattr("__array_interface__")? {
+        return known(Adapter::OwnArrayInterface, framework());
     }
     known(Adapter::None, framework())
 }

@@ -4,6 +4,7 @@
 pub(crate) mod buffer;
 pub(crate) mod capsule;
 pub(crate) mod exchange;
+pub(crate) mod frame;
 mod kind;
 mod numpy;
 pub(crate) mod pandas;
@@ -31,11 +32,13 @@ pub(crate) struct Ask<'a, 'py> {
     pub fill: Option<&'a Bound<'py, PyAny>>,
     /// The consumer's stream.
     pub stream: Option<Stream>,
+    /// The line of the caller.
+    pub site: Label,
 }
 
 impl Ask<'_, '_> {
     fn options(&self, framework: Label, traits: Traits, alloc: Option<(u64, u64)>) -> ImportOptions {
-        ImportOptions { runtime: Runtime::global(), framework, site: Label::NONE, traits, alloc, quiet: self.quiet }
+        ImportOptions { runtime: Runtime::global(), framework, site: self.site, traits, alloc, quiet: self.quiet }
     }
 }
 
@@ -117,7 +120,8 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::Capsule => capsule::import(x, Label::UNKNOWN, ask, Traits::empty()).map(Imported::from),
         Adapter::Pandas => pandas::import(x, ask),
         Adapter::Buffer => buffer::import(x, ask),
-        Adapter::ArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
+        Adapter::Frame => frame::import(x, ask),
+        Adapter::ArrayInterface | Adapter::OwnArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
         Adapter::Arrow => Err(Fail::refused(
             Code::OB01,
             format!("{} arrow", crate::names::type_name(x)),
@@ -133,6 +137,7 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
                 "{} has none of __dlpack__, the buffer protocol, __array_interface__, and is no sequence of numbers",
                 crate::names::type_name(x)
             ),
-        )),
+        )
+        .fix("pass what it wraps: its array, tensor or buffer")),
     }
 }

@@ -38,10 +38,10 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Re
         traits |= Traits::READ_ONLY;
     }
     let alloc = allocation(x.py(), array, &shape, dtype);
-    // A view is not frozen by its flag: its base can still be written through. `watch` sees that.
-    let freeze = ask.freeze && !traits.contains(Traits::READ_ONLY) && array.flags & OWNDATA != 0;
+    let freeze = ask.freeze && !traits.contains(Traits::READ_ONLY);
     let owner = if freeze {
-        traits |= Traits::FROZEN;
+        // A view is not frozen by its flag alone: its base can still be written through. `watch` sees that.
+        traits.set(Traits::FROZEN, array.flags & OWNDATA != 0);
         if ask.quiet {
             Owner::Borrowed
         } else {

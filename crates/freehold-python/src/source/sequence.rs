@@ -2,7 +2,7 @@
 
 use freehold::tensor_algebra::Dims;
 use freehold::{Asked, Policy, Request, copy_into};
-use freehold::{Caps, Code, DType, Device, Dialect, Label, OnLoss, Owner, RawTensor, Tensor, Traits};
+use freehold::{Caps, Code, DType, Device, Dialect, Label, Owner, RawTensor, Tensor, Traits};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyFloat, PyInt, PyList, PyRange, PyTuple};
 
@@ -240,7 +240,7 @@ fn stack<'py>(x: &Bound<'py, PyAny>, walk: Walk<'py>, ask: &Ask<'_, 'py>) -> Res
         let place = unsafe { Tensor::from_raw(raw, &quiet.options(Label::PYTHON, Traits::empty(), None)) }?;
         let asked = Asked::new(part.desc(), &request, &Caps::FREEHOLD, &policy, Dialect::Python);
         // SAFETY: nobody else has the new memory.
-        unsafe { copy_into(part, &place, OnLoss::Error, &asked) }?;
+        unsafe { copy_into(part, &place, &asked, Label::NONE) }?;
     }
     Ok(whole)
 }

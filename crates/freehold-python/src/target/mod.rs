@@ -100,11 +100,12 @@ impl Target {
         py: Python<'py>,
         tensor: Tensor,
         decision: &Decision,
+        site: Label,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Target::Freehold => Ok(Bound::new(py, PyTensor::new(tensor))?.into_any()),
-            Target::Numpy => numpy::export(py, tensor, Some(decision)),
-            Target::Torch => torch::export(py, &tensor, decision),
+            Target::Numpy => numpy::export(py, tensor, Some(decision), site),
+            Target::Torch => torch::export(py, &tensor, decision, site),
         }
     }
 }

@@ -25,7 +25,12 @@ impl Drop for Lease {
 }
 
 /// An array over the tensor's memory.
-pub(crate) fn export<'py>(py: Python<'py>, tensor: Tensor, decision: Option<&Decision>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn export<'py>(
+    py: Python<'py>,
+    tensor: Tensor,
+    decision: Option<&Decision>,
+    site: Label,
+) -> PyResult<Bound<'py, PyAny>> {
     let api = numpy_abi::api(py)?;
     let Some(descr) = dtype::descr(py, api, tensor.dtype())? else {
         let text = format!("export({} -> numpy): no array dtype.", tensor.desc());
@@ -35,14 +40,19 @@ pub(crate) fn export<'py>(py: Python<'py>, tensor: Tensor, decision: Option<&Dec
     // A tensor without elements may have no address, for which NumPy would allocate.
     let data = if tensor.data_ptr().is_null() { std::ptr::dangling_mut::<u64>().cast() } else { tensor.data_ptr() };
     let writable = tensor.is_writable();
-    let base = lease(py, tensor, decision)?;
+    let base = lease(py, tensor, decision, site)?;
     // SAFETY: the lease keeps the tensor, whose extent was validated and whose owner keeps it readable, and writable
     // unless its traits say otherwise.
     unsafe { api.new_array(py, descr, (&shape, &strides), data, writable, base) }
 }
 
-fn lease<'py>(py: Python<'py>, tensor: Tensor, decision: Option<&Decision>) -> PyResult<Bound<'py, PyAny>> {
-    let holder = open_holder(&tensor, Label::NUMPY, decision);
+fn lease<'py>(
+    py: Python<'py>,
+    tensor: Tensor,
+    decision: Option<&Decision>,
+    site: Label,
+) -> PyResult<Bound<'py, PyAny>> {
+    let holder = open_holder(&tensor, Label::NUMPY, decision, site);
     let context = Box::into_raw(Box::new(Lease { tensor, holder }));
     // SAFETY: the name is static; the destructor gets the capsule once.
     let capsule = unsafe { ffi::PyCapsule_New(context.cast::<c_void>(), NAME.as_ptr(), Some(end_lease)) };
@@ -68,16 +78,17 @@ unsafe extern "C" fn end_lease(capsule: *mut ffi::PyObject) {
 }
 
 /// The record of a holder that takes no capsule.
-pub(crate) fn open_holder(tensor: &Tensor, consumer: Label, decision: Option<&Decision>) -> HolderId {
+pub(crate) fn open_holder(tensor: &Tensor, consumer: Label, decision: Option<&Decision>, site: Label) -> HolderId {
     let traits = tensor.traits();
     let mut flags = HolderFlags::CONSUMED;
     flags.set(HolderFlags::READ_ONLY, !tensor.is_writable());
     flags.set(HolderFlags::DETACHED, traits.contains(Traits::DETACHED));
+    flags.set(HolderFlags::FROZEN, traits.contains(Traits::FROZEN));
     let view = tensor.strided();
     let desc = HolderDesc {
         role: Role::Holder,
         framework: consumer,
-        site: Label::NONE,
+        site,
         device: tensor.device(),
         address: view.address,
         dtype: view.dtype,

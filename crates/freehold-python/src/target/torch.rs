@@ -11,14 +11,24 @@ use crate::source::torch::torch;
 use crate::tensor::PyTensor;
 
 /// A `torch.Tensor` over the tensor's memory, through the exchange table.
-pub(super) fn export<'py>(py: Python<'py>, tensor: &Tensor, decision: &Decision) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn export<'py>(
+    py: Python<'py>,
+    tensor: &Tensor,
+    decision: &Decision,
+    site: Label,
+) -> PyResult<Bound<'py, PyAny>> {
     let Some(torch) = torch(py)? else {
         // An older PyTorch negotiates with our `__dlpack__`.
         let ours = Bound::new(py, PyTensor::new(tensor.clone()))?;
         return py.import("torch")?.getattr("from_dlpack")?.call1((ours,));
     };
-    let options =
-        ExportOptions { consumer: Label::TORCH, decision: Some(decision), taken: true, ..ExportOptions::default() };
+    let options = ExportOptions {
+        consumer: Label::TORCH,
+        site,
+        decision: Some(decision),
+        taken: true,
+        ..ExportOptions::default()
+    };
     let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
     let mut object = ptr::null_mut();
     // SAFETY: the table is PyTorch's, of our major version; the managed tensor is ours to give. PyTorch leaves one that

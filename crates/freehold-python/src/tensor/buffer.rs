@@ -3,19 +3,30 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
-use freehold::{Code, DType, Error, Message, Tensor, Traits};
+use freehold::ledger::HolderId;
+use freehold::{Code, DType, Error, Label, Message, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::PyTensor;
 use crate::error::raise;
+use crate::target::numpy::open_holder;
 use crate::target::{Sizes, byte_layout};
 
-/// What an export points into. It has its own handle on the tensor: a view outlives a `with` block.
+/// What an export points into, and its record on the ledger. It has its own handle on the tensor: a view outlives a
+/// `with` block.
 struct Export {
     shape: Sizes,
     strides: Sizes,
-    _tensor: Tensor,
+    tensor: Tensor,
+    holder: HolderId,
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        // Erase before free: once the tensor is dropped the address may be another buffer's.
+        self.tensor.runtime().ledger().close(self.holder);
+    }
 }
 
 /// The `struct` format of a dtype; `None` where there is none (bfloat16, float8, complex32).
@@ -89,7 +100,8 @@ pub(super) unsafe fn get(slf: &Bound<'_, PyTensor>, view: *mut ffi::Py_buffer, f
     let (shape, strides) = byte_layout(&tensor);
     let (data, len) = (tensor.data_ptr(), tensor.nbytes() as isize);
     let read_only = !tensor.is_writable();
-    let export = Box::new(Export { shape, strides, _tensor: tensor });
+    let holder = open_holder(&tensor, Label::BUFFER, None, Label::NONE);
+    let export = Box::new(Export { shape, strides, tensor, holder });
     // SAFETY: the struct is ours to fill; the pointers lead into the box, which lives until `release`.
     unsafe {
         let view = &mut *view;

@@ -50,8 +50,12 @@ pub(super) fn export<'py>(
         let source = tensor.tensor().map_err(|error| raise(py, error))?;
         made = Some(verbs::execute_on(py, &source, &Request { copy: rule, device, ..Request::default() })?);
     }
-    let options =
-        ExportOptions { consumer: Label::UNKNOWN, max_version: version.unwrap_or((0, 8)), ..ExportOptions::default() };
+    let options = ExportOptions {
+        consumer: Label::UNKNOWN,
+        site: crate::site::here(py),
+        max_version: version.unwrap_or((0, 8)),
+        ..ExportOptions::default()
+    };
     match version {
         Some((major, _)) if major >= VERSION.0 => {
             let managed = from(tensor, made, |tensor| tensor.to_versioned(&options))
