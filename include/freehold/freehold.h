@@ -616,7 +616,9 @@ enum {
   /** Carries the lazy conj and neg bits of its own tensors. */
   FH_CAPS_LAZY_BITS = 1 << 5,
   /** Honours a byte offset other than 0. */
-  FH_CAPS_BYTE_OFFSET = 1 << 6
+  FH_CAPS_BYTE_OFFSET = 1 << 6,
+  /** Needs complex elements at multiples of their own size, whatever `alignment` says. */
+  FH_CAPS_ALIGNED_COMPLEX = 1 << 7
 };
 
 /** The bits of #fh_caps.dtypes, lowest first: FH_DTYPE_BIT(FH_DTYPE_FLOAT32). */

@@ -64,6 +64,8 @@ pub const FH_CAPS_GRAD: u32 = 1 << 4;
 pub const FH_CAPS_LAZY_BITS: u32 = 1 << 5;
 /// Byte offsets.
 pub const FH_CAPS_BYTE_OFFSET: u32 = 1 << 6;
+/// Complex elements aligned to their own size, and no others.
+pub const FH_CAPS_ALIGNED_COMPLEX: u32 = 1 << 7;
 
 /// Nothing waits.
 pub const FH_WAIT_NONE: i32 = 0;
@@ -315,7 +317,7 @@ unsafe fn caps_from(raw: &fh_caps) -> Outcome<Caps> {
     if !raw.alignment.is_power_of_two() {
         return Err(invalid("caps.alignment", raw.alignment, "be a power of two"));
     }
-    let known = FH_CAPS_BYTE_OFFSET * 2 - 1;
+    let known = FH_CAPS_ALIGNED_COMPLEX * 2 - 1;
     if raw.flags & !known != 0 {
         return Err(invalid("caps.flags", format!("{:#x}", raw.flags), "be made of FH_CAPS_*"));
     }
@@ -337,6 +339,7 @@ unsafe fn caps_from(raw: &fh_caps) -> Outcome<Caps> {
         },
         byte_strides: has(FH_CAPS_BYTE_STRIDES),
         alignment: raw.alignment,
+        aligned_complex: has(FH_CAPS_ALIGNED_COMPLEX),
         read_only: has(FH_CAPS_READ_ONLY),
         immutable: has(FH_CAPS_IMMUTABLE),
         grad: has(FH_CAPS_GRAD),
@@ -357,6 +360,7 @@ fn caps_to(name: &'static CStr, caps: &Caps) -> fh_caps {
         (caps.grad, FH_CAPS_GRAD),
         (caps.lazy_bits, FH_CAPS_LAZY_BITS),
         (caps.byte_offset, FH_CAPS_BYTE_OFFSET),
+        (caps.aligned_complex, FH_CAPS_ALIGNED_COMPLEX),
     ];
     fh_caps {
         struct_size: size_of::<fh_caps>() as u32,

@@ -27,6 +27,7 @@ pub(crate) fn _caps<'py>(py: Python<'py>, name: &str, extended: bool) -> PyResul
     )?;
     dict.set_item("byte_strides", caps.byte_strides)?;
     dict.set_item("alignment", caps.alignment)?;
+    dict.set_item("aligned_complex", caps.aligned_complex)?;
     dict.set_item("read_only", caps.read_only)?;
     dict.set_item("immutable", caps.immutable)?;
     dict.set_item("byte_offset", caps.byte_offset)?;

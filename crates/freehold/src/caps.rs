@@ -69,6 +69,8 @@ pub struct Caps {
     pub byte_strides: bool,
     /// Alignment of the first element that it needs, in bytes.
     pub alignment: u32,
+    /// Whether complex elements must be aligned to their own size, because its code loads them as vectors.
+    pub aligned_complex: bool,
     /// Whether it has read-only tensors.
     pub read_only: bool,
     /// Whether it promises that its tensors never change.
@@ -115,6 +117,7 @@ impl Caps {
         strides: StrideRule::Any,
         byte_strides: false,
         alignment: 1,
+        aligned_complex: false,
         read_only: true,
         immutable: false,
         grad: false,
@@ -133,6 +136,7 @@ impl Caps {
         strides: StrideRule::Any,
         byte_strides: true,
         alignment: 1,
+        aligned_complex: false,
         read_only: true,
         immutable: false,
         grad: false,
@@ -159,6 +163,8 @@ impl Caps {
         strides: StrideRule::NonNegative,
         byte_strides: false,
         alignment: 1,
+        // c10::complex<double> is alignas(16), and NumPy's is 8: PyTorch 2.15 crashes (SIGSEGV) on the difference.
+        aligned_complex: true,
         read_only: false,
         immutable: false,
         grad: true,
@@ -174,6 +180,13 @@ impl Caps {
 
     /// A consumer of legacy capsules: it cannot be told that memory is read-only.
     pub const DLPACK_LEGACY: Caps = Caps { name: "dlpack-legacy", read_only: false, dlpack: (0, 8), ..Caps::FREEHOLD };
+
+    /// The alignment of the first element that it needs for a dtype, in bytes.
+    #[inline]
+    pub const fn alignment_of(&self, dtype: DType) -> u32 {
+        let own = if self.aligned_complex && dtype.is_complex() { dtype.padded_size() as u32 } else { 1 };
+        if own > self.alignment { own } else { self.alignment }
+    }
 
     /// The row of a target by its name.
     pub fn for_name(name: &str) -> Option<&'static Caps> {

@@ -282,7 +282,7 @@ fn check_memory(
     {
         found.need(Steps::LAYOUT, Code::LY01, Detail::Dim { dim: dim as u32, stride, want });
     }
-    let need = caps.alignment.max(request.alignment).max(1);
+    let need = caps.alignment_of(desc.dtype).max(request.alignment).max(1);
     let rem = (desc.address % u64::from(need)) as u32;
     if rem != 0 {
         found.need(Steps::LAYOUT, Code::AG01, Detail::Align { rem, need });
@@ -374,7 +374,7 @@ fn become_copy(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, decision: 
         Order::Any => Order::C,
         order => order,
     };
-    decision.alignment = request.alignment.max(caps.alignment);
+    decision.alignment = request.alignment.max(caps.alignment_of(decision.dtype));
     decision.writable = !(request.writable == Some(false) && caps.read_only);
     decision.bytes_copied = desc.bytes_as(decision.dtype);
     decision.bytes_allocated = decision.bytes_copied;
