@@ -346,7 +346,6 @@ BIG = {
     "numpy": lambda: np.zeros(2_500_000, np.float32)[:20],
     "torch": lambda: torch.zeros(2_500_000)[:20],
     "torch, a view of a view": lambda: torch.zeros(2500, 1000)[3:5].t()[::100, 0],
-    "torch, detached": lambda: torch.zeros(2_500_000, requires_grad=True)[:20].detach(),
 }
 
 
@@ -368,6 +367,12 @@ def test_x18_a_small_view_of_a_large_buffer(source):
     assert "HT02" not in codes(fh.plan(copied)) and fh.ledger.owner(x) is None
 
 
+def test_x18_a_detached_view():
+    """X18: PyTorch does not say that a detached view is one; the plan looks at its storage."""
+    x = torch.zeros(2_500_000, requires_grad=True)[:20].detach()
+    assert "HT02" in codes(fh.plan(x, "numpy")) and "HT02" not in codes(fh.plan(fh.copy(x, "torch"), "numpy"))
+
+
 def test_x18_what_is_not_worth_a_hint():
     """X18: most of a buffer, or a small buffer, is no reason to copy."""
     for x in (np.zeros(2_500_000)[:2_000_000], np.zeros(1000)[:1], torch.zeros(2_500_000)[100:], torch.zeros(1000)[0]):
@@ -376,15 +381,20 @@ def test_x18_what_is_not_worth_a_hint():
 
 def test_x18_the_copy_really_releases():
     """X18: twenty small copies of large tensors keep what they copied and nothing else; twenty views keep it all."""
-    gc.collect()
-    before = resident_kib()
-    kept = [fh.copy(torch.ones(2_500_000)[:10], "numpy") for _ in range(20)]
-    assert resident_kib() - before < 30_000
-    views = [fh.share(torch.ones(2_500_000)[:10], "numpy") for _ in range(20)]
-    assert resident_kib() - before > 150_000, "the views do pin what the ledger says that they pin"
-    pinned = [buffer for buffer in fh.ledger.live() if buffer["pinned_ratio"] < 1e-4]
-    assert len(pinned) == 20 and sum(buffer["len"] for buffer in pinned) == 200_000_000
-    assert sum(a.sum() for a in kept + views) == 400
+    # In a process of its own: the heap of this one has holes to hide a few tensors in.
+    assert_runs("""if True:
+        import freehold as fh, torch
+        from test_rows_x_lifetimes import resident_kib
+        fh.copy(torch.ones(2_500_000)[:10], "numpy")
+        before = resident_kib()
+        kept = [fh.copy(torch.ones(2_500_000)[:10], "numpy") for _ in range(20)]
+        assert resident_kib() - before < 60_000, resident_kib() - before
+        views = [fh.share(torch.ones(2_500_000)[:10], "numpy") for _ in range(20)]
+        assert resident_kib() - before > 150_000, "the views do pin what the ledger says that they pin"
+        pinned = [buffer for buffer in fh.ledger.live() if buffer["pinned_ratio"] < 1e-4]
+        assert len(pinned) == 20 and sum(buffer["len"] for buffer in pinned) == 200_000_000
+        assert sum(a.sum() for a in kept + views) == 400
+    """)
 
 
 # -- X22: resizing -----------------------------------------------------------------------------------------------------
@@ -432,9 +442,13 @@ def test_x22_case_24_what_pytorch_lets_happen_today():
     """X22, case 24: PyTorch gives its memory back under a view of it; a copy is what is safe from that."""
     t = torch.arange(4.0)
     address, safe = t.data_ptr(), fh.copy(t, "numpy")
-    view = t.numpy()
+    view = np.from_dlpack(t)
     t.untyped_storage().resize_(0)
     assert t.data_ptr() != address and view.ctypes.data == address, "PyTorch refuses now: say so in the documentation"
+    locked = torch.arange(4.0)
+    locked.numpy()
+    with pytest.raises(RuntimeError, match="not resizable"):  # its own way out does lock the storage
+        locked.untyped_storage().resize_(0)
     assert safe.tolist() == [0, 1, 2, 3]
     del view
 

@@ -52,6 +52,17 @@ pub(crate) fn current(py: Python<'_>, request: &Request) -> PyResult<Policy> {
     })
 }
 
+/// The kinds of device that the policy in force here allows.
+#[inline]
+pub(crate) fn devices(py: Python<'_>) -> PyResult<DeviceSet> {
+    if USED.load(Ordering::Relaxed)
+        && let Some(rules) = set_here(py)?
+    {
+        return Ok(rules.get().policy.devices);
+    }
+    Ok(Runtime::global().devices())
+}
+
 /// A rule's value as `FREEHOLD_POLICY` spells it.
 fn spelled(value: &Bound<'_, PyAny>) -> PyResult<String> {
     if value.is_none() {

@@ -146,7 +146,7 @@ impl<'py> Call<'_, 'py> {
         if self.asks_nothing()
             && !imported.built
             && !pins(&imported.tensor)
-            && let Some(codes) = shares_plainly(&imported.tensor.desc(), caps)
+            && let Some(codes) = shares_plainly(&imported.tensor.desc(), caps, policy::devices(py)?)
         {
             if self.is_same(kind) {
                 return Ok(self.x.clone());

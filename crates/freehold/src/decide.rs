@@ -87,18 +87,20 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
     decision
 }
 
-/// Whether [`decide`] shares a tensor as it is under any policy, for a request that asks for nothing
-/// ([`Request::share`] or [`Request::convert`] as they are): the answer for most handovers, at the price of a few
-/// comparisons. `Some` holds the codes that only inform; `None` says nothing, and `decide` must be asked.
+/// Whether [`decide`] shares a tensor as it is, for a request that asks for nothing ([`Request::share`] or
+/// [`Request::convert`] as they are) and whatever the policy says beside its `devices`: the answer for most handovers,
+/// at the price of a few comparisons. `Some` holds the codes that only inform; `None` says nothing, and `decide` must
+/// be asked.
 ///
 /// `tests/agree.rs` holds the two to each other.
 #[inline]
-pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps) -> Option<&'static [Code]> {
+pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) -> Option<&'static [Code]> {
     const PLAIN: Traits = Traits::IS_COPIED.union(Traits::PADDED).union(Traits::LEGACY).union(Traits::FROZEN);
     if !PLAIN.contains(desc.traits)
         || !caps.dtypes.contains(desc.dtype)
         || !caps.devices.contains(desc.device.kind)
-        || caps.alignment > 1
+        || !devices.contains(desc.device.kind)
+        || !desc.address.is_multiple_of(u64::from(caps.alignment_of(desc.dtype).max(1)))
         || caps.immutable
         || matches!(caps.strides, StrideRule::Compact)
         || !rows_nest(desc)

@@ -1,11 +1,12 @@
 //! What handovers share: a ledger, a policy, and where results are allocated.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use freehold_device::MemoryResource;
 use freehold_ledger::{Ledger, Level};
 
-use crate::{Device, Policy, Request};
+use crate::{Device, DeviceSet, Policy, Request};
 
 /// A ledger, a policy and the memory resources in force. Cheap to clone; the process has a default one, which
 /// [`Runtime::global`] names.
@@ -32,6 +33,9 @@ impl Settings {
 /// The default runtime's ledger is a plain static, so that closing a record needs no lookup.
 static LEDGER: Ledger = Ledger::new(Level::Records);
 
+/// The `devices` of the default runtime's policy, for [`Runtime::devices`].
+static DEVICES: AtomicU32 = AtomicU32::new(DeviceSet::ALL.0);
+
 fn global_settings() -> &'static Mutex<Settings> {
     static SETTINGS: OnceLock<Mutex<Settings>> = OnceLock::new();
     SETTINGS.get_or_init(|| {
@@ -41,6 +45,7 @@ fn global_settings() -> &'static Mutex<Settings> {
             eprintln!("freehold: FREEHOLD_POLICY: {entry} must {must}; the default policy is in force");
             Policy::DEFAULT
         });
+        DEVICES.store(policy.devices.0, Ordering::Relaxed);
         Mutex::new(Settings::new(policy))
     })
 }
@@ -95,9 +100,26 @@ impl Runtime {
         }
     }
 
+    /// The `devices` of the policy in force: all that [`crate::shares_plainly`] needs of it, without a lock.
+    #[inline]
+    pub fn devices(&self) -> DeviceSet {
+        match &self.0 {
+            None => {
+                global_settings();
+                DeviceSet(DEVICES.load(Ordering::Relaxed))
+            }
+            Some(_) => self.policy().devices,
+        }
+    }
+
     /// Puts a policy in force, and gives back the one before.
     pub fn set_policy(&self, policy: Policy) -> Policy {
-        self.with(|s| std::mem::replace(&mut s.policy, policy))
+        self.with(|s| {
+            if self.0.is_none() {
+                DEVICES.store(policy.devices.0, Ordering::Relaxed);
+            }
+            std::mem::replace(&mut s.policy, policy)
+        })
     }
 
     /// Where results on a device are allocated.

@@ -2,8 +2,8 @@
 
 use freehold::ledger::Level;
 use freehold::{
-    Caps, Code, CopyRule, DType, Device, ImportOptions, Label, OnLoss, Order, Owner, Policy, RawTensor, Request,
-    Runtime, Tensor, Traits, Verdict, convert, decide, shares_plainly,
+    Caps, Code, CopyRule, DType, Device, DeviceSet, ImportOptions, Label, OnLoss, Order, Owner, Policy, RawTensor,
+    Request, Runtime, Tensor, Traits, Verdict, convert, decide, shares_plainly,
 };
 use proptest::prelude::*;
 
@@ -18,6 +18,7 @@ struct Case {
     traits: Traits,
     request: Request,
     target: usize,
+    offset: usize,
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -40,8 +41,8 @@ fn case() -> impl Strategy<Value = Case> {
         any::<bool>(),
         any::<bool>(),
     );
-    (proptest::sample::select(DTYPES), dims, traits, request, 0usize..3).prop_map(
-        |(dtype, (shape, free, kind), traits, (to, copy, order, writable, allow, detach), target)| {
+    (proptest::sample::select(DTYPES), dims, traits, request, 0usize..3, 0usize..17).prop_map(
+        |(dtype, (shape, free, kind), traits, (to, copy, order, writable, allow, detach), target, offset)| {
             let mut strides = free;
             let mut step = 1;
             let n = shape.len();
@@ -55,7 +56,7 @@ fn case() -> impl Strategy<Value = Case> {
             }
             let on_loss = if allow { OnLoss::Allow } else { OnLoss::Error };
             let request = Request { dtype: to, copy, order, writable, on_loss, detach, ..Request::default() };
-            Case { dtype, shape, strides, traits, request, target }
+            Case { dtype, shape, strides, traits, request, target, offset }
         },
     )
 }
@@ -64,7 +65,8 @@ fn case() -> impl Strategy<Value = Case> {
 fn tensor(case: &Case, rt: &Runtime) -> Tensor {
     let mut bytes: Vec<u8> = (0..4096usize).map(|i| (i % 2) as u8).collect();
     let raw = RawTensor {
-        data: bytes[2048..].as_mut_ptr(),
+        // Of the whole vector: negative strides reach below the first element.
+        data: bytes.as_mut_ptr().wrapping_add(2048 + case.offset),
         shape: &case.shape,
         strides: Some(&case.strides),
         dtype: case.dtype,
@@ -92,9 +94,9 @@ proptest! {
         let decision = decide(&source.desc(), &case.request, caps, &Policy::DEFAULT);
         prop_assert_eq!(&decision, &decide(&source.desc(), &case.request, caps, &Policy::DEFAULT), "pure");
         // The short way says nothing that the long one does not.
-        for policy in ["", "readonly=reject,alias=trust,copies=error,sync=error,max_copy_bytes=0"] {
+        for policy in ["", "readonly=reject,alias=trust,copies=error,sync=error,max_copy_bytes=0", "devices=cuda"] {
             let policy = Policy::parse(policy).expect("valid");
-            if let Some(codes) = shares_plainly(&source.desc(), caps) {
+            if let Some(codes) = shares_plainly(&source.desc(), caps, policy.devices) {
                 for request in [Request::share(), Request::convert()] {
                     let long = decide(&source.desc(), &request, caps, &policy);
                     prop_assert_eq!(long.verdict, Verdict::Share);
@@ -158,9 +160,10 @@ fn what_shares_plainly_is_what_people_hand_over() {
             traits: Traits::empty(),
             request: Request::share(),
             target: 0,
+            offset: 0,
         };
         let tensor = tensor(&case, &Runtime::new(Level::Off));
-        shares_plainly(&tensor.desc(), &Caps::TORCH).is_some()
+        shares_plainly(&tensor.desc(), &Caps::TORCH, DeviceSet::ALL).is_some()
     };
     for (shape, strides) in
         [(&[2, 3][..], &[3, 1][..]), (&[], &[]), (&[4], &[2]), (&[2, 1, 3], &[6, 77, 2]), (&[2, 2], &[8, 1])]

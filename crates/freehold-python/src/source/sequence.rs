@@ -53,7 +53,7 @@ fn visit<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resu
         None => return Err(ragged(x, "some elements are sequences and some are not")),
         Some(expected) if *expected != length => {
             let text = format!("a sequence of {length} where the others have {expected}, at depth {depth}");
-            let padded = "n = max(map(len, x)); y = fh.copy([[*row] + [0] * (n - len(row)) for row in x])";
+            let padded = "n = max(map(len, x)); x = [[*row] + [0] * (n - len(row)) for row in x]";
             return Err(match ragged(x, &text) {
                 Fail::Refused(mut refusal) if depth == 1 => {
                     refusal.fixes = vec![format!("{padded}  # pads the rows to one length")];
@@ -83,7 +83,8 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
                 Ok(value) => Value::Big(value),
                 Err(_) => {
                     let text = format!("{} fits neither int64 nor uint64", short(x));
-                    return Err(Fail::refused(Code::CA02, type_name(x), text).fix("import numpy; y = fh.copy(numpy.asarray(x, dtype=\"float64\"))  # rounds to 53 bits"));
+                    let rounded = "import numpy; x = numpy.asarray(x, dtype=\"float64\")  # rounds to 53 bits";
+                    return Err(Fail::refused(Code::CA02, type_name(x), text).fix(rounded));
                 }
             },
         }

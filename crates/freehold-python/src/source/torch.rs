@@ -136,8 +136,8 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     };
     // SAFETY: we own the managed tensor; its dtype is plain data.
     let raw = unsafe { (*managed).dl_tensor.dtype };
-    let known =
-        traits(x, torch, dlpack::dtype_from(raw)).and_then(|traits| Ok((traits, allocation(x, torch, ask.whole)?)));
+    let known = traits(x, torch, dlpack::dtype_from(raw))
+        .and_then(|traits| Ok((traits, allocation(x, torch, ask.whole || ask.quiet)?)));
     match known {
         Ok((traits, alloc)) => {
             // SAFETY: we own the managed tensor and give it up.
@@ -168,7 +168,8 @@ fn traits(x: &Bound<'_, PyAny>, torch: &Torch, dtype: DType) -> PyResult<Traits>
 }
 
 /// The allocation behind a view: the extent of the tensor at the end of its chain of bases, which the table tells in
-/// no time. `None` for a tensor that is no view, unless the `whole` storage is asked for.
+/// no time. `None` for a tensor that is no view (nor says so: one that was detached), unless the `whole` storage is
+/// asked for: a plan has time for that.
 #[inline]
 fn allocation(x: &Bound<'_, PyAny>, torch: &Torch, whole: bool) -> PyResult<Option<(u64, u64)>> {
     if whole {

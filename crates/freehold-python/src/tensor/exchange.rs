@@ -8,6 +8,7 @@ use freehold::dlpack::{
     DLManagedTensorVersioned, DLPackExchangeAPI, DLPackExchangeAPIHeader, DLPackVersion, DLTensor, VERSION,
     device_from, dtype_from,
 };
+use freehold::tensor_algebra::MAX_NDIM;
 use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Message, Runtime, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -129,11 +130,17 @@ unsafe extern "C" fn allocate(
     set_error: SetError,
 ) -> c_int {
     let made = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the caller passes a prototype whose shape has `ndim` values.
-        let (shape, dtype, device) = unsafe {
-            let ndim = usize::try_from((*prototype).ndim).unwrap_or(0);
-            let shape: &[i64] = if ndim == 0 { &[] } else { std::slice::from_raw_parts((*prototype).shape, ndim) };
-            (shape, dtype_from((*prototype).dtype), device_from((*prototype).device))
+        // SAFETY: the caller passes a prototype; its fields are plain data.
+        let prototype = unsafe { &*prototype };
+        let (dtype, device) = (dtype_from(prototype.dtype), device_from(prototype.device));
+        let ndim = usize::try_from(prototype.ndim).ok().filter(|ndim| *ndim <= MAX_NDIM);
+        let shape: &[i64] = match ndim.ok_or_else(|| Error::argument("ndim", prototype.ndim, "be from 0 to 64"))? {
+            0 => &[],
+            _ if prototype.shape.is_null() => {
+                return Err(Error::argument("shape", "NULL", "not be NULL when ndim > 0"));
+            }
+            // SAFETY: the shape of the caller's prototype has `ndim` values.
+            ndim => unsafe { std::slice::from_raw_parts(prototype.shape, ndim) },
         };
         if device != Device::CPU {
             return Err(Error::argument("device", device, "be cpu, where this version allocates"));
