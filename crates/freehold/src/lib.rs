@@ -30,6 +30,7 @@ mod execute;
 mod export;
 mod fix;
 mod flowchart;
+mod fork;
 mod import;
 mod message;
 mod policy;

@@ -31,7 +31,7 @@ impl Settings {
 }
 
 /// The default runtime's ledger is a plain static, so that closing a record needs no lookup.
-static LEDGER: Ledger = Ledger::new(Level::Records);
+pub(crate) static LEDGER: Ledger = Ledger::new(Level::Records);
 
 /// The `devices` of the default runtime's policy, for [`Runtime::devices`].
 static DEVICES: AtomicU32 = AtomicU32::new(DeviceSet::ALL.0);
@@ -75,6 +75,15 @@ impl Runtime {
             None => &LEDGER,
             Some(state) => &state.ledger,
         }
+    }
+
+    /// The ledger, for opening a record.
+    #[inline]
+    pub(crate) fn books(&self) -> &Ledger {
+        if self.0.is_none() {
+            crate::fork::watch();
+        }
+        self.ledger()
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Settings) -> R) -> R {

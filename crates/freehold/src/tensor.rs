@@ -360,7 +360,7 @@ impl Tensor {
 
     /// Opens the ledger record of a new tensor.
     pub(crate) fn record(inner: &mut Inner, role: Role, site: Label, edge: Option<&Edge<'_>>) {
-        inner.holder = inner.runtime.ledger().open(&Self::holder_desc(inner, role, site), edge);
+        inner.holder = inner.runtime.books().open(&Self::holder_desc(inner, role, site), edge);
         inner.owns_record = true;
     }
 
