@@ -18,6 +18,7 @@ mod format;
 mod kernel;
 mod kind;
 mod lazy;
+mod level;
 mod loss;
 mod packed;
 mod plan;
@@ -30,6 +31,7 @@ mod tests;
 pub use error::{CopyError, Loss, LossValue};
 pub use kind::{CastKind, cast_kind};
 pub use lazy::Lazy;
+pub use level::simd_level;
 
 use crate::{DType, FieldError, Layout, StrideUnit};
 use convert::Convert;
