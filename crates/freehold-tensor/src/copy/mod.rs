@@ -14,12 +14,14 @@
 
 mod convert;
 mod error;
+mod find;
 mod format;
 mod kernel;
 mod kind;
 mod lazy;
 mod level;
 mod loss;
+mod ops;
 mod packed;
 mod plan;
 mod run;
