@@ -2,8 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::kernel::{Kernel, Mode, direct};
+use super::find::{Mode, direct};
+use super::kernel::Kernel;
 use super::kind::Scalar;
+use super::level::Level;
 use super::{CastKind, OnLoss, cast_kind};
 use crate::DType;
 
@@ -65,7 +67,8 @@ impl Convert {
             (None, None) => (Scalar::of(from)?, Scalar::of(to)?, Lift::Real),
         };
         let counted = on_loss == OnLoss::Error && kind == CastKind::MayLose;
-        let route = Route::new(a, b, Mode { checked: counted, saturate: saturate && kind != CastKind::Exact })?;
+        let route =
+            Route::new(a, b, Mode { checked: counted, saturate: saturate && kind != CastKind::Exact }, Level::best())?;
         Some(Convert { route, lift })
     }
 
@@ -138,11 +141,11 @@ unsafe fn interleave_zeros<const N: usize>(dst: *mut u8, src: *const u8, n: usiz
 }
 
 impl Route {
-    fn new(from: Scalar, to: Scalar, mode: Mode) -> Option<Route> {
+    fn new(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Option<Route> {
         if from == to {
             return Some(Route::Same(from.size()));
         }
-        if let Some(kernel) = direct(from, to, mode) {
+        if let Some(kernel) = direct(from, to, mode, level) {
             return Some(Route::One(kernel));
         }
         let narrow = |s: Scalar| matches!(s, Scalar::F16 | Scalar::BF16 | Scalar::Mini(_));
@@ -155,8 +158,8 @@ impl Route {
             Scalar::Int(false, 8)
         };
         Some(Route::Two {
-            first: direct(from, mid, mode)?,
-            second: direct(mid, to, mode)?,
+            first: direct(from, mid, mode, level)?,
+            second: direct(mid, to, mode, level)?,
             from: from.size(),
             to: to.size(),
         })

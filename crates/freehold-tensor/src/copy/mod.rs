@@ -14,11 +14,14 @@
 
 mod convert;
 mod error;
+mod find;
 mod format;
 mod kernel;
 mod kind;
 mod lazy;
+mod level;
 mod loss;
+mod ops;
 mod packed;
 mod plan;
 mod run;
@@ -30,6 +33,7 @@ mod tests;
 pub use error::{CopyError, Loss, LossValue};
 pub use kind::{CastKind, cast_kind};
 pub use lazy::Lazy;
+pub use level::simd_level;
 
 use crate::{DType, FieldError, Layout, StrideUnit};
 use convert::Convert;
