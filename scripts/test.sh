@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt rust snapshots python abi demo install miri doctest clippy)
+ALL_STEPS=(fmt rust snapshots python abi demo install miri loom doctest clippy)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then NO_SKIP=1; fi
 export FREEHOLD_NO_SKIP=$NO_SKIP
@@ -47,6 +47,11 @@ step_miri() {
     # A backtrace of an expected panic, interpreted, takes longer than the test.
     MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=8 RUST_BACKTRACE=0 \
         cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
+}
+
+# Every order in which the threads of the ledger's models can run. The flag changes every crate, hence the folder.
+step_loom() {
+    CARGO_TARGET_DIR=$TARGET/loom RUSTFLAGS="--cfg loom" cargo test --release -p freehold-ledger --lib loom_
 }
 
 step_python() {
