@@ -61,6 +61,8 @@ run() {
 
 SHARED=(-L"$BUILD" -lfreehold "-Wl,-rpath,$BUILD" -lpthread)
 STATIC=("$LIB/libfreehold.a" "${NATIVE[@]}")
+# Kept blocks would hide a use of freed memory.
+export FREEHOLD_HOST_CACHE=0
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
 # Not "possibly lost": the tables of Rust's hash maps are held by a pointer into their middle.
 VALGRIND=(valgrind -q --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect

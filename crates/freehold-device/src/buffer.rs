@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use freehold_tensor::Device;
 
-use crate::{AllocError, HOST_ALIGNMENT, MemoryResource, Stream, host};
+use crate::{AllocError, HOST_ALIGNMENT, MemoryResource, Stream, host, host_pool};
 
 /// An owned block of memory, given back to its resource when dropped.
 ///
@@ -21,8 +21,9 @@ pub struct Buffer {
     bytes: usize,
     align: usize,
     stream: Stream,
+    /// `None` is [`host`]: most buffers are, and need not count themselves in on one reference count.
     // Dropped by hand: the last reference may run foreign code, which must not unwind out of our drop.
-    resource: ManuallyDrop<Arc<dyn MemoryResource>>,
+    resource: ManuallyDrop<Option<Arc<dyn MemoryResource>>>,
 }
 
 impl Buffer {
@@ -38,7 +39,8 @@ impl Buffer {
         stream: Stream,
     ) -> Result<Buffer, AllocError> {
         let ptr = resource.allocate(bytes, align, stream)?;
-        Ok(Buffer { ptr, bytes, align, stream, resource: ManuallyDrop::new(Arc::clone(resource)) })
+        let resource = (!Arc::ptr_eq(resource, host())).then(|| Arc::clone(resource));
+        Ok(Buffer { ptr, bytes, align, stream, resource: ManuallyDrop::new(resource) })
     }
 
     /// Allocates host memory from [`host`].
@@ -47,7 +49,18 @@ impl Buffer {
     ///
     /// When the system has no such block.
     pub fn host(bytes: usize) -> Result<Buffer, AllocError> {
-        Buffer::new(host(), bytes, HOST_ALIGNMENT, Stream::NONE)
+        Buffer::host_aligned(bytes, HOST_ALIGNMENT)
+    }
+
+    /// As [`Buffer::host`], aligned to `align` or more.
+    ///
+    /// # Errors
+    ///
+    /// When `align` is not a power of two, or the system has no such block.
+    #[inline]
+    pub fn host_aligned(bytes: usize, align: usize) -> Result<Buffer, AllocError> {
+        let ptr = host_pool().allocate(bytes, align, Stream::NONE)?;
+        Ok(Buffer { ptr, bytes, align, stream: Stream::NONE, resource: ManuallyDrop::new(None) })
     }
 
     /// The address: valid for [`len`](Self::len) bytes on [`device`](Self::device) while the buffer lives, and not
@@ -73,7 +86,7 @@ impl Buffer {
 
     /// The device whose memory this is.
     pub fn device(&self) -> Device {
-        self.resource.device()
+        self.resource().device()
     }
 
     /// The stream on which the memory will be freed.
@@ -88,7 +101,7 @@ impl Buffer {
 
     /// Where the memory came from.
     pub fn resource(&self) -> &Arc<dyn MemoryResource> {
-        &self.resource
+        self.resource.as_ref().unwrap_or_else(|| host())
     }
 }
 
@@ -98,14 +111,29 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Drop for Buffer {
+    #[inline]
     fn drop(&mut self) {
+        if self.resource.is_none() {
+            // SAFETY: `host_aligned` got `ptr` from the pool for this size and alignment, and drop runs once. The pool
+            // does not panic.
+            unsafe { host_pool().deallocate(self.ptr, self.bytes, self.align, self.stream) };
+        } else {
+            self.give_back();
+        }
+    }
+}
+
+impl Buffer {
+    /// Frees memory of a resource that may be anybody's code. Called by drop, once.
+    #[cold]
+    fn give_back(&mut self) {
         let free = AssertUnwindSafe(|| {
             // SAFETY: `new` got `ptr` from this resource for this size and alignment, and drop runs once. Whoever used
             // the memory on a stream has told us by `set_stream`.
-            unsafe { self.resource.deallocate(self.ptr, self.bytes, self.align, self.stream) };
+            unsafe { self.resource().deallocate(self.ptr, self.bytes, self.align, self.stream) };
         });
         let freed = catch_unwind(free);
-        // SAFETY: the field is not used after this, and drop runs once.
+        // SAFETY: the field is not used after this, and drop, which calls this, runs once.
         let resource = unsafe { ManuallyDrop::take(&mut self.resource) };
         let released = catch_unwind(AssertUnwindSafe(|| drop(resource)));
         for payload in [freed, released].into_iter().filter_map(Result::err) {
@@ -125,7 +153,7 @@ impl fmt::Debug for Buffer {
             .field("ptr", &self.ptr)
             .field("bytes", &self.bytes)
             .field("device", &self.device())
-            .field("resource", &self.resource.name())
+            .field("resource", &self.resource().name())
             .finish()
     }
 }

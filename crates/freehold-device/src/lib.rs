@@ -42,7 +42,9 @@ pub use adaptor::{AllocStatistics, FailAfter, Limit, Statistics};
 pub use buffer::Buffer;
 pub use callback::{CallbackMemory, Callbacks};
 pub use error::{AllocError, AllocReason};
-pub use host::{HOST_ALIGNMENT, HOST_LARGE, HOST_LARGE_ALIGNMENT, HostMemory, host, host_statistics};
+pub use host::{
+    HOST_ALIGNMENT, HOST_LARGE, HOST_LARGE_ALIGNMENT, HostMemory, HostPool, HostStatistics, host, host_pool,
+};
 pub use inventory::{devices, is_present};
 pub use resource::MemoryResource;
 pub use stream::Stream;

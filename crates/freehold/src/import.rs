@@ -15,9 +15,7 @@ use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersi
 use crate::tensor::{CapsuleOwner, Inner, Owner, Tensor, unit_of};
 use crate::validate::{Valid, validate};
 use crate::view::Element;
-use crate::{
-    Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Stream, Traits,
-};
+use crate::{Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Traits};
 
 /// What the caller knows of a tensor beside its capsule.
 #[derive(Clone, Debug)]
@@ -269,13 +267,14 @@ impl Tensor {
         let strides = compact_strides(shape, order).map_err(argument)?;
         let unit = crate::StrideUnit::Elements;
         let extent = Layout::new(shape, &strides).validate(dtype, padded, unit).map_err(argument)?;
-        let resource = runtime.resource(device).filter(|_| device.kind.is_host()).ok_or_else(|| {
+        let len = usize::try_from(extent.len()).map_err(|_| Error::argument("shape", "too large", "fit in memory"))?;
+        let align = freehold_device::HOST_ALIGNMENT.max(align as usize);
+        let made = if device.kind.is_host() { runtime.allocate(device, len, align) } else { None };
+        let made = made.ok_or_else(|| {
             let text = format!("{device}: the host has no memory there to write to.");
             Error::rejected(Message::plain(Code::DV02, text, "use cpu, or register an allocator for the device"), None)
         })?;
-        let len = usize::try_from(extent.len()).map_err(|_| Error::argument("shape", "too large", "fit in memory"))?;
-        let align = freehold_device::HOST_ALIGNMENT.max(align as usize);
-        let buffer = Buffer::new(&resource, len, align, Stream::NONE).map_err(|e| Error::allocation(&e))?;
+        let buffer = made.map_err(|e| Error::allocation(&e))?;
         let valid =
             Valid { data: buffer.as_ptr(), byte_offset: 0, device, dtype, shape: Dims::from_slice(shape), strides };
         Ok((valid, buffer))

@@ -1,9 +1,9 @@
 //! What handovers share: a ledger, a policy, and where results are allocated.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use freehold_device::MemoryResource;
+use freehold_device::{AllocError, Buffer, MemoryResource, Stream};
 use freehold_ledger::{Ledger, Level};
 
 use crate::{Device, DeviceSet, Policy, Request};
@@ -16,6 +16,7 @@ pub struct Runtime(Option<Arc<State>>);
 struct State {
     ledger: Ledger,
     settings: Mutex<Settings>,
+    registered: AtomicBool,
 }
 
 struct Settings {
@@ -35,6 +36,9 @@ pub(crate) static LEDGER: Ledger = Ledger::new(Level::Records);
 
 /// The `devices` of the default runtime's policy, for [`Runtime::devices`].
 static DEVICES: AtomicU32 = AtomicU32::new(DeviceSet::ALL.0);
+
+/// Whether the default runtime was ever given a resource: until then results come from the host's pool, without a lock.
+static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 fn global_settings() -> &'static Mutex<Settings> {
     static SETTINGS: OnceLock<Mutex<Settings>> = OnceLock::new();
@@ -65,7 +69,7 @@ impl Runtime {
     /// A runtime with a ledger of its own.
     pub fn new(level: Level) -> Runtime {
         let settings = Mutex::new(Settings::new(Policy::DEFAULT));
-        Runtime(Some(Arc::new(State { ledger: Ledger::new(level), settings })))
+        Runtime(Some(Arc::new(State { ledger: Ledger::new(level), settings, registered: AtomicBool::new(false) })))
     }
 
     /// The ledger.
@@ -137,8 +141,25 @@ impl Runtime {
             .or_else(|| (device == Device::CPU).then(|| freehold_device::host().clone()))
     }
 
+    fn registered(&self) -> &AtomicBool {
+        match &self.0 {
+            None => &REGISTERED,
+            Some(state) => &state.registered,
+        }
+    }
+
+    /// Memory for a result; `None` where no resource is on the device.
+    pub(crate) fn allocate(&self, device: Device, bytes: usize, align: usize) -> Option<Result<Buffer, AllocError>> {
+        if device == Device::CPU && !self.registered().load(Ordering::Acquire) {
+            return Some(Buffer::host_aligned(bytes, align));
+        }
+        let resource = self.resource(device)?;
+        Some(Buffer::new(&resource, bytes, align, Stream::NONE))
+    }
+
     /// Allocates results on the resource's device from it, in place of the one before.
     pub fn register_resource(&self, resource: Arc<dyn MemoryResource>) {
+        self.registered().store(true, Ordering::Release);
         self.with(|s| {
             s.resources.retain(|r| r.device() != resource.device());
             s.resources.push(resource);

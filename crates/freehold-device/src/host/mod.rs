@@ -1,13 +1,20 @@
-//! Host memory from the allocator of the program.
+//! Host memory: from the allocator of the program, and the pool that keeps it warm.
+
+mod class;
+mod local;
+mod pool;
+mod shared;
+mod system;
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, TryLockError};
 
 use freehold_tensor::Device;
 
+pub use self::pool::{HostPool, HostStatistics};
 use crate::resource::{dangling, layout_for};
-use crate::{AllocError, AllocReason, AllocStatistics, MemoryResource, Statistics, Stream};
+use crate::{AllocError, AllocReason, MemoryResource, Stream};
 
 /// The least alignment of host memory: DLPack says that `data` is aligned to 256 bytes.
 pub const HOST_ALIGNMENT: usize = 256;
@@ -66,17 +73,29 @@ unsafe impl MemoryResource for HostMemory {
     }
 }
 
-static COUNTED: LazyLock<Arc<Statistics<HostMemory>>> = LazyLock::new(|| Arc::new(Statistics::new(HostMemory)));
-static HOST: LazyLock<Arc<dyn MemoryResource>> = LazyLock::new(|| COUNTED.clone());
+static HOST: LazyLock<Arc<dyn MemoryResource>> = LazyLock::new(|| Arc::new(HostPool::NEW));
 
-/// The host memory of the process: [`HostMemory`] with counters, see [`host_statistics`].
+/// The host memory of the process: the [`HostPool`].
 pub fn host() -> &'static Arc<dyn MemoryResource> {
     &HOST
 }
 
-/// What was allocated through [`host`] so far.
-pub fn host_statistics() -> AllocStatistics {
-    COUNTED.statistics()
+/// The pool behind [`host`]: its limit, its counters, and giving memory back.
+pub const fn host_pool() -> HostPool {
+    HostPool::NEW
+}
+
+/// Locks, unless another thread keeps the lock too long: a child process may have inherited one that a thread it does
+/// not have holds. The pool can always do without.
+fn patiently<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..200 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
