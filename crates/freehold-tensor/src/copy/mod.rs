@@ -29,6 +29,9 @@ mod side;
 mod strided;
 #[cfg(test)]
 mod tests;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use error::{CopyError, Loss, LossValue};
 pub use kind::{CastKind, cast_kind};
