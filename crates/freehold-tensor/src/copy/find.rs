@@ -16,6 +16,10 @@ pub(super) struct Mode {
 
 /// The kernel from one scalar to another, where there is one without a detour; `None` for the same scalar.
 pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Option<Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(kernel) = super::x86::direct(from, to, mode, level) {
+        return Some(kernel);
+    }
     use Scalar::{BF16 as Bf16, Bits, Bool, F16, F32, F64, Int, Mini};
     Some(match (from, to) {
         (F64, F32) if mode.saturate => kernel::<F64ToF32Saturating>(level),

@@ -18,17 +18,27 @@ mod find;
 mod format;
 mod kernel;
 mod kind;
+mod lanes;
 mod lazy;
 mod level;
+mod line;
 mod loss;
 mod ops;
 mod packed;
 mod plan;
+mod repeat;
 mod run;
 mod side;
+mod stream;
 mod strided;
 #[cfg(test)]
 mod tests;
+mod tiles;
+mod turn;
+mod vector;
+mod way;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use error::{CopyError, Loss, LossValue};
 pub use kind::{CastKind, cast_kind};
@@ -200,6 +210,7 @@ impl Job {
             decode: resolve(from, src_traits, src_unit)?,
             convert,
             encode: resolve(to, dst_traits, dst_side.unit)?,
+            level: level::Level::best(),
         };
         Ok(Job { axes: side::axes(&dst_side, &src_side, dst, src)?, steps, lanes: src_side.lanes, from })
     }

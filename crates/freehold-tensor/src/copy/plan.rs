@@ -12,11 +12,11 @@ pub(super) struct Axis {
     pub src: isize,
 }
 
-/// Axes on the stack up to six dimensions, a lane axis and one to spare.
-pub(super) type Axes = SmallVec<[Axis; 8]>;
+/// Axes on the stack up to eight dimensions and a lane axis.
+pub(super) type Axes = SmallVec<[Axis; 9]>;
 
 /// A copy in normal form.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// Never empty. The last is the fastest of the destination, whose steps are all positive; the rest are in its
     /// order too, except as `turned` says.
@@ -70,6 +70,11 @@ impl Plan {
         }
     }
 
+    /// Positions of the walk.
+    pub(super) fn elements(&self) -> u64 {
+        self.axes.iter().map(|axis| axis.n as u64).product()
+    }
+
     /// The axes before the last two, rows, and columns; an axis of size 1 stands in for rows that are not there.
     pub(super) fn split(&self) -> (&[Axis], Axis, Axis) {
         match &self.axes[..] {
@@ -109,7 +114,7 @@ pub(super) fn walk<B>(
     mut src: isize,
     mut visit: impl FnMut(isize, isize) -> ControlFlow<B>,
 ) -> Option<B> {
-    let mut index: SmallVec<[usize; 8]> = SmallVec::from_elem(0, axes.len());
+    let mut index: SmallVec<[usize; 9]> = SmallVec::from_elem(0, axes.len());
     loop {
         if let ControlFlow::Break(value) = visit(dst, src) {
             return Some(value);

@@ -6,9 +6,13 @@ use std::ops::ControlFlow;
 
 use super::convert::Convert;
 use super::lazy::Resolve;
+use super::level::Level;
+use super::line::line;
 use super::packed;
 use super::plan::{Axis, Plan, walk};
+use super::stream;
 use super::strided::{Grid, move_grid};
+use super::way::{BLOCK, Class, Way};
 
 /// How elements of one side lie in memory, and so the unit of its offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +25,7 @@ pub(super) enum Unit {
 
 impl Unit {
     /// Bytes of an element in a block.
+    #[inline]
     pub(super) fn block_size(self) -> usize {
         match self {
             Unit::Bytes(size) => size,
@@ -29,7 +34,8 @@ impl Unit {
     }
 
     /// The step of a compact run.
-    fn compact(self) -> isize {
+    #[inline]
+    pub(super) fn compact(self) -> isize {
         match self {
             Unit::Bytes(size) => size as isize,
             Unit::Bits(bits) => bits as isize,
@@ -47,93 +53,112 @@ pub(super) struct Steps {
     pub convert: Option<Convert>,
     /// From values to destination bytes.
     pub encode: Resolve,
+    /// What elements are moved with.
+    pub level: Level,
 }
 
-/// Bytes of a block. A tile that is only moved uses one, a tile that is converted two: either fits an L1 cache.
-const BLOCK: usize = 16 << 10;
+/// Memory for the elements of a tile, with room for what kernels read and write beyond it.
+#[repr(align(64))]
+pub(super) struct Block([MaybeUninit<u8>; BLOCK + 512]);
 
-/// Columns of a tile that turns a matrix: each column touches another cache line of the source.
-const TURN: usize = 64;
+impl Block {
+    pub(super) const fn new() -> Block {
+        Block([MaybeUninit::uninit(); BLOCK + 512])
+    }
 
-/// A run this long repays a call of its own; shorter ones are gathered into a block first.
-const LONG: usize = 128;
-
-type Block = [MaybeUninit<u64>; BLOCK / 8];
+    pub(super) fn start(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+}
 
 /// A tile: its grid in the units of both sides, and where it starts.
 #[derive(Clone, Copy)]
-struct Tile {
-    rows: usize,
-    cols: usize,
-    dst: isize,
-    src: isize,
-    turned: bool,
-    row: Axis,
-    col: Axis,
+pub(super) struct Tile {
+    pub rows: usize,
+    pub cols: usize,
+    pub dst: isize,
+    pub src: isize,
+    pub row: Axis,
+    pub col: Axis,
 }
 
 impl Steps {
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.convert.is_none() && self.decode.is_nothing() && self.encode.is_nothing()
     }
 
-    /// Copies everything and returns how many values lost something.
+    /// Whether a conversion is all there is to do.
+    pub(super) fn only_converts(&self) -> bool {
+        self.convert.is_some() && self.decode.is_nothing() && self.encode.is_nothing()
+    }
+
+    /// Copies everything on the calling thread and returns how many values lost something.
     ///
     /// # Safety
     ///
     /// * Every element that `plan` reaches from `src` is readable and initialised, every one it reaches from `dst`
     ///   is writable, and none of the first overlaps one of the second.
     /// * A packed destination is initialised.
+    /// * The machine has `level`.
     pub(super) unsafe fn run(&self, dst: *mut u8, src: *const u8, plan: &Plan) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe { self.walk(&Way::new(self, plan), dst, src, plan) }
+    }
+
+    /// [`Steps::run`], in a way that was chosen for this plan or one that it is a piece of.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Steps::run`].
+    pub(super) unsafe fn walk(&self, way: &Way, dst: *mut u8, src: *const u8, plan: &Plan) -> u64 {
         let (outer, row, col) = plan.split();
-        let (max_rows, max_cols) = self.tile_size(plan);
+        let first = self.first_cols(way, dst, plan);
         let mut lost = 0u64;
         walk(outer, plan.dst_start, plan.src_start, |dst_at, src_at| -> ControlFlow<()> {
-            for c in (0..col.n).step_by(max_cols) {
-                for r in (0..row.n).step_by(max_rows) {
+            let mut c = 0;
+            while c < col.n {
+                let cols = if c == 0 { first } else { way.cols.min(col.n - c) };
+                for r in (0..row.n).step_by(way.rows) {
                     let (ci, ri) = (c as isize, r as isize);
                     let tile = Tile {
-                        rows: max_rows.min(row.n - r),
-                        cols: max_cols.min(col.n - c),
+                        rows: way.rows.min(row.n - r),
+                        cols,
                         dst: dst_at + ri * row.dst + ci * col.dst,
                         src: src_at + ri * row.src + ci * col.src,
-                        turned: plan.turned,
                         row,
                         col,
                     };
-                    // SAFETY: the tile is part of the plan, for which the caller answers; a tile that is not direct
-                    // has at most BLOCK / size elements.
-                    lost += unsafe { self.tile(dst, src, tile) } as u64;
+                    // SAFETY: the tile is part of the plan, for which the caller answers; a tile that passes through
+                    // a block fits it.
+                    lost += unsafe { self.tile(way, dst, src, tile) } as u64;
                 }
+                c += cols;
             }
             ControlFlow::Continue(())
         });
+        if way.stream {
+            stream::fence();
+        }
         lost
     }
 
-    /// Rows and columns of a tile.
-    fn tile_size(&self, plan: &Plan) -> (usize, usize) {
+    /// The columns of the first tile: as many as make the others start at a line of the cache, where rows share one
+    /// place within a line.
+    fn first_cols(&self, way: &Way, dst: *mut u8, plan: &Plan) -> usize {
         let (_, row, col) = plan.split();
-        if let (Unit::Bytes(src_size), Unit::Bytes(dst_size)) = (self.src_unit, self.dst_unit) {
-            if self.is_plain() && (!plan.turned || src_size > BLOCK) {
-                return (row.n, col.n); // one grid, nothing passes through a block
-            }
-            let runs = col.src == src_size as isize && col.dst == dst_size as isize;
-            let as_is = self.convert.is_some() && self.decode.is_nothing() && self.encode.is_nothing();
-            if runs && as_is && (col.n >= LONG || plan.axes.len() == 1) {
-                return (1, col.n); // from run to run
+        let most = way.cols.min(col.n);
+        let size = self.dst_unit.block_size();
+        if way.stream && most < col.n && (row.n == 1 || row.dst % stream::LINE as isize == 0) {
+            let head = dst.wrapping_offset(plan.dst_start).align_offset(stream::LINE);
+            if head.is_multiple_of(size) && head / size != 0 && head / size < most {
+                return head / size;
             }
         }
-        if self.packed_run(plan.dst_start, plan.src_start, col) && plan.axes.len() == 1 {
-            return (1, col.n);
-        }
-        let capacity = BLOCK / self.src_unit.block_size().max(self.dst_unit.block_size());
-        let cols = col.n.min(if plan.turned { TURN.min(capacity) } else { capacity });
-        ((capacity / cols).min(row.n), cols)
+        most
     }
 
     /// Whether packed runs that start at these bits hold the same bytes on both sides.
-    fn packed_run(&self, dst: isize, src: isize, col: Axis) -> bool {
+    pub(super) fn packed_run(&self, dst: isize, src: isize, col: Axis) -> bool {
         match (self.src_unit, self.dst_unit) {
             (Unit::Bits(bits), Unit::Bits(_)) => {
                 self.is_plain() && dst & 7 == 0 && src & 7 == 0 && col.dst == bits as isize && col.src == bits as isize
@@ -155,7 +180,7 @@ impl Steps {
             std::ptr::copy_nonoverlapping(src.offset(tile.src >> 3), dst.offset(tile.dst >> 3), bytes);
             if rest != 0 {
                 let last = Tile { cols: rest, dst: tile.dst + done, src: tile.src + done, ..tile };
-                self.tile_by_blocks(dst, src, last, (None, None), rest);
+                self.by_blocks(dst, src, last, (None, None), false);
             }
         }
     }
@@ -163,14 +188,33 @@ impl Steps {
     /// # Safety
     ///
     /// As for [`Steps::run`], for the elements of one tile.
-    unsafe fn tile(&self, dst: *mut u8, src: *const u8, tile: Tile) -> usize {
+    #[inline]
+    unsafe fn tile(&self, way: &Way, dst: *mut u8, src: *const u8, tile: Tile) -> usize {
+        match &way.class {
+            // SAFETY: the caller's guarantees.
+            Class::Tiles(tiles) => return unsafe { tiles.copy(self, dst, src, tile, way.stream) },
+            // SAFETY: the caller's guarantees.
+            Class::Repeat => return unsafe { self.repeat(dst, src, tile, way.stream) },
+            // SAFETY: the caller's guarantees.
+            Class::Fill => return unsafe { self.fill(dst, src, tile, way.stream) },
+            Class::Run | Class::Rows | Class::Strided => {}
+        }
         let n = tile.rows * tile.cols;
         if self.is_plain()
-            && (!tile.turned || self.src_unit.block_size() > BLOCK)
             && let (Unit::Bytes(size), Unit::Bytes(_)) = (self.src_unit, self.dst_unit)
+            && (!way.stream || !matches!(way.class, Class::Strided))
         {
             // SAFETY: offsets of a plan are within the caller's extents.
-            unsafe { move_grid(size, dst.offset(tile.dst), src.offset(tile.src), tile.grid()) };
+            unsafe {
+                let (dst, src) = (dst.offset(tile.dst), src.offset(tile.src));
+                if !way.stream {
+                    move_grid(self.level, size, dst, src, tile.grid());
+                } else {
+                    for r in 0..tile.rows as isize {
+                        stream::put(dst.offset(r * tile.row.dst), src.offset(r * tile.row.src), tile.cols * size);
+                    }
+                }
+            };
             return 0;
         }
         if tile.rows == 1 && self.packed_run(tile.dst, tile.src, tile.col) {
@@ -182,7 +226,7 @@ impl Steps {
         let (src_run, dst_run) = unsafe {
             (
                 (tile.is_run(tile.col.src, tile.row.src, self.src_unit)).then(|| src.offset(tile.src)),
-                (tile.is_run(tile.col.dst, tile.row.dst, self.dst_unit)).then(|| dst.offset(tile.dst)),
+                (tile.is_run(tile.col.dst, tile.row.dst, self.dst_unit) && !way.stream).then(|| dst.offset(tile.dst)),
             )
         };
         if let (Some(src), Some(dst), Some(convert)) = (src_run, dst_run, &self.convert)
@@ -196,56 +240,73 @@ impl Steps {
             };
         }
         // SAFETY: the caller's guarantees; blocks are large enough for a tile that is not direct.
-        unsafe { self.tile_by_blocks(dst, src, tile, (src_run, dst_run), n) }
+        unsafe { self.by_blocks(dst, src, tile, (src_run, dst_run), way.stream) }
     }
 
     /// # Safety
     ///
     /// As for [`Steps::run`], for the elements of one tile of at most `BLOCK / size` elements.
     #[inline(never)] // keeps the blocks out of the stack frame of copies that need none
-    unsafe fn tile_by_blocks(
+    unsafe fn by_blocks(
         &self,
         dst: *mut u8,
         src: *const u8,
         tile: Tile,
         (src_run, dst_run): (Option<*const u8>, Option<*mut u8>),
-        n: usize,
+        stream: bool,
     ) -> usize {
+        let mut blocks = [const { Block::new() }; 2];
+        let [read, out] = &mut blocks;
+        let out = dst_run.unwrap_or(out.start());
+        // SAFETY: what is read goes to a block or to the destination's run before anything takes it from there; the
+        // tile's elements fit in either.
+        unsafe {
+            let lost = self.values(out, read.start(), src, tile, src_run);
+            if dst_run.is_none() {
+                self.write_rows(dst, out, tile.cols * self.dst_unit.block_size(), tile, stream);
+            }
+            lost
+        }
+    }
+
+    /// Reads a tile and makes of it what the destination is to hold, compact at `out`; `block` is for what is between.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Steps::run`]; the tile's elements fit at `out` and in `block`, which do not overlap.
+    pub(super) unsafe fn values(
+        &self,
+        out: *mut u8,
+        block: *mut u8,
+        src: *const u8,
+        tile: Tile,
+        src_run: Option<*const u8>,
+    ) -> usize {
+        let n = tile.rows * tile.cols;
         debug_assert!(n * self.src_unit.block_size() <= BLOCK && n * self.dst_unit.block_size() <= BLOCK);
-        let mut in_block: Block = [MaybeUninit::uninit(); BLOCK / 8];
-        let mut out_block: Block = [MaybeUninit::uninit(); BLOCK / 8];
-        let out = dst_run.unwrap_or(out_block.as_mut_ptr().cast());
-        // SAFETY: gathers write `n` elements to a block or to the destination's run before anything reads them;
-        // `n` elements fit in either.
-        let lost = unsafe {
-            match &self.convert {
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            let lost = match &self.convert {
                 None => {
                     self.gather(out, src, tile);
                     self.decode.decode(out, n);
-                    self.encode.encode(out, n);
                     0
                 }
                 Some(convert) => {
                     let values = match src_run {
                         Some(run) if self.decode.is_nothing() => run,
                         _ => {
-                            let block = in_block.as_mut_ptr().cast::<u8>();
                             self.gather(block, src, tile);
                             self.decode.decode(block, n);
                             block.cast_const()
                         }
                     };
-                    let lost = convert.run(out, values, n);
-                    self.encode.encode(out, n);
-                    lost
+                    convert.run(out, values, n)
                 }
-            }
-        };
-        if dst_run.is_none() {
-            // SAFETY: `out` is a block that holds the tile, compact.
-            unsafe { self.scatter(dst, out, tile) };
+            };
+            self.encode.encode(out, n);
+            lost
         }
-        lost
     }
 
     /// Reads a tile into a compact run.
@@ -253,12 +314,12 @@ impl Steps {
     /// # Safety
     ///
     /// `out` is writable for the tile's elements; the rest as for [`Steps::run`].
-    unsafe fn gather(&self, out: *mut u8, src: *const u8, tile: Tile) {
+    pub(super) unsafe fn gather(&self, out: *mut u8, src: *const u8, tile: Tile) {
         match self.src_unit {
             Unit::Bytes(size) => {
                 let grid = Grid { dst_row: (tile.cols * size) as isize, dst_col: size as isize, ..tile.grid() };
                 // SAFETY: the caller's guarantees; the compact side is `out`.
-                unsafe { move_grid(size, out, src.offset(tile.src), grid) };
+                unsafe { move_grid(self.level, size, out, src.offset(tile.src), grid) };
             }
             Unit::Bits(bits) => {
                 for r in 0..tile.rows {
@@ -270,23 +331,40 @@ impl Steps {
         }
     }
 
-    /// Writes a compact run to a tile.
+    /// Writes rows of compact elements, `pitch` bytes apart, to a tile.
     ///
     /// # Safety
     ///
-    /// `run` is readable for the tile's elements, as they are in a block; the rest as for [`Steps::run`].
-    unsafe fn scatter(&self, dst: *mut u8, run: *const u8, tile: Tile) {
+    /// `rows` is readable for the tile's rows, as they are in a block; the rest as for [`Steps::run`].
+    pub(super) unsafe fn write_rows(&self, dst: *mut u8, rows: *const u8, pitch: usize, tile: Tile, stream: bool) {
         match self.dst_unit {
+            Unit::Bytes(size) if stream => {
+                let compact = tile.cols * size;
+                // SAFETY: the caller's guarantees; streams are for destinations whose columns are runs.
+                unsafe {
+                    if pitch == compact && tile.is_run(tile.col.dst, tile.row.dst, self.dst_unit) {
+                        return stream::put(dst.offset(tile.dst), rows, tile.rows * compact);
+                    }
+                    for r in 0..tile.rows {
+                        let to = dst.offset(tile.dst + r as isize * tile.row.dst);
+                        if tile.col.dst == size as isize {
+                            stream::put(to, rows.add(r * pitch), compact);
+                        } else {
+                            line(self.level, size, to, tile.col.dst, rows.add(r * pitch), size as isize, tile.cols);
+                        }
+                    }
+                }
+            }
             Unit::Bytes(size) => {
-                let grid = Grid { src_row: (tile.cols * size) as isize, src_col: size as isize, ..tile.grid() };
-                // SAFETY: the caller's guarantees; the compact side is `run`.
-                unsafe { move_grid(size, dst.offset(tile.dst), run, grid) };
+                let grid = Grid { src_row: pitch as isize, src_col: size as isize, ..tile.grid() };
+                // SAFETY: the caller's guarantees; the compact side is `rows`.
+                unsafe { move_grid(self.level, size, dst.offset(tile.dst), rows, grid) };
             }
             Unit::Bits(bits) => {
                 for r in 0..tile.rows {
                     let at = tile.dst + r as isize * tile.row.dst;
-                    // SAFETY: one row of the tile, and its place in `run`.
-                    unsafe { packed::pack(dst, at, tile.col.dst, run.add(r * tile.cols), bits, tile.cols) };
+                    // SAFETY: one row of the tile, and its place in `rows`.
+                    unsafe { packed::pack(dst, at, tile.col.dst, rows.add(r * pitch), bits, tile.cols) };
                 }
             }
         }
@@ -294,7 +372,7 @@ impl Steps {
 }
 
 impl Tile {
-    fn grid(&self) -> Grid {
+    pub(super) fn grid(&self) -> Grid {
         Grid {
             rows: self.rows,
             cols: self.cols,
@@ -306,7 +384,7 @@ impl Tile {
     }
 
     /// Whether one side's tile is a compact run of whole-byte elements.
-    fn is_run(&self, col: isize, row: isize, unit: Unit) -> bool {
+    pub(super) fn is_run(&self, col: isize, row: isize, unit: Unit) -> bool {
         let step = unit.compact();
         matches!(unit, Unit::Bytes(_))
             && (col == step || self.cols == 1)

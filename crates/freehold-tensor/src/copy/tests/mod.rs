@@ -1,5 +1,6 @@
 //! Tables of single answers, and the property tests.
 
+mod layouts;
 mod oracle;
 mod property;
 mod tables;

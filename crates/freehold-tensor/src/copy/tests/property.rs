@@ -7,7 +7,7 @@ use crate::copy::{CastKind, CopyError, CopyOptions, Lazy, LossValue, OnLoss, Ope
 use crate::{DType, KNOWN_DTYPES, Layout, StrideUnit};
 
 /// Everything with a name, and elements that can only be moved: wide floats, odd widths, handles, lanes.
-fn dtypes() -> Vec<DType> {
+pub(super) fn dtypes() -> Vec<DType> {
     let mut all = KNOWN_DTYPES.to_vec();
     all.extend([
         DType::new(DType::CODE_FLOAT, 128),
@@ -29,19 +29,19 @@ fn dtypes() -> Vec<DType> {
 
 /// How one side lies in memory, before it is a layout.
 #[derive(Clone, Debug)]
-struct Placement {
+pub(super) struct Placement {
     /// Sort keys: the axis with the smallest is the innermost.
-    order: Vec<u8>,
+    pub order: Vec<u8>,
     /// Extra steps of each axis.
-    gaps: Vec<i64>,
-    negative: Vec<bool>,
-    broadcast: Vec<bool>,
-    in_bytes: bool,
-    misaligned: usize,
-    traits: u8,
+    pub gaps: Vec<i64>,
+    pub negative: Vec<bool>,
+    pub broadcast: Vec<bool>,
+    pub in_bytes: bool,
+    pub misaligned: usize,
+    pub traits: u8,
 }
 
-fn placement(broadcasts: bool) -> impl Strategy<Value = Placement> {
+pub(super) fn placement(broadcasts: bool) -> impl Strategy<Value = Placement> {
     let axis = |strategy: BoxedStrategy<i64>| prop::collection::vec(strategy, 6);
     (
         prop::collection::vec(0..4u8, 6),
@@ -144,7 +144,7 @@ fn fill(bytes: &mut [u8], seed: u64) {
     }
 }
 
-fn check(
+pub(super) fn check(
     from: DType,
     to: DType,
     shape: &[i64],
@@ -258,7 +258,7 @@ fn check(
     }
 }
 
-fn config(cases: u32) -> ProptestConfig {
+pub(super) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases: if cfg!(miri) { 8 } else { cases },
         failure_persistence: None, // Miri has no working directory
@@ -266,7 +266,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-fn options() -> impl Strategy<Value = CopyOptions> {
+pub(super) fn options() -> impl Strategy<Value = CopyOptions> {
     (any::<bool>(), any::<bool>()).prop_map(|(allow, saturate)| CopyOptions {
         on_loss: if allow { OnLoss::Allow } else { OnLoss::Error },
         saturate,
@@ -303,7 +303,7 @@ proptest! {
 }
 
 /// C order without gaps.
-fn compact() -> Placement {
+pub(super) fn compact() -> Placement {
     Placement {
         order: vec![5, 4, 3, 2, 1, 0],
         gaps: vec![0; 6],

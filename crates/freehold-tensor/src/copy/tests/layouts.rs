@@ -1,0 +1,115 @@
+//! Layouts large enough for tiles, lanes and streams, on every level, against the oracle.
+
+use proptest::prelude::*;
+
+use super::property::{Placement, check, compact, config, options, placement};
+use crate::copy::CopyOptions;
+use crate::copy::level::Level;
+use crate::copy::way::tuning::Tuning;
+use crate::{DType, KNOWN_DTYPES};
+
+/// Few elements, and enough for whole vectors and tiles, in two to four dimensions.
+fn shape() -> impl Strategy<Value = Vec<i64>> {
+    if cfg!(miri) {
+        return prop_oneof![Just(vec![3, 17]), Just(vec![18, 5]), Just(vec![2, 9, 3])].boxed();
+    }
+    let few = prop_oneof![1..6i64, 15..18i64, 63..66i64];
+    let many = prop_oneof![30..34i64, 60..70i64, 120..140i64, 250..300i64, Just(1000i64)];
+    prop_oneof![
+        (many.clone(), many.clone()).prop_map(|(a, b)| vec![a, b.min(40_000 / a)]),
+        (few.clone(), many.clone()).prop_map(|(a, b)| vec![a, b]),
+        (many.clone(), few.clone()).prop_map(|(a, b)| vec![a, b]),
+        (1..4i64, few.clone(), many.clone()).prop_map(|(a, b, c)| vec![a, b, c.min(40_000 / (a * b))]),
+        (1..4i64, many.clone(), few.clone()).prop_map(|(a, b, c)| vec![a, b.min(40_000 / (a * c)), c]),
+        (2..5i64, 2..5i64, few.clone(), few).prop_map(|(a, b, c, d)| vec![a, b, c, d.min(20_000 / (a * b * c))]),
+    ]
+    .boxed()
+}
+
+/// Dtypes of every size, and pairs that widen and narrow.
+fn pair() -> impl Strategy<Value = (DType, DType)> {
+    let sizes = [DType::U8, DType::F16, DType::F32, DType::F64, DType::C128];
+    let odd = [DType::new(DType::CODE_FLOAT, 80), DType::I8.with_lanes(3), DType::F32.with_lanes(3)];
+    let known = prop::sample::select(KNOWN_DTYPES.to_vec());
+    prop_oneof![
+        3 => prop::sample::select(sizes.to_vec()).prop_map(|t| (t, t)),
+        1 => prop::sample::select(odd.to_vec()).prop_map(|t| (t, t)),
+        3 => (known.clone(), known),
+    ]
+}
+
+fn tuning() -> impl Strategy<Value = Tuning> {
+    any::<bool>().prop_map(|stream_all| Tuning { stream_all })
+}
+
+proptest! {
+    #![proptest_config(config(1500))]
+
+    #[test]
+    fn every_level_matches_the_oracle(
+        (from, to) in pair(),
+        shape in shape(),
+        source in placement(true),
+        target in placement(false),
+        options in options(),
+        tuning in tuning(),
+        level in prop::sample::select(Level::available().collect::<Vec<_>>()),
+        seed: u64,
+    ) {
+        level.force(|| tuning.during(|| check(from, to, &shape, &source, &target, &options, seed)));
+    }
+}
+
+#[test]
+fn named_layouts_match_the_oracle_on_every_level() {
+    let order = |order: &[u8]| {
+        let mut placement = compact();
+        placement.order[..order.len()].copy_from_slice(order);
+        placement
+    };
+    let c4 = order(&[3, 2, 1, 0]);
+    let cases: &[(&str, &[i64], Placement, Placement)] = &[
+        ("transpose", &[70, 130], order(&[0, 1]), order(&[1, 0])),
+        ("NHWC to NCHW", &[2, 3, 9, 21], order(&[3, 0, 2, 1]), c4.clone()),
+        ("NCHW to NHWC", &[2, 3, 9, 21], c4.clone(), order(&[3, 0, 2, 1])),
+        ("many channels", &[2, 37, 8, 9], order(&[3, 0, 2, 1]), c4),
+        ("all turned", &[7, 11, 13, 5], order(&[0, 1, 2, 3]), order(&[3, 2, 1, 0])),
+        ("reversed", &[1000], Placement { negative: vec![true; 6], ..compact() }, compact()),
+        (
+            "repeated",
+            &[19, 100],
+            Placement { broadcast: vec![true, false, false, false, false, false], ..compact() },
+            compact(),
+        ),
+        (
+            "filled",
+            &[19, 100],
+            Placement { broadcast: vec![false, true, false, false, false, false], ..compact() },
+            compact(),
+        ),
+    ];
+    for (i, (name, shape, source, target)) in cases.iter().enumerate() {
+        for level in Level::available() {
+            for stream_all in [false, true] {
+                for (from, to) in [
+                    (DType::U8, DType::U8),
+                    (DType::F16, DType::F16),
+                    (DType::F32, DType::F32),
+                    (DType::F64, DType::F64),
+                    (DType::C128, DType::C128),
+                    (DType::F32, DType::BF16),
+                    (DType::U8, DType::F32),
+                    (DType::U4, DType::F32),
+                    (DType::F32, DType::F4_E2M1FN),
+                ] {
+                    if cfg!(miri) && (i % 4 != 0 || from.bits < 8) {
+                        continue;
+                    }
+                    let run = || check(from, to, shape, source, target, &CopyOptions::default(), 7);
+                    println!("{name} {from} -> {to} {level:?}");
+                    level.force(|| Tuning { stream_all }.during(run));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The loop of kernels that are written in vector intrinsics: a step converts a fixed number of values.
+
+use std::mem::MaybeUninit;
+
+/// A conversion of `N` values at once.
+pub(super) trait Body {
+    /// Values of a step, at most 64.
+    const N: usize;
+    /// Bytes of a source value, at most 8.
+    const SRC: usize;
+    /// Bytes of a target value, at most 8.
+    const DST: usize;
+
+    /// Converts `N` values and returns which of them lost something, the first in the lowest bit; 0 where nothing
+    /// is checked.
+    ///
+    /// # Safety
+    ///
+    /// * `src` is readable for `N` values, initialised, and `dst` writable for `N`, at any alignment.
+    /// * The machine has the instructions that the body is written in.
+    unsafe fn step(dst: *mut u8, src: *const u8) -> u64;
+}
+
+/// Bytes that no aligned store crosses.
+const LINE: usize = 64;
+
+/// As [`super::kernel::Kernel`]: `n` values, and how many lost something.
+///
+/// Inlined into a function with the body's target features, or its steps would be calls.
+///
+/// # Safety
+///
+/// * `src` is readable for `n` values, initialised, and `dst` writable for `n`, at any alignment, without overlap.
+/// * The machine has the instructions that the body is written in.
+#[inline(always)]
+pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    const { assert!(B::N <= 64 && B::SRC <= 8 && B::DST <= 8) };
+    // SAFETY: every step below is given a place `i` with `i + N <= n`.
+    let at = |i: usize| unsafe { B::step(dst.add(i * B::DST), src.add(i * B::SRC)) };
+    let mut lost = 0;
+    if n >= B::N {
+        // The first step may reach into the second, which starts where the target's next line does, and the last
+        // into the one before it: what they share is converted twice.
+        lost |= at(0);
+        let short = dst.addr().wrapping_neg() % LINE.min(B::N * B::DST);
+        let mut i = if short != 0 && short.is_multiple_of(B::DST) { short / B::DST } else { B::N };
+        while i + 4 * B::N <= n {
+            for k in 0..4 {
+                lost |= at(i + k * B::N);
+            }
+            i += 4 * B::N;
+        }
+        while i + B::N <= n {
+            lost |= at(i);
+            i += B::N;
+        }
+        if i < n {
+            lost |= at(n - B::N);
+        }
+        if lost == 0 {
+            return 0;
+        }
+    }
+    // Short runs, and again from the start where something was lost, so that each value counts once.
+    let (whole, rest) = (n / B::N * B::N, n % B::N);
+    let mut count = (0..whole).step_by(B::N).map(|i| at(i).count_ones()).sum::<u32>() as usize;
+    if rest != 0 {
+        // SAFETY: the last `rest` values, fewer than `N`.
+        count += unsafe { part::<B>(dst.add(whole * B::DST), src.add(whole * B::SRC), rest) };
+    }
+    count
+}
+
+/// Fewer values than a step has, by way of buffers that have room for a whole one.
+///
+/// # Safety
+///
+/// As for [`drive`]; `n` is less than `N`.
+#[inline(always)]
+unsafe fn part<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    let mut values = [MaybeUninit::<[u8; 64]>::uninit(); 8];
+    let mut results = [MaybeUninit::<[u8; 64]>::uninit(); 8];
+    let (values, results) = (values.as_mut_ptr().cast::<u8>(), results.as_mut_ptr().cast::<u8>());
+    // SAFETY: both buffers hold 64 values of 8 bytes, so a step fits; all that it reads is initialised, by zeros where
+    // there is no value, and it writes all that is read.
+    unsafe {
+        values.write_bytes(0, B::N * B::SRC);
+        std::ptr::copy_nonoverlapping(src, values, n * B::SRC);
+        let lost = B::step(results, values);
+        std::ptr::copy_nonoverlapping(results, dst, n * B::DST);
+        (lost & ((1 << n) - 1)).count_ones() as usize
+    }
+}

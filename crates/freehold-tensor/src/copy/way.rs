@@ -1,0 +1,141 @@
+//! Classifies a plan and picks how to walk it.
+
+use super::plan::{Axis, Plan};
+use super::run::{Steps, Unit};
+use super::stream;
+use super::tiles::Tiles;
+
+/// Bytes of a block. A tile passes through up to three of them, the narrower ones not full: all fit an L1 cache.
+pub(super) const BLOCK: usize = 16 << 10;
+
+/// A run this long repays a call of its own; shorter ones are gathered into a block first.
+const LONG: usize = 128;
+
+/// The widest element that blocks are made of; wider ones are moved where they lie.
+const WIDEST: usize = 64;
+
+/// Bytes of a destination from which on tiles are written past the caches: what does not fit the private cache of a
+/// core (2 MiB on the machines this was measured on). Each row of a tile is a line or two on a page of its own, and
+/// to read it first, as an ordinary store does, costs most: at 4 MiB streaming wins by 1.3, at 64 MiB by 3.
+const STREAM_TILES: u64 = 3 << 20;
+
+/// Bytes of a destination from which on runs are written past the caches. Until here an ordinary store wins by up to
+/// 1.1 on the machines this was measured on, and leaves what it wrote in the shared cache; beyond, streaming does by
+/// up to 1.9.
+const STREAM_RUNS: u64 = 32 << 20;
+
+/// How a plan is walked.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub class: Class,
+    /// The most rows and columns of a tile.
+    pub rows: usize,
+    pub cols: usize,
+    /// Whole lines of the destination are written past the caches.
+    pub stream: bool,
+}
+
+/// What both layouts are to each other, in normal form.
+#[derive(Clone, Copy)]
+pub(super) enum Class {
+    /// One run on both sides.
+    Run,
+    /// Runs along the fastest axis of both sides.
+    Rows,
+    /// The sides are fastest along different axes.
+    Tiles(Tiles),
+    /// Rows of the source are repeated along the rows of the destination.
+    Repeat,
+    /// Elements of the source are repeated along the columns of the destination.
+    Fill,
+    /// Both sides are fastest along one axis, but not both a run there.
+    Strided,
+}
+
+impl Way {
+    pub(super) fn new(steps: &Steps, plan: &Plan) -> Way {
+        let (outer, row, col) = plan.split();
+        let (ws, wd) = (steps.src_unit.block_size(), steps.dst_unit.block_size());
+        let widest = ws.max(wd);
+        let whole = matches!((steps.src_unit, steps.dst_unit), (Unit::Bytes(_), Unit::Bytes(_)));
+        if plan.turned && widest <= WIDEST {
+            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, STREAM_TILES);
+            let tiles = Tiles::new(steps, row, col);
+            return Way { rows: tiles.rows, cols: tiles.lines, class: Class::Tiles(tiles), stream };
+        }
+        let runs = col.src == steps.src_unit.compact() && col.dst == steps.dst_unit.compact();
+        let stream = whole && col.dst == wd as isize && col.n * wd >= 256 && streams(plan, wd, STREAM_RUNS);
+        let class = if outer.is_empty() && row.n == 1 && runs {
+            Class::Run
+        } else if whole && col.src == 0 && col.n * wd >= 64 && widest <= WIDEST {
+            Class::Fill
+        } else if whole && row.n > 1 && row.src == 0 && widest <= WIDEST && repeats(steps, row, col, wd) {
+            Class::Repeat
+        } else if runs {
+            Class::Rows
+        } else {
+            Class::Strided
+        };
+        let capacity = (BLOCK / widest).max(1);
+        let (rows, cols) = match class {
+            Class::Fill => (capacity, col.n),
+            Class::Repeat => (row.n, col.n.min(capacity)),
+            // Nothing passes through a block.
+            _ if whole && steps.is_plain() && (runs || !stream) => (row.n, col.n),
+            _ if whole && runs && !stream && steps.only_converts() && (col.n >= LONG || row.n == 1) => (1, col.n),
+            Class::Run if steps.packed_run(plan.dst_start, plan.src_start, col) => (1, col.n),
+            _ => {
+                let cols = col.n.min(capacity);
+                ((capacity / cols).min(row.n), cols)
+            }
+        };
+        Way { class, rows, cols, stream }
+    }
+}
+
+/// Whether a repeated row repays being made once: it costs something to make, or is so short that many of them
+/// make up one run.
+fn repeats(steps: &Steps, row: Axis, col: Axis, wd: usize) -> bool {
+    let joined = col.dst == wd as isize && row.dst == (col.n * wd) as isize;
+    col.src != 0 && (!steps.is_plain() && col.n * wd >= 64 || joined && col.n * wd < 256)
+}
+
+/// Whether the destination has at least so many bytes, and stores that do not go through the caches exist.
+fn streams(plan: &Plan, wd: usize, least: u64) -> bool {
+    #[cfg(test)]
+    let least = if tuning::get().stream_all { 0 } else { least };
+    stream::STREAMS && plan.elements().saturating_mul(wd as u64) >= least
+}
+
+/// Tests make small copies take the ways of large ones.
+#[cfg(test)]
+pub(super) mod tuning {
+    use std::cell::Cell;
+
+    /// What a test changes on its own thread.
+    #[derive(Clone, Copy, Default, Debug)]
+    pub(in crate::copy) struct Tuning {
+        /// No destination is too small for streaming.
+        pub stream_all: bool,
+    }
+
+    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false }) });
+
+    pub(super) fn get() -> Tuning {
+        TUNING.get()
+    }
+
+    impl Tuning {
+        /// Runs `test` with these changes.
+        pub(in crate::copy) fn during<R>(self, test: impl FnOnce() -> R) -> R {
+            struct Restore(Tuning);
+            impl Drop for Restore {
+                fn drop(&mut self) {
+                    TUNING.set(self.0);
+                }
+            }
+            let _restore = Restore(TUNING.replace(self));
+            test()
+        }
+    }
+}
