@@ -4,12 +4,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python demo test bench install uninstall clean
+.PHONY: help setup build python demo test bench bench-copy install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  make test STEPS='rust python'   only these steps of the tests"
 	@echo "  make install PREFIX=/opt/fh     headers, libraries, pkg-config and CMake files"
@@ -29,8 +29,11 @@ demo: ## the story in a minute: NumPy, PyTorch and C share memory, and the ledge
 test: ## everything that CI checks
 	@scripts/test.sh $(STEPS)
 
-bench: ## the figures of docs/benchmarks.md, measured here
-	@scripts/bench.sh
+bench: ## the hand-over figures of docs/benchmarks.md, measured here
+	@scripts/bench.sh handovers
+
+bench-copy: ## the copy and cast figures of docs/benchmarks.md, measured here
+	@scripts/bench.sh copies
 
 install: build ## the C library under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install

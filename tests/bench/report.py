@@ -1,4 +1,4 @@
-"""Turns measurements (JSON lines on stdin) into the tables of docs/benchmarks.md, between its two marks."""
+"""Turns measurements (JSON lines on stdin) into the tables of docs/benchmarks.md, between the two marks of their kind."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def cpu() -> str:
@@ -37,28 +36,53 @@ def human(ns: float) -> str:
     return f"{ns:.0f} ns"
 
 
-def tables(lines) -> str:
-    grouped: dict[str, list[dict]] = {}
+def machine() -> list[str]:
+    return [f"Measured on {date.today()}, {cpu()}, {os.cpu_count()} cores, {platform.system()}.", versions() + "."]
+
+
+def grouped(lines) -> dict[tuple, list[dict]]:
+    groups: dict[tuple, list[dict]] = {}
     for line in lines:
         if line.startswith("{"):
             one = json.loads(line)
-            grouped.setdefault(one["table"], []).append(one)
-    out = [f"Measured on {date.today()}, {cpu()}, {os.cpu_count()} cores, {platform.system()}.", versions() + "."]
-    for title, rows in grouped.items():
+            groups.setdefault((one["table"], one.get("threads")), []).append(one)
+    return groups
+
+
+def handovers(lines) -> list[str]:
+    out = []
+    for (title, _), rows in grouped(lines).items():
         first = rows[0]["ns"]
         out += ["", f"### {title}", "", "| | time | ratio |", "|---|---:|---:|"]
         out += [f"| `{row['row']}` | {human(row['ns'])} | {row['ns'] / first:.2f} |" for row in rows]
-    return "\n".join(out)
+    return out
 
 
-def main(page: Path) -> None:
+def copies(lines) -> list[str]:
+    """GB/s read and written; then Freehold over memcpy, and over the better of the two frameworks."""
+    out = []
+    for (title, threads), rows in grouped(lines).items():
+        out += ["", f"### {title}, {threads} thread{'s' if threads > 1 else ''}", ""]
+        out += ["| GB/s | memcpy | NumPy | PyTorch | Freehold | / memcpy | / better |", "|---|---:|---:|---:|---:|---:|---:|"]
+        for row in rows:
+            speed = row["gbs"]
+            theirs = [f"{speed[name]:.1f}" if name in speed else "" for name in ("memcpy", "numpy", "torch")]
+            better = max(speed["numpy"], speed.get("torch", 0))
+            ours = speed["freehold"]
+            cells = [*theirs, f"{ours:.1f}", f"{ours / speed['memcpy']:.2f}", f"{ours / better:.1f}"]
+            out.append(f"| {row['row']} | " + " | ".join(cells) + " |")
+    return out
+
+
+def main(page: Path, what: str) -> None:
+    begin, end = f"<!-- {what} -->", f"<!-- /{what} -->"
     text = page.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    body = tables(sys.stdin)
+    before, rest = text.split(begin, 1)
+    _, after = rest.split(end, 1)
+    body = "\n".join(machine() + {"handovers": handovers, "copies": copies}[what](sys.stdin))
     print(body)
-    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
