@@ -211,7 +211,12 @@ impl Steps {
                     move_grid(self.level, size, dst, src, tile.grid());
                 } else {
                     for r in 0..tile.rows as isize {
-                        stream::put(dst.offset(r * tile.row.dst), src.offset(r * tile.row.src), tile.cols * size);
+                        stream::put(
+                            self.level,
+                            dst.offset(r * tile.row.dst),
+                            src.offset(r * tile.row.src),
+                            tile.cols * size,
+                        );
                     }
                 }
             };
@@ -343,12 +348,12 @@ impl Steps {
                 // SAFETY: the caller's guarantees; streams are for destinations whose columns are runs.
                 unsafe {
                     if pitch == compact && tile.is_run(tile.col.dst, tile.row.dst, self.dst_unit) {
-                        return stream::put(dst.offset(tile.dst), rows, tile.rows * compact);
+                        return stream::put(self.level, dst.offset(tile.dst), rows, tile.rows * compact);
                     }
                     for r in 0..tile.rows {
                         let to = dst.offset(tile.dst + r as isize * tile.row.dst);
                         if tile.col.dst == size as isize {
-                            stream::put(to, rows.add(r * pitch), compact);
+                            stream::put(self.level, to, rows.add(r * pitch), compact);
                         } else {
                             line(self.level, size, to, tile.col.dst, rows.add(r * pitch), size as isize, tile.cols);
                         }

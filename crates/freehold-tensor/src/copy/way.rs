@@ -9,7 +9,7 @@ use super::tiles::Tiles;
 pub(super) const BLOCK: usize = 16 << 10;
 
 /// A run this long repays a call of its own; shorter ones are gathered into a block first.
-const LONG: usize = 128;
+pub(super) const LONG: usize = 128;
 
 /// The widest element that blocks are made of; wider ones are moved where they lie.
 const WIDEST: usize = 64;
@@ -59,8 +59,12 @@ impl Way {
         let widest = ws.max(wd);
         let whole = matches!((steps.src_unit, steps.dst_unit), (Unit::Bytes(_), Unit::Bytes(_)));
         if plan.turned && widest <= WIDEST {
-            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, STREAM_TILES);
             let tiles = Tiles::new(steps, row, col);
+            let joined =
+                tiles.rows * tiles.lines * wd >= 1024 && tiles.lines == col.n && row.dst == (col.n * wd) as isize;
+            // Long pieces of a row, or rows that make up a run, are runs.
+            let least = if joined || tiles.lines * wd >= 1024 { STREAM_RUNS } else { STREAM_TILES };
+            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
             return Way { rows: tiles.rows, cols: tiles.lines, class: Class::Tiles(tiles), stream };
         }
         let runs = col.src == steps.src_unit.compact() && col.dst == steps.dst_unit.compact();
@@ -107,6 +111,28 @@ fn streams(plan: &Plan, wd: usize, least: u64) -> bool {
     stream::STREAMS && plan.elements().saturating_mul(wd as u64) >= least
 }
 
+impl Class {
+    /// The class in a word.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Class::Run => "run",
+            Class::Rows => "rows",
+            Class::Tiles(tiles) => tiles.name(),
+            Class::Repeat => "repeat",
+            Class::Fill => "fill",
+            Class::Strided => "strided",
+        }
+    }
+
+    /// Rows and columns of the tiles that are turned.
+    pub(super) fn tile(&self) -> Option<(usize, usize)> {
+        match self {
+            Class::Tiles(tiles) => Some((tiles.rows, tiles.lines)),
+            _ => None,
+        }
+    }
+}
+
 /// Tests make small copies take the ways of large ones.
 #[cfg(test)]
 pub(super) mod tuning {
@@ -117,11 +143,13 @@ pub(super) mod tuning {
     pub(in crate::copy) struct Tuning {
         /// No destination is too small for streaming.
         pub stream_all: bool,
+        /// No copy is too small for so many threads.
+        pub threads: Option<usize>,
     }
 
-    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false }) });
+    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false, threads: None }) });
 
-    pub(super) fn get() -> Tuning {
+    pub(in crate::copy) fn get() -> Tuning {
         TUNING.get()
     }
 
