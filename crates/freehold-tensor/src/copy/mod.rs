@@ -41,6 +41,7 @@ mod tests;
 mod threads;
 mod tiles;
 mod turn;
+#[cfg(target_arch = "x86_64")]
 mod vector;
 mod way;
 #[cfg(target_arch = "x86_64")]
