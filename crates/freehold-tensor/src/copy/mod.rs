@@ -57,7 +57,7 @@ pub use threads::{num_threads, set_num_threads};
 use crate::{DType, FieldError, Layout, MAX_NDIM, StrideUnit};
 use convert::Convert;
 use lazy::Resolve;
-use plan::Plan;
+use plan::{Axes, Plan};
 use run::Steps;
 use side::Side;
 
@@ -173,7 +173,7 @@ fn same_small_run(dst: &Operand<'_>, src: &Operand<'_>) -> Option<usize> {
 
 /// A copy whose metadata is checked: its axes in the order of the shape, and what to do with elements.
 struct Job {
-    axes: plan::Axes,
+    axes: Axes,
     steps: Steps,
     /// Lanes that became the last axis; 1 where they did not.
     lanes: usize,
@@ -204,6 +204,7 @@ fn check_shapes(dst: &Operand<'_>, src: &Operand<'_>) -> Result<(), FieldError> 
 
 impl Job {
     /// Checks operands and options, and decides what to do with elements.
+    #[inline]
     fn check(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<Job, CopyError> {
         let kind = cast_kind(src.dtype, dst.dtype);
         let (from, to) = (src.dtype, dst.dtype);
@@ -216,6 +217,7 @@ impl Job {
         Job::new(dst, src, kind, options)
     }
 
+    #[inline]
     fn new(dst: &Operand<'_>, src: &Operand<'_>, kind: CastKind, options: &CopyOptions) -> Result<Job, CopyError> {
         let (to, mut from) = (dst.dtype, src.dtype);
         let unsupported = CopyError::Unsupported { from, to };
@@ -261,6 +263,8 @@ impl Job {
             encode: resolve(to, dst_traits, dst_side.unit)?,
             level: level::Level::best(),
         };
-        Ok(Job { axes: side::axes(&dst_side, &src_side, dst, src)?, steps, lanes: src_side.lanes, from })
+        let mut job = Job { axes: Axes::new(), steps, lanes: src_side.lanes, from };
+        side::push_axes(&mut job.axes, &dst_side, &src_side, dst, src)?;
+        Ok(job)
     }
 }

@@ -4,6 +4,7 @@
 use super::level::Level;
 use super::plan::Axis;
 use super::run::{Block, Steps, Tile, Unit};
+use super::stream::LINE;
 use super::strided::{Grid, move_grid};
 use super::turn::{self, Few, Kernel, VECTOR};
 use super::way::{BLOCK, LONG};
@@ -14,6 +15,10 @@ const LINES: usize = 32;
 /// Bytes of a row of a tile, at least: two lines of the cache, so that rows that start within one still write some
 /// whole.
 const ROW: usize = 128;
+
+/// Bytes of a line of a tile that is streamed, at most, but for narrow ones. Longer ones gain nothing from memory, which
+/// the processor reads ahead of a line's end by itself, and take what was read for the next tiles out of the cache.
+const PIECE: usize = 128;
 
 /// Elements of the few rows or lines of a narrow tile.
 const FEW: usize = 16;
@@ -32,13 +37,13 @@ pub(super) struct Tiles {
 
 impl Tiles {
     /// For a plan whose source is fastest along `row` and whose destination along `col`.
-    pub(super) fn new(steps: &Steps, row: Axis, col: Axis) -> Tiles {
+    pub(super) fn new(steps: &Steps, row: Axis, col: Axis, stream: bool) -> Tiles {
         let (ws, wd) = (steps.src_unit.block_size(), steps.dst_unit.block_size());
-        Tiles::of_sizes(steps.level, ws, wd, row, col)
+        Tiles::of_sizes(steps.level, ws, wd, row, col, stream)
     }
 
     /// For elements of these sizes in blocks of the source and the destination.
-    fn of_sizes(level: Level, ws: usize, wd: usize, row: Axis, col: Axis) -> Tiles {
+    fn of_sizes(level: Level, ws: usize, wd: usize, row: Axis, col: Axis, stream: bool) -> Tiles {
         let early = wd < ws;
         let size = if early { wd } else { ws };
         // What a block holds: of the wider side's elements, and of turned ones counted up to whole vectors.
@@ -48,12 +53,21 @@ impl Tiles {
             let turned = BLOCK / size / other.next_multiple_of(other_up) / own_up * own_up;
             down((BLOCK / other / ws.max(wd)).min(turned), VECTOR).max(1)
         };
-        let full = LINES.max(ROW / wd);
-        let (rows, lines) = if row.n <= FEW {
+        // Where rows start anywhere within a line of the cache, a tile makes some columns twice: fewer, if it is wider.
+        let uneven = stream && row.dst % LINE as isize != 0;
+        let even = LINES.max(ROW / wd);
+        let full = if uneven { 2 * even } else { even };
+        let most = if stream { LINES.max(PIECE / ws) } else { usize::MAX };
+        let (rows, lines) = if row.n.max(col.n) <= BLOCK
+            && row.n * col.n * ws.max(wd) <= BLOCK
+            && (row.n * size + 16) * (col.n * size + VECTOR) <= BLOCK * size
+        {
+            (row.n, col.n) // one tile, without a division
+        } else if row.n <= FEW {
             (row.n, col.n.min(fits(row.n, 16, VECTOR)))
         } else {
-            let lines = if col.n <= 2 * full { col.n } else { full };
-            let rows = row.n.min(fits(lines, if lines * size <= 16 { 16 } else { VECTOR }, 16));
+            let lines = if col.n <= 2 * even { col.n } else { full };
+            let rows = row.n.min(most).min(fits(lines, if lines * size <= 16 { 16 } else { VECTOR }, 16));
             (rows, if rows == row.n { col.n.min(fits(rows, 16, VECTOR)) } else { lines })
         };
         Tiles { rows, lines, kernel: turn::kernel(level, size, lines.min(col.n), rows), size, early }
@@ -196,6 +210,12 @@ impl Tiles {
         block
     }
 
+    /// Columns that a tile makes once more to write whole lines of the cache; 0 where it has not enough of them.
+    pub(super) fn lead(&self, wd: usize) -> usize {
+        let lead = LINE.div_ceil(wd);
+        if lead * 2 <= self.lines && matches!(self.kernel, None | Some(Kernel { few: Few::No, .. })) { lead } else { 0 }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self.kernel.map(|k| k.few) {
             Some(Few::Rows(_)) => "split",
@@ -289,13 +309,13 @@ mod tests {
 
     #[test]
     fn blocks_hold_every_tile_with_what_kernels_touch_beyond_it() {
-        let axis = |n| Axis { n, dst: 0, src: 0 };
+        let axis = |n| Axis { n, dst: n as isize, src: 0 };
         let counts: Vec<usize> = (1..70).chain([96, 127, 128, 129, 200, 255, 256, 257, 1000, 5461, 100_000]).collect();
         for level in Level::available() {
             for (ws, wd) in [1, 2, 3, 4, 8, 12, 16, 32, 64].iter().flat_map(|&a| [1, 2, 4, 8, 16, 64].map(|b| (a, b))) {
                 for &n in &counts {
                     for &m in if cfg!(miri) { &counts[..3] } else { &counts[..] } {
-                        let tiles = Tiles::of_sizes(level, ws, wd, axis(n), axis(m));
+                        let tiles = Tiles::of_sizes(level, ws, wd, axis(n), axis(m), n % 2 == 0);
                         let (rows, lines, size) = (tiles.rows, tiles.lines, tiles.size);
                         let tile = format!("{level:?} {ws} to {wd}, {n} rows of {m}: {rows}x{lines}");
                         assert!((1..=n).contains(&rows) && (1..=m).contains(&lines), "{tile}");
