@@ -10,9 +10,14 @@
 //!   of `f32`, which holds all their values; so do NumPy and ml_dtypes (see `format`).
 //! * **Losses are found inside the copying pass**: a kernel keeps one flag for its run, and counts only when it is
 //!   set. Where the first loss lies is asked in a second pass that ends there.
-//! * Nothing is allocated for up to six dimensions.
+//! * **Layouts are classified** after normalising, and each class has its walk ([`describe`] names it). Where the sides
+//!   are fastest along different axes, lines of the source are turned in a block by vectors (see `turn`), so that both
+//!   sides move whole lines of the cache; a cast runs on the narrower side of the turn. Destinations that no cache
+//!   would keep are written past it (see `stream`), and large ones by several threads (see `threads`).
+//! * Nothing is allocated for up to eight dimensions.
 
 mod convert;
+mod describe;
 mod error;
 mod find;
 mod format;
@@ -33,22 +38,26 @@ mod stream;
 mod strided;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod tiles;
 mod turn;
+#[cfg(target_arch = "x86_64")]
 mod vector;
 mod way;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use describe::{Description, describe};
 pub use error::{CopyError, Loss, LossValue};
 pub use kind::{CastKind, cast_kind};
 pub use lazy::Lazy;
 pub use level::simd_level;
+pub use threads::{num_threads, set_num_threads};
 
-use crate::{DType, FieldError, Layout, StrideUnit};
+use crate::{DType, FieldError, Layout, MAX_NDIM, StrideUnit};
 use convert::Convert;
 use lazy::Resolve;
-use plan::Plan;
+use plan::{Axes, Plan};
 use run::Steps;
 use side::Side;
 
@@ -107,15 +116,12 @@ pub struct CopyOptions {
 /// * The bytes that a packed sub-byte destination touches are initialised: bits of neighbours in a shared byte, and
 ///   those after the last element, are kept.
 pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<(), CopyError> {
-    let kind = cast_kind(src.dtype, dst.dtype);
-    let (from, to) = (src.dtype, dst.dtype);
-    match kind {
-        CastKind::Unsupported => return Err(CopyError::Unsupported { from, to }),
-        CastKind::TruthOrReal if options.on_loss == OnLoss::Error => return Err(CopyError::Forbidden { from, to }),
-        _ => {}
+    if let Some(bytes) = same_small_run(dst, src) {
+        // SAFETY: both sides are one run of this many bytes, apart, as the caller guarantees.
+        unsafe { std::ptr::copy_nonoverlapping(src.data.cast_const(), dst.data, bytes) };
+        return Ok(());
     }
-    check_shapes(dst, src)?;
-    let job = Job::new(dst, src, kind, options)?;
+    let job = Job::check(dst, src, options)?;
     if src.layout.is_empty() {
         return Ok(());
     }
@@ -127,17 +133,47 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
     let plan = Plan::new(&job.axes);
     // SAFETY: the plan walks exactly the elements of both layouts, which were validated to be addressable and for
     // which the caller answers.
-    let lost = unsafe { job.steps.run(dst.data, src.data, &plan) };
+    let lost = unsafe { threads::run(&job.steps, dst.data, src.data, &plan) };
     if lost == 0 {
         return Ok(());
     }
     // SAFETY: reads the source as the copy did.
-    Err(CopyError::Loss(unsafe { loss::describe(&job, src, to, lost) }))
+    Err(CopyError::Loss(unsafe { loss::describe(&job, src, dst.dtype, lost) }))
+}
+
+/// The bytes of a copy that is one short run of the same dtype on both sides, in C order: nothing has to be planned,
+/// and planning would cost more than the copy. `None` for any other, and for what has to be refused.
+#[inline]
+fn same_small_run(dst: &Operand<'_>, src: &Operand<'_>) -> Option<usize> {
+    /// Bytes that are copied so.
+    const SMALL: usize = 256 << 10;
+    let (d, s) = (&dst.layout, &src.layout);
+    let same = dst.dtype == src.dtype && dst.traits == src.traits && dst.unit == src.unit && d.shape == s.shape;
+    if !same || d.strides.len() != d.shape.len() || s.strides.len() != s.shape.len() || d.shape.len() > MAX_NDIM {
+        return None;
+    }
+    let size = src.dtype.size()?;
+    let mut step = if src.unit == StrideUnit::Bytes { size } else { 1 };
+    let element = step;
+    for i in (0..d.shape.len()).rev() {
+        let n = d.shape[i];
+        if n != 1 {
+            if d.strides[i] != step as i64 || s.strides[i] != step as i64 || n < 1 || n > SMALL as i64 {
+                return None;
+            }
+            step *= n as usize;
+            if step > SMALL {
+                return None;
+            }
+        }
+    }
+    let bytes = step / element * size;
+    (bytes <= SMALL && !dst.data.is_null() && !src.data.is_null()).then_some(bytes)
 }
 
 /// A copy whose metadata is checked: its axes in the order of the shape, and what to do with elements.
 struct Job {
-    axes: plan::Axes,
+    axes: Axes,
     steps: Steps,
     /// Lanes that became the last axis; 1 where they did not.
     lanes: usize,
@@ -167,6 +203,21 @@ fn check_shapes(dst: &Operand<'_>, src: &Operand<'_>) -> Result<(), FieldError> 
 }
 
 impl Job {
+    /// Checks operands and options, and decides what to do with elements.
+    #[inline]
+    fn check(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<Job, CopyError> {
+        let kind = cast_kind(src.dtype, dst.dtype);
+        let (from, to) = (src.dtype, dst.dtype);
+        match kind {
+            CastKind::Unsupported => return Err(CopyError::Unsupported { from, to }),
+            CastKind::TruthOrReal if options.on_loss == OnLoss::Error => return Err(CopyError::Forbidden { from, to }),
+            _ => {}
+        }
+        check_shapes(dst, src)?;
+        Job::new(dst, src, kind, options)
+    }
+
+    #[inline]
     fn new(dst: &Operand<'_>, src: &Operand<'_>, kind: CastKind, options: &CopyOptions) -> Result<Job, CopyError> {
         let (to, mut from) = (dst.dtype, src.dtype);
         let unsupported = CopyError::Unsupported { from, to };
@@ -212,6 +263,8 @@ impl Job {
             encode: resolve(to, dst_traits, dst_side.unit)?,
             level: level::Level::best(),
         };
-        Ok(Job { axes: side::axes(&dst_side, &src_side, dst, src)?, steps, lanes: src_side.lanes, from })
+        let mut job = Job { axes: Axes::new(), steps, lanes: src_side.lanes, from };
+        side::push_axes(&mut job.axes, &dst_side, &src_side, dst, src)?;
+        Ok(job)
     }
 }

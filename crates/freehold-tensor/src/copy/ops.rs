@@ -11,6 +11,11 @@ pub(super) trait CastTo<D: Prim>: Prim {
     const EXACT: bool;
     /// Rounds to nearest even, or truncates toward zero and saturates; NaN to integer is 0.
     fn cast(self) -> D;
+    /// As [`CastTo::cast`] where losses are marked: the result for a value that is lost may be anything.
+    #[inline(always)]
+    fn cast_checked(self) -> D {
+        self.cast()
+    }
     type Mark: Mark;
     /// Marks a `result` of [`CastTo::cast`] that is not the value's equal.
     fn mark(self, result: D) -> Self::Mark;
@@ -25,6 +30,8 @@ macro_rules! int_to_int {
             const HI: $s = if (<$d>::MAX as i128) > <$s>::MAX as i128 { <$s>::MAX } else { <$d>::MAX as $s };
             self.clamp(LO, HI) as $d
         }
+        #[inline(always)]
+        fn cast_checked(self) -> $d { self as $d }
         type Mark = $mark;
         #[inline(always)]
         fn mark(self, _: $d) -> $mark {
@@ -115,7 +122,7 @@ impl<S: CastTo<D>, D: Prim, const CHECKED: bool> Op for Cast<S, D, CHECKED> {
     const CHECKED: bool = CHECKED && !S::EXACT;
     #[inline(always)]
     fn convert(value: S) -> D {
-        value.cast()
+        if CHECKED { value.cast_checked() } else { value.cast() }
     }
     type Mark = S::Mark;
     #[inline(always)]

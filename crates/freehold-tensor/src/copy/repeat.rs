@@ -1,5 +1,6 @@
 //! Sources that repeat: a row, or an element, is read and converted once and written many times.
 
+use super::level::Level;
 use super::line::line;
 use super::run::{Block, Steps, Tile};
 use super::stream;
@@ -34,13 +35,13 @@ impl Steps {
                 }
                 let dst = dst.offset(tile.dst);
                 for at in (0..total).step_by(held) {
-                    write(dst.add(at), row, held.min(total - at), stream);
+                    write(self.level, dst.add(at), row, held.min(total - at), stream);
                 }
             } else {
                 for r in 0..tile.rows as isize {
                     let to = dst.offset(tile.dst + r * tile.row.dst);
                     if tile.col.dst == size as isize {
-                        write(to, row, bytes, stream);
+                        write(self.level, to, row, bytes, stream);
                     } else {
                         line(self.level, size, to, tile.col.dst, row, size as isize, tile.cols);
                     }
@@ -75,7 +76,7 @@ impl Steps {
                 let held = BLOCK / size;
                 line(self.level, size, pattern, size as isize, value, 0, held.min(tile.cols));
                 for at in (0..bytes).step_by(held * size) {
-                    write(to.add(at), pattern, (held * size).min(bytes - at), true);
+                    write(self.level, to.add(at), pattern, (held * size).min(bytes - at), true);
                 }
             }
             lost * tile.cols
@@ -86,7 +87,7 @@ impl Steps {
 /// # Safety
 ///
 /// `src` is readable and `dst` writable for `n` bytes, without overlap.
-unsafe fn write(dst: *mut u8, src: *const u8, n: usize, stream: bool) {
+unsafe fn write(level: Level, dst: *mut u8, src: *const u8, n: usize, stream: bool) {
     // SAFETY: the caller's guarantee.
-    unsafe { if stream { stream::put(dst, src, n) } else { std::ptr::copy_nonoverlapping(src, dst, n) } }
+    unsafe { if stream { stream::put(level, dst, src, n) } else { std::ptr::copy_nonoverlapping(src, dst, n) } }
 }

@@ -80,6 +80,10 @@ pub(super) struct Tile {
     pub src: isize,
     pub row: Axis,
     pub col: Axis,
+    /// Columns at the start that the tile before has, too.
+    pub lead: usize,
+    /// No other tile has its last columns, too.
+    pub last: bool,
 }
 
 impl Steps {
@@ -118,11 +122,14 @@ impl Steps {
             let mut c = 0;
             while c < col.n {
                 let cols = if c == 0 { first } else { way.cols.min(col.n - c) };
+                let (lead, last) = (way.lead.min(c), way.lead == 0 || c + cols == col.n);
                 for r in (0..row.n).step_by(way.rows) {
-                    let (ci, ri) = (c as isize, r as isize);
+                    let (ci, ri) = ((c - lead) as isize, r as isize);
                     let tile = Tile {
                         rows: way.rows.min(row.n - r),
-                        cols,
+                        cols: cols + lead,
+                        lead,
+                        last,
                         dst: dst_at + ri * row.dst + ci * col.dst,
                         src: src_at + ri * row.src + ci * col.src,
                         row,
@@ -138,6 +145,12 @@ impl Steps {
         });
         if way.stream {
             stream::fence();
+        }
+        if lost != 0 && way.lead != 0 {
+            // Some were counted twice.
+            let once = Way { lead: 0, ..*way };
+            // SAFETY: the caller's guarantees.
+            return unsafe { self.walk(&once, dst, src, plan) };
         }
         lost
     }
@@ -211,7 +224,12 @@ impl Steps {
                     move_grid(self.level, size, dst, src, tile.grid());
                 } else {
                     for r in 0..tile.rows as isize {
-                        stream::put(dst.offset(r * tile.row.dst), src.offset(r * tile.row.src), tile.cols * size);
+                        stream::put(
+                            self.level,
+                            dst.offset(r * tile.row.dst),
+                            src.offset(r * tile.row.src),
+                            tile.cols * size,
+                        );
                     }
                 }
             };
@@ -337,18 +355,27 @@ impl Steps {
     ///
     /// `rows` is readable for the tile's rows, as they are in a block; the rest as for [`Steps::run`].
     pub(super) unsafe fn write_rows(&self, dst: *mut u8, rows: *const u8, pitch: usize, tile: Tile, stream: bool) {
+        let uneven = tile.lead != 0 || !tile.last;
         match self.dst_unit {
             Unit::Bytes(size) if stream => {
                 let compact = tile.cols * size;
                 // SAFETY: the caller's guarantees; streams are for destinations whose columns are runs.
                 unsafe {
-                    if pitch == compact && tile.is_run(tile.col.dst, tile.row.dst, self.dst_unit) {
-                        return stream::put(dst.offset(tile.dst), rows, tile.rows * compact);
+                    if pitch == compact && tile.lead == 0 && tile.is_run(tile.col.dst, tile.row.dst, self.dst_unit) {
+                        return stream::put(self.level, dst.offset(tile.dst), rows, tile.rows * compact);
                     }
                     for r in 0..tile.rows {
                         let to = dst.offset(tile.dst + r as isize * tile.row.dst);
-                        if tile.col.dst == size as isize {
-                            stream::put(to, rows.add(r * pitch), compact);
+                        if uneven {
+                            // Lines that end after the first column of its own, and before the next tile's.
+                            let own = tile.lead * size;
+                            let from =
+                                if tile.lead == 0 { 0 } else { own.saturating_sub((to.addr() + own) % stream::LINE) };
+                            let until =
+                                if tile.last { compact } else { compact - (to.addr() + compact) % stream::LINE };
+                            stream::put(self.level, to.add(from), rows.add(r * pitch + from), until - from);
+                        } else if tile.col.dst == size as isize {
+                            stream::put(self.level, to, rows.add(r * pitch), compact);
                         } else {
                             line(self.level, size, to, tile.col.dst, rows.add(r * pitch), size as isize, tile.cols);
                         }

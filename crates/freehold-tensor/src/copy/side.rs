@@ -18,6 +18,7 @@ pub(super) struct Side {
 
 impl Side {
     /// `whole`: elements of several lanes may move as one, because nothing happens to their values.
+    #[inline]
     pub(super) fn new(operand: &Operand<'_>, whole: bool) -> Result<Side, FieldError> {
         let (dtype, padded) = (operand.dtype, operand.traits.contains(Lazy::PADDED));
         let in_bytes = operand.unit == StrideUnit::Bytes;
@@ -27,7 +28,7 @@ impl Side {
         {
             let lanes = if whole { 1 } else { usize::from(dtype.lanes) };
             let scale = if in_bytes { 1 } else { size as i64 };
-            let lane = size / lanes;
+            let lane = if lanes == 1 { size } else { size / lanes };
             return Ok(Side { unit: Unit::Bytes(lane), scale, lanes, lane_step: lane as isize });
         }
         if padded && bits < 8 && dtype.lanes == 1 {
@@ -46,6 +47,7 @@ impl Side {
     }
 
     /// A stride in this side's unit.
+    #[inline]
     fn step(&self, operand: &Operand<'_>, i: usize) -> Result<isize, FieldError> {
         let stride = operand.layout.strides[i];
         stride
@@ -64,9 +66,15 @@ fn largest_divisor(bits: u8) -> u8 {
     (1..8).rev().find(|d| bits.is_multiple_of(*d)).unwrap_or(1)
 }
 
-/// The axes of a copy in the order of the shape, a last one for lanes.
-pub(super) fn axes(dst: &Side, src: &Side, d: &Operand<'_>, s: &Operand<'_>) -> Result<Axes, FieldError> {
-    let mut axes = Axes::new();
+/// Pushes the axes of a copy in the order of the shape, a last one for lanes.
+#[inline]
+pub(super) fn push_axes(
+    axes: &mut Axes,
+    dst: &Side,
+    src: &Side,
+    d: &Operand<'_>,
+    s: &Operand<'_>,
+) -> Result<(), FieldError> {
     // Where there is no element, strides mean nothing and may be anything.
     let moves = !s.layout.is_empty();
     for (i, &n) in s.layout.shape.iter().enumerate() {
@@ -76,5 +84,5 @@ pub(super) fn axes(dst: &Side, src: &Side, d: &Operand<'_>, s: &Operand<'_>) -> 
     if src.lanes > 1 {
         axes.push(Axis { n: src.lanes, dst: dst.lane_step, src: src.lane_step });
     }
-    Ok(axes)
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! Stores that go past the caches, for destinations that no cache would keep.
 
+use super::level::Level;
+
 /// Whether there are such stores.
 pub(super) const STREAMS: bool = cfg!(all(target_arch = "x86_64", not(miri)));
 
@@ -11,40 +13,50 @@ pub(super) const LINE: usize = 64;
 ///
 /// # Safety
 ///
-/// `src` is readable and `dst` writable for `n` bytes, at any alignment, without overlap.
+/// * `src` is readable and `dst` writable for `n` bytes, at any alignment, without overlap.
+/// * The machine has the level.
 #[inline]
-pub(super) unsafe fn put(dst: *mut u8, src: *const u8, n: usize) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
-
-        let head = dst.align_offset(LINE).min(n);
-        let lines = (n - head) / LINE;
-        let tail = n - head - lines * LINE;
-        // SAFETY: the three parts make up the caller's `n` bytes; the lines are aligned. SSE2 is always there.
-        unsafe {
-            if head != 0 {
-                std::ptr::copy_nonoverlapping(src, dst, head);
-            }
-            let (mut to, mut from) = (dst.add(head).cast::<__m128i>(), src.add(head).cast::<__m128i>());
-            for _ in 0..lines {
-                // All four parts of a line one after the other, so that it leaves as one write.
-                let line: [__m128i; 4] = std::array::from_fn(|i| _mm_loadu_si128(from.add(i)));
-                for (i, part) in line.into_iter().enumerate() {
-                    _mm_stream_si128(to.add(i), part);
-                }
-                (to, from) = (to.add(4), from.add(4));
-            }
-            if tail != 0 {
-                std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast::<u8>(), tail);
-            }
+pub(super) unsafe fn put(level: Level, dst: *mut u8, src: *const u8, n: usize) {
+    let head = if STREAMS { dst.align_offset(LINE).min(n) } else { n };
+    let lines = (n - head) / LINE;
+    let tail = head + lines * LINE;
+    // SAFETY: the three parts make up the caller's `n` bytes, and the lines are aligned.
+    unsafe {
+        if head != 0 {
+            std::ptr::copy_nonoverlapping(src, dst, head);
+        }
+        if lines != 0 {
+            put_lines(level, dst.add(head), src.add(head), lines);
+        }
+        if tail != n {
+            std::ptr::copy_nonoverlapping(src.add(tail), dst.add(tail), n - tail);
         }
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+}
+
+/// # Safety
+///
+/// As for [`put`], for whole lines to an aligned destination.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn put_lines(level: Level, dst: *mut u8, src: *const u8, lines: usize) {
     // SAFETY: the caller's guarantees.
     unsafe {
-        std::ptr::copy_nonoverlapping(src, dst, n);
+        match level {
+            Level::Avx512 | Level::Avx512Vbmi => x86::avx512(dst, src, lines),
+            Level::Avx2 => x86::avx2(dst, src, lines),
+            Level::Baseline => x86::sse2(dst, src, lines),
+        }
     }
+}
+
+/// # Safety
+///
+/// As for [`put`].
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+unsafe fn put_lines(_: Level, dst: *mut u8, src: *const u8, lines: usize) {
+    // SAFETY: the caller's guarantees.
+    unsafe { std::ptr::copy_nonoverlapping(src, dst, lines * LINE) }
 }
 
 /// Orders what [`put`] wrote before whatever this thread writes next.
@@ -55,4 +67,35 @@ pub(super) fn fence() {
     unsafe {
         std::arch::x86_64::_mm_sfence();
     }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    /// All parts of a line are stored one after the other, so that it leaves as one write.
+    macro_rules! lines {
+        ($name:ident, $vector:ty, $parts:literal, $load:ident, $store:ident $(, #[$feature:meta])?) => {
+            /// # Safety
+            ///
+            /// As for [`super::put_lines`].
+            $(#[$feature])?
+            pub(super) unsafe fn $name(dst: *mut u8, src: *const u8, lines: usize) {
+                let (mut to, mut from) = (dst.cast::<$vector>(), src.cast::<$vector>());
+                for _ in 0..lines {
+                    // SAFETY: one line of the caller's on either side; the destination is aligned, loads need not be.
+                    unsafe {
+                        let line: [_; $parts] = std::array::from_fn(|i| $load(from.add(i)));
+                        for (i, part) in line.into_iter().enumerate() {
+                            $store(to.add(i), part);
+                        }
+                        (to, from) = (to.add($parts), from.add($parts));
+                    }
+                }
+            }
+        };
+    }
+    lines!(sse2, __m128i, 4, _mm_loadu_si128, _mm_stream_si128);
+    lines!(avx2, __m256i, 2, _mm256_loadu_si256, _mm256_stream_si256, #[target_feature(enable = "avx2")]);
+    lines!(avx512, __m512i, 1, _mm512_loadu_si512, _mm512_stream_si512, #[target_feature(enable = "avx512f")]);
 }

@@ -11,14 +11,14 @@ pub(super) trait Body {
     /// Bytes of a target value, at most 8.
     const DST: usize;
 
-    /// Converts `N` values and returns which of them lost something, the first in the lowest bit; 0 where nothing
-    /// is checked.
+    /// Converts `N` values and returns which of them lost something, the first in the lowest bit, or 0 where nothing
+    /// is checked. Unless it is to `COUNT`, any bits will do for some loss.
     ///
     /// # Safety
     ///
     /// * `src` is readable for `N` values, initialised, and `dst` writable for `N`, at any alignment.
     /// * The machine has the instructions that the body is written in.
-    unsafe fn step(dst: *mut u8, src: *const u8) -> u64;
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64;
 }
 
 /// Bytes that no aligned store crosses.
@@ -36,7 +36,7 @@ const LINE: usize = 64;
 pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     const { assert!(B::N <= 64 && B::SRC <= 8 && B::DST <= 8) };
     // SAFETY: every step below is given a place `i` with `i + N <= n`.
-    let at = |i: usize| unsafe { B::step(dst.add(i * B::DST), src.add(i * B::SRC)) };
+    let at = |i: usize| unsafe { B::step::<false>(dst.add(i * B::DST), src.add(i * B::SRC)) };
     let mut lost = 0;
     if n >= B::N {
         // The first step may reach into the second, which starts where the target's next line does, and the last
@@ -63,7 +63,11 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
     }
     // Short runs, and again from the start where something was lost, so that each value counts once.
     let (whole, rest) = (n / B::N * B::N, n % B::N);
-    let mut count = (0..whole).step_by(B::N).map(|i| at(i).count_ones()).sum::<u32>() as usize;
+    let mut count = 0;
+    for i in (0..whole).step_by(B::N) {
+        // SAFETY: as for every step.
+        count += unsafe { B::step::<true>(dst.add(i * B::DST), src.add(i * B::SRC)) }.count_ones() as usize;
+    }
     if rest != 0 {
         // SAFETY: the last `rest` values, fewer than `N`.
         count += unsafe { part::<B>(dst.add(whole * B::DST), src.add(whole * B::SRC), rest) };
@@ -86,7 +90,7 @@ unsafe fn part<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     unsafe {
         values.write_bytes(0, B::N * B::SRC);
         std::ptr::copy_nonoverlapping(src, values, n * B::SRC);
-        let lost = B::step(results, values);
+        let lost = B::step::<true>(results, values);
         std::ptr::copy_nonoverlapping(results, dst, n * B::DST);
         (lost & ((1 << n) - 1)).count_ones() as usize
     }

@@ -9,7 +9,7 @@ use super::tiles::Tiles;
 pub(super) const BLOCK: usize = 16 << 10;
 
 /// A run this long repays a call of its own; shorter ones are gathered into a block first.
-const LONG: usize = 128;
+pub(super) const LONG: usize = 128;
 
 /// The widest element that blocks are made of; wider ones are moved where they lie.
 const WIDEST: usize = 64;
@@ -33,6 +33,9 @@ pub(super) struct Way {
     pub cols: usize,
     /// Whole lines of the destination are written past the caches.
     pub stream: bool,
+    /// Columns before its own that a tile makes once more, so that it can write every line of the cache that ends in
+    /// it whole: rows that start at different places within a line leave no tiles that do so by themselves.
+    pub lead: usize,
 }
 
 /// What both layouts are to each other, in normal form.
@@ -53,15 +56,22 @@ pub(super) enum Class {
 }
 
 impl Way {
+    #[inline]
     pub(super) fn new(steps: &Steps, plan: &Plan) -> Way {
         let (outer, row, col) = plan.split();
         let (ws, wd) = (steps.src_unit.block_size(), steps.dst_unit.block_size());
         let widest = ws.max(wd);
         let whole = matches!((steps.src_unit, steps.dst_unit), (Unit::Bytes(_), Unit::Bytes(_)));
         if plan.turned && widest <= WIDEST {
-            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, STREAM_TILES);
-            let tiles = Tiles::new(steps, row, col);
-            return Way { rows: tiles.rows, cols: tiles.lines, class: Class::Tiles(tiles), stream };
+            let tiles = Tiles::new(steps, row, col, false);
+            // Long pieces of a row, or rows that make up a run, are runs.
+            let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
+            let least = if joined || tiles.lines * wd >= 1024 { STREAM_RUNS } else { STREAM_TILES };
+            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
+            let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
+            let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
+            let lead = if cut { tiles.lead(wd) } else { 0 };
+            return Way { rows: tiles.rows, cols: tiles.lines - lead, class: Class::Tiles(tiles), stream, lead };
         }
         let runs = col.src == steps.src_unit.compact() && col.dst == steps.dst_unit.compact();
         let stream = whole && col.dst == wd as isize && col.n * wd >= 256 && streams(plan, wd, STREAM_RUNS);
@@ -76,20 +86,20 @@ impl Way {
         } else {
             Class::Strided
         };
-        let capacity = (BLOCK / widest).max(1);
+        let capacity = || (BLOCK / widest).max(1);
         let (rows, cols) = match class {
-            Class::Fill => (capacity, col.n),
-            Class::Repeat => (row.n, col.n.min(capacity)),
+            Class::Fill => (capacity(), col.n),
+            Class::Repeat => (row.n, col.n.min(capacity())),
             // Nothing passes through a block.
             _ if whole && steps.is_plain() && (runs || !stream) => (row.n, col.n),
             _ if whole && runs && !stream && steps.only_converts() && (col.n >= LONG || row.n == 1) => (1, col.n),
             Class::Run if steps.packed_run(plan.dst_start, plan.src_start, col) => (1, col.n),
             _ => {
-                let cols = col.n.min(capacity);
-                ((capacity / cols).min(row.n), cols)
+                let cols = col.n.min(capacity());
+                (if row.n == 1 { 1 } else { (capacity() / cols).min(row.n) }, cols)
             }
         };
-        Way { class, rows, cols, stream }
+        Way { class, rows, cols, stream, lead: 0 }
     }
 }
 
@@ -107,6 +117,28 @@ fn streams(plan: &Plan, wd: usize, least: u64) -> bool {
     stream::STREAMS && plan.elements().saturating_mul(wd as u64) >= least
 }
 
+impl Class {
+    /// The class in a word.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Class::Run => "run",
+            Class::Rows => "rows",
+            Class::Tiles(tiles) => tiles.name(),
+            Class::Repeat => "repeat",
+            Class::Fill => "fill",
+            Class::Strided => "strided",
+        }
+    }
+
+    /// Rows and columns of the tiles that are turned.
+    pub(super) fn tile(&self) -> Option<(usize, usize)> {
+        match self {
+            Class::Tiles(tiles) => Some((tiles.rows, tiles.lines)),
+            _ => None,
+        }
+    }
+}
+
 /// Tests make small copies take the ways of large ones.
 #[cfg(test)]
 pub(super) mod tuning {
@@ -117,11 +149,13 @@ pub(super) mod tuning {
     pub(in crate::copy) struct Tuning {
         /// No destination is too small for streaming.
         pub stream_all: bool,
+        /// No copy is too small for so many threads.
+        pub threads: Option<usize>,
     }
 
-    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false }) });
+    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false, threads: None }) });
 
-    pub(super) fn get() -> Tuning {
+    pub(in crate::copy) fn get() -> Tuning {
         TUNING.get()
     }
 

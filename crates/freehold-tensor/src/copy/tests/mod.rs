@@ -1,6 +1,7 @@
 //! Tables of single answers, and the property tests.
 
 mod layouts;
+mod levels;
 mod oracle;
 mod property;
 mod tables;

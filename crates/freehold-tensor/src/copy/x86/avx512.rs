@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::avx512_int::{FromF64, Integer, To};
+use super::avx512_loss::{Any, Each, Losses};
 use crate::copy::find::Mode;
 use crate::copy::kernel::{Kernel, Op, Prim};
 use crate::copy::kind::Scalar;
@@ -31,50 +32,77 @@ trait Get {
     const SIZE: usize;
     /// Rounded to nearest even where an integer has no equal.
     unsafe fn get(src: *const u8) -> __m512;
-    /// Also which lanes have no equal.
+    /// Also tells which lanes have no equal.
     #[inline(always)]
-    unsafe fn checked(src: *const u8) -> (__m512, __mmask16) {
+    unsafe fn checked<L: Losses>(src: *const u8, _lost: &mut L) -> __m512 {
         // SAFETY: the caller's guarantee.
-        (unsafe { Self::get(src) }, 0)
+        unsafe { Self::get(src) }
     }
 }
 
-/// A type that sixteen `f32` are written as.
+/// A type that `f32` are written as: 64 bytes at once, so 64, 32 or 16 values.
 ///
 /// # Safety of its functions
 ///
-/// `dst` is writable for sixteen values, at any alignment, on a machine with the features of [`run`].
+/// `dst` is writable for as many values, at any alignment, on a machine with the features of [`run`]. As many vectors
+/// of `x` are looked at as hold them.
 pub(super) trait Put {
     const SIZE: usize;
-    unsafe fn put(dst: *mut u8, x: __m512);
-    /// Also which lanes have no equal.
-    unsafe fn checked(dst: *mut u8, x: __m512) -> __mmask16;
+    unsafe fn put(dst: *mut u8, x: [__m512; 4]);
+    /// Also tells which lanes have no equal.
+    unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], lost: &mut [L; 4]);
+}
+
+/// Vectors that fill 64 bytes of a type of `size` bytes, or one where that fills more.
+pub(super) const fn vectors(size: usize) -> usize {
+    if size >= 4 { 1 } else { 4 / size }
 }
 
 /// From one type to another by way of `f32`.
 struct Via<G, P, const CHECKED: bool>(PhantomData<(G, P)>);
 
 impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
-    const N: usize = 16;
+    const N: usize = 16 * vectors(P::SIZE);
     const SRC: usize = G::SIZE;
     const DST: usize = P::SIZE;
     #[inline(always)]
-    unsafe fn step(dst: *mut u8, src: *const u8) -> u64 {
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
         unsafe {
-            if CHECKED {
-                let (x, lost) = G::checked(src);
-                (lost | P::checked(dst, x)).into()
-            } else {
-                P::put(dst, G::get(src));
+            if !CHECKED {
+                let mut x = [_mm512_setzero_ps(); 4];
+                for (k, x) in x[..vectors(P::SIZE)].iter_mut().enumerate() {
+                    *x = G::get(src.add(k * 16 * G::SIZE));
+                }
+                P::put(dst, x);
                 0
+            } else if COUNT {
+                via_checked::<G, P, Each>(dst, src)
+            } else {
+                via_checked::<G, P, Any>(dst, src)
             }
         }
     }
 }
 
+/// # Safety
+///
+/// As for [`Body::step`] of [`Via`].
+#[inline(always)]
+unsafe fn via_checked<G: Get, P: Put, L: Losses>(dst: *mut u8, src: *const u8) -> u64 {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let (mut x, mut lost) = ([_mm512_setzero_ps(); 4], [L::none(); 4]);
+        for k in 0..vectors(P::SIZE) {
+            x[k] = G::checked(src.add(k * 16 * G::SIZE), &mut lost[k]);
+        }
+        P::checked(dst, x, &mut lost);
+        L::all(lost)
+    }
+}
+
 macro_rules! get {
-    ($($(#[$doc:meta])* $name:ident $size:literal $src:ident $get:expr $(, $checked:expr)?;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident $size:literal $src:ident $get:expr $(, $lost:ident $checked:expr)?;)*) => { $(
         $(#[$doc])*
         struct $name;
         impl Get for $name {
@@ -85,7 +113,7 @@ macro_rules! get {
                 unsafe { $get }
             }
             $(#[inline(always)]
-            unsafe fn checked($src: *const u8) -> (__m512, __mmask16) {
+            unsafe fn checked<L: Losses>($src: *const u8, $lost: &mut L) -> __m512 {
                 // SAFETY: the caller's guarantee; every load takes any alignment.
                 unsafe { $checked }
             })?
@@ -98,39 +126,40 @@ get! {
     U8 1 src _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(src.cast())));
     I16 2 src _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(src.cast())));
     U16 2 src _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(src.cast())));
-    I32 4 src _mm512_cvtepi32_ps(_mm512_loadu_si512(src.cast())), {
+    I32 4 src _mm512_cvtepi32_ps(_mm512_loadu_si512(src.cast())), lost {
         let x = _mm512_loadu_si512(src.cast());
         let y = _mm512_cvtepi32_ps(x);
         // 2^31, which MAX rounds to, converts back to MIN.
-        (y, _mm512_cmpneq_epi32_mask(_mm512_cvttps_epi32(y), x))
+        lost.unequal_32(_mm512_cvttps_epi32(y), x);
+        y
     };
-    U32 4 src _mm512_cvtepu32_ps(_mm512_loadu_si512(src.cast())), {
+    U32 4 src _mm512_cvtepu32_ps(_mm512_loadu_si512(src.cast())), lost {
         let x = _mm512_loadu_si512(src.cast());
         let y = _mm512_cvtepu32_ps(x);
         // 2^32, which MAX rounds to, converts back to MAX.
-        let max = _mm512_cmpeq_epi32_mask(x, _mm512_set1_epi32(-1));
-        (y, _mm512_cmpneq_epi32_mask(_mm512_cvttps_epu32(y), x) | max)
+        lost.unequal_32(_mm512_cvttps_epu32(y), x);
+        lost.lanes(_mm512_cmpeq_epi32_mask(x, _mm512_set1_epi32(-1)));
+        y
     };
     I64 8 src {
         let (a, b) = (_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast()));
         join(_mm512_cvtepi64_ps(a), _mm512_cvtepi64_ps(b))
-    }, {
+    }, lost {
         let (a, b) = (_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast()));
         let (x, y) = (_mm512_cvtepi64_ps(a), _mm512_cvtepi64_ps(b));
-        let low = _mm512_cmpneq_epi64_mask(_mm512_cvttps_epi64(x), a);
-        let high = _mm512_cmpneq_epi64_mask(_mm512_cvttps_epi64(y), b);
-        (join(x, y), masks(low, high))
+        lost.unequal_64([_mm512_cvttps_epi64(x), _mm512_cvttps_epi64(y)], [a, b]);
+        join(x, y)
     };
     U64 8 src {
         let (a, b) = (_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast()));
         join(_mm512_cvtepu64_ps(a), _mm512_cvtepu64_ps(b))
-    }, {
+    }, lost {
         let (a, b) = (_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast()));
         let (x, y) = (_mm512_cvtepu64_ps(a), _mm512_cvtepu64_ps(b));
+        lost.unequal_64([_mm512_cvttps_epu64(x), _mm512_cvttps_epu64(y)], [a, b]);
         let max = _mm512_set1_epi64(-1);
-        let low = _mm512_cmpneq_epi64_mask(_mm512_cvttps_epu64(x), a) | _mm512_cmpeq_epi64_mask(a, max);
-        let high = _mm512_cmpneq_epi64_mask(_mm512_cvttps_epu64(y), b) | _mm512_cmpeq_epi64_mask(b, max);
-        (join(x, y), masks(low, high))
+        lost.lanes(masks(_mm512_cmpeq_epi64_mask(a, max), _mm512_cmpeq_epi64_mask(b, max)));
+        join(x, y)
     };
     /// A NaN comes out quiet.
     F16Quiet 2 src _mm512_cvtph_ps(_mm256_loadu_si256(src.cast()));
@@ -164,7 +193,7 @@ impl Get for F16 {
 }
 
 #[inline(always)]
-unsafe fn join(low: __m256, high: __m256) -> __m512 {
+pub(super) unsafe fn join(low: __m256, high: __m256) -> __m512 {
     // SAFETY: the features of `run`, which every caller has.
     unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high) }
 }
@@ -189,8 +218,10 @@ unsafe fn clamp(x: __m512, max: f32) -> __m512 {
 
 /// What becomes of a NaN on its way to a 16-bit float.
 mod nan {
-    /// None comes.
+    /// None comes: values are integers of at most 16 bits.
     pub const NEVER: u8 = 0;
+    /// None comes: values are integers.
+    pub const NEVER_LARGE: u8 = 3;
     /// It becomes the canonical one of its sign.
     pub const CANONICAL: u8 = 1;
     /// It keeps the top of its payload.
@@ -205,7 +236,7 @@ impl<const SATURATE: bool, const NAN: u8> ToF16<SATURATE, NAN> {
         // SAFETY: the features of `run`, which every caller has.
         unsafe {
             let h = _mm512_cvtps_ph::<_MM_FROUND_NO_EXC>(if SATURATE { clamp(x, 65504.0) } else { x });
-            if NAN == nan::NEVER {
+            if NAN == nan::NEVER || NAN == nan::NEVER_LARGE {
                 return h;
             }
             let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
@@ -229,62 +260,131 @@ impl<const SATURATE: bool, const NAN: u8> ToF16<SATURATE, NAN> {
 impl<const SATURATE: bool, const NAN: u8> Put for ToF16<SATURATE, NAN> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put(dst: *mut u8, x: __m512) {
-        // SAFETY: the caller's guarantee.
-        unsafe { _mm256_storeu_si256(dst.cast(), Self::convert(x)) };
+    unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
+        for (k, &x) in x[..2].iter().enumerate() {
+            // SAFETY: the caller's guarantee.
+            unsafe { _mm256_storeu_si256(dst.add(k * 32).cast(), Self::convert(x)) };
+        }
     }
     #[inline(always)]
-    unsafe fn checked(dst: *mut u8, x: __m512) -> __mmask16 {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let h = Self::convert(x);
-            _mm256_storeu_si256(dst.cast(), h);
-            _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(_mm512_cvtph_ps(h), x)
+    unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], lost: &mut [L; 4]) {
+        for (k, &x) in x[..2].iter().enumerate() {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                let h = Self::convert(x);
+                _mm256_storeu_si256(dst.add(k * 32).cast(), h);
+                if NAN != nan::NEVER && NAN != nan::NEVER_LARGE {
+                    lost[k].unequal(_mm512_cvtph_ps(h), x);
+                    continue;
+                }
+                // An integer is a value of f16 if it is below 2^16 and no bit is set that f16 has no room for.
+                let bits = _mm512_castps_si512(x);
+                lost[k].bits(bits, 0x1fff);
+                if NAN == nan::NEVER_LARGE {
+                    const LIMIT: u32 = 65_536f32.to_bits();
+                    let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(i32::MAX));
+                    let top = _mm512_add_epi32(magnitude, _mm512_set1_epi32((0x8000_0000 - LIMIT) as i32));
+                    lost[k].bits(top, 0x8000_0000);
+                }
+            }
         }
     }
 }
 
-struct ToBf16<const SATURATE: bool, const NAN: u8>;
+/// What becomes of values on their way to `bf16`.
+mod round {
+    /// All are values of it.
+    pub const EXACT: u8 = 0;
+    /// To nearest even; there is no NaN.
+    pub const FINITE: u8 = 1;
+    /// To nearest even; a NaN becomes the canonical one of its sign.
+    pub const ALL: u8 = 2;
+    /// As `ALL`, and overflow and infinities become the largest finite value.
+    pub const SATURATE: u8 = 3;
+}
 
-impl<const SATURATE: bool, const NAN: u8> ToBf16<SATURATE, NAN> {
-    /// In the low half of each lane.
+struct ToBf16<const ROUND: u8>;
+
+impl<const ROUND: u8> ToBf16<ROUND> {
+    /// In the high half of each lane; what is in the low one does not matter.
     #[inline(always)]
     unsafe fn convert(x: __m512) -> __m512i {
         // SAFETY: the features of `run`, which every caller has.
         unsafe {
-            let bits = _mm512_castps_si512(if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x });
-            let high = _mm512_srli_epi32::<16>(bits);
-            let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-            let code = _mm512_srli_epi32::<16>(rounded);
-            if NAN == nan::NEVER {
-                return code;
+            let bits =
+                _mm512_castps_si512(if ROUND == round::SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x });
+            if ROUND == round::EXACT {
+                return bits;
             }
-            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            if is_nan == 0 {
-                return code;
+            // Half of the last bit that stays, or just below it where that bit is even.
+            let odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(1 << 16));
+            let half = _mm512_mask_mov_epi32(_mm512_set1_epi32(0x7fff), odd, _mm512_set1_epi32(0x8000));
+            _mm512_add_epi32(bits, half)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn both(x: [__m512; 4]) -> [__m512i; 2] {
+        // SAFETY: the features of `run`, which every caller has.
+        unsafe {
+            let mut codes = [Self::convert(x[0]), Self::convert(x[1])];
+            if ROUND == round::EXACT || ROUND == round::FINITE {
+                return codes;
             }
-            let sign = _mm512_and_si512(high, _mm512_set1_epi32(0x8000));
-            _mm512_mask_or_epi32(code, is_nan, sign, _mm512_set1_epi32(0x7fc0))
+            let is_nan =
+                [_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[0], x[0]), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[1], x[1])];
+            if is_nan[0] | is_nan[1] != 0 {
+                for k in 0..2 {
+                    let sign = _mm512_and_si512(_mm512_castps_si512(x[k]), _mm512_set1_epi32(i32::MIN));
+                    codes[k] = _mm512_mask_or_epi32(codes[k], is_nan[k], sign, _mm512_set1_epi32(0x7fc0_0000));
+                }
+            }
+            codes
         }
     }
 }
 
-impl<const SATURATE: bool, const NAN: u8> Put for ToBf16<SATURATE, NAN> {
+impl<const ROUND: u8> Put for ToBf16<ROUND> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put(dst: *mut u8, x: __m512) {
+    unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
         // SAFETY: the caller's guarantee.
-        unsafe { _mm256_storeu_si256(dst.cast(), _mm512_cvtepi32_epi16(Self::convert(x))) };
+        unsafe { high_halves(dst, Self::both(x)) };
     }
     #[inline(always)]
-    unsafe fn checked(dst: *mut u8, x: __m512) -> __mmask16 {
+    unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], lost: &mut [L; 4]) {
         // SAFETY: the caller's guarantee.
         unsafe {
-            let code = Self::convert(x);
-            _mm256_storeu_si256(dst.cast(), _mm512_cvtepi32_epi16(code));
-            _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(code)), x)
+            let codes = Self::both(x);
+            high_halves(dst, codes);
+            for k in 0..2 {
+                // Only integers are checked, and none is beyond the range.
+                lost[k].bits(_mm512_castps_si512(x[k]), 0xffff);
+            }
         }
+    }
+}
+
+/// Stores the upper half of each lane.
+///
+/// # Safety
+///
+/// `dst` is writable for 64 bytes, on a machine with the features of [`run`].
+#[inline(always)]
+unsafe fn high_halves(dst: *mut u8, x: [__m512i; 2]) {
+    const ODD: [u16; 32] = {
+        let mut odd = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            odd[i] = 2 * i as u16 + 1;
+            i += 1;
+        }
+        odd
+    };
+    // SAFETY: the caller's guarantee; the table is one vector long.
+    unsafe {
+        let order = _mm512_loadu_si512(ODD.as_ptr().cast());
+        _mm512_storeu_si512(dst.cast(), _mm512_permutex2var_epi16(x[0], order, x[1]));
     }
 }
 
@@ -293,15 +393,14 @@ struct ToF32;
 impl Put for ToF32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put(dst: *mut u8, x: __m512) {
+    unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
         // SAFETY: the caller's guarantee.
-        unsafe { _mm512_storeu_ps(dst.cast(), x) };
+        unsafe { _mm512_storeu_ps(dst.cast(), x[0]) };
     }
     #[inline(always)]
-    unsafe fn checked(dst: *mut u8, x: __m512) -> __mmask16 {
+    unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], _: &mut [L; 4]) {
         // SAFETY: the caller's guarantee.
         unsafe { Self::put(dst, x) };
-        0
     }
 }
 
@@ -310,43 +409,52 @@ struct ToF64;
 impl Put for ToF64 {
     const SIZE: usize = 8;
     #[inline(always)]
-    unsafe fn put(dst: *mut u8, x: __m512) {
+    unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
         // SAFETY: the caller's guarantee.
         unsafe {
-            let (low, high) = halves(x);
+            let (low, high) = halves(x[0]);
             _mm512_storeu_pd(dst.cast(), _mm512_cvtps_pd(low));
             _mm512_storeu_pd(dst.add(64).cast(), _mm512_cvtps_pd(high));
         }
     }
     #[inline(always)]
-    unsafe fn checked(dst: *mut u8, x: __m512) -> __mmask16 {
+    unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], _: &mut [L; 4]) {
         // SAFETY: the caller's guarantee.
         unsafe { Self::put(dst, x) };
-        0
     }
 }
 
-/// `f64` to `f16`, rounded once: first to `f32` toward zero with a bit that says "and more", which the second
-/// rounding then sees. A NaN keeps the top of its payload.
+/// `f64` to `f16`, rounded once: what an `f32` has no room for becomes one last bit that says "and more", which the
+/// rounding to `f16` then sees. A NaN keeps the top of its payload.
 struct F64ToF16<const SATURATE: bool>;
+
+impl<const SATURATE: bool> F64ToF16<SATURATE> {
+    #[inline(always)]
+    unsafe fn odd(src: *const u8) -> __m256 {
+        // SAFETY: the caller's guarantees; the load takes any alignment.
+        unsafe {
+            let bits = _mm512_loadu_si512(src.cast());
+            const MORE: i64 = (1 << 29) - 1;
+            let more = _mm512_test_epi64_mask(bits, _mm512_set1_epi64(MORE));
+            let kept = _mm512_and_si512(bits, _mm512_set1_epi64(!MORE));
+            // In the range of f16 the f32 is exact now; below it, anything rounds to zero.
+            let odd = _mm512_mask_or_epi64(kept, more, kept, _mm512_set1_epi64(MORE + 1));
+            _mm512_cvtpd_ps(_mm512_castsi512_pd(odd))
+        }
+    }
+}
 
 impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
     const N: usize = 16;
     const SRC: usize = 8;
     const DST: usize = 2;
     #[inline(always)]
-    unsafe fn step(dst: *mut u8, src: *const u8) -> u64 {
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
-            let x = [_mm512_loadu_pd(src.cast()), _mm512_loadu_pd(src.add(64).cast())];
-            let odd = |x: __m512d| {
-                let y = _mm512_cvt_roundpd_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x);
-                let inexact = _mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(_mm512_cvtps_pd(y), x);
-                let bits = _mm256_castps_si256(y);
-                _mm256_castsi256_ps(_mm256_mask_or_epi32(bits, inexact, bits, _mm256_set1_epi32(1)))
-            };
-            ToF16::<SATURATE, { nan::NEVER }>::put(dst, join(odd(x[0]), odd(x[1])));
-            if _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x[0], x[0]) | _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x[1], x[1]) != 0 {
+            let x = join(Self::odd(src), Self::odd(src.add(64)));
+            _mm256_storeu_si256(dst.cast(), ToF16::<SATURATE, { nan::NEVER }>::convert(x));
+            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0 {
                 each::<ops::F64ToF16<SATURATE>>(dst, src);
             }
             0
@@ -362,11 +470,11 @@ impl Body for F16ToF64 {
     const SRC: usize = 2;
     const DST: usize = 8;
     #[inline(always)]
-    unsafe fn step(dst: *mut u8, src: *const u8) -> u64 {
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
             let x = F16Quiet::get(src);
-            ToF64::put(dst, x);
+            ToF64::put(dst, [x; 4]);
             if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0 {
                 each::<ops::F16ToF64>(dst, src);
             }
@@ -400,9 +508,11 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Single, Half) => to_f16::<F32, { nan::PAYLOAD }>(mode),
         (BF16, Half) => to_f16::<Bf16, { nan::CANONICAL }>(mode),
         (Double, Half) => pick(saturate, run::<F64ToF16<false>>, run::<F64ToF16<true>>),
-        (Single, BF16) => to_bf16::<F32, { nan::CANONICAL }>(mode),
-        (Half, BF16) => to_bf16::<F16Quiet, { nan::CANONICAL }>(mode),
-        (Double, BF16) => to_bf16::<F64, { nan::CANONICAL }>(mode),
+        (Single, BF16) => to_bf16::<F32>(mode),
+        (Half, BF16) => to_bf16::<F16Quiet>(mode),
+        (Double, BF16) => to_bf16::<F64>(mode),
+        (Int(true, 8), BF16) => run::<Via<I8, ToBf16<{ round::EXACT }>, false>>,
+        (Int(false, 8), BF16) => run::<Via<U8, ToBf16<{ round::EXACT }>, false>>,
         (Int(signed, bits), Half | BF16) => {
             let half = to == Half;
             match (signed, bits) {
@@ -448,16 +558,18 @@ fn to_f16<G: Get, const NAN: u8>(mode: Mode) -> Kernel {
     }
 }
 
-fn to_bf16<G: Get, const NAN: u8>(mode: Mode) -> Kernel {
-    match mode {
-        Mode { checked: true, .. } => run::<Via<G, ToBf16<false, NAN>, true>>,
-        Mode { saturate: true, .. } => run::<Via<G, ToBf16<true, NAN>, false>>,
-        _ => run::<Via<G, ToBf16<false, NAN>, false>>,
-    }
+fn to_bf16<G: Get>(mode: Mode) -> Kernel {
+    let Mode { saturate, .. } = mode;
+    pick(saturate, run::<Via<G, ToBf16<{ round::ALL }>, false>>, run::<Via<G, ToBf16<{ round::SATURATE }>, false>>)
 }
 
 fn from_int<G: Get>(half: bool, mode: Mode) -> Kernel {
-    if half { to_f16::<G, { nan::NEVER }>(mode) } else { to_bf16::<G, { nan::NEVER }>(mode) }
+    if half {
+        let small = G::SIZE <= 2;
+        return if small { to_f16::<G, { nan::NEVER }>(mode) } else { to_f16::<G, { nan::NEVER_LARGE }>(mode) };
+    }
+    // No integer overflows.
+    pick(mode.checked, run::<Via<G, ToBf16<{ round::FINITE }>, false>>, run::<Via<G, ToBf16<{ round::FINITE }>, true>>)
 }
 
 fn to_int<I: Integer>(from: Scalar, checked: bool) -> Kernel {

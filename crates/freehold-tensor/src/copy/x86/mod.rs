@@ -2,6 +2,7 @@
 
 mod avx512;
 mod avx512_int;
+mod avx512_loss;
 mod table;
 
 use super::find::Mode;

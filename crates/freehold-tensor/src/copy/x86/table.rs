@@ -73,7 +73,7 @@ impl<const F: usize, const HALF: bool> Body for ToHalf<F, HALF> {
     const SRC: usize = 1;
     const DST: usize = 2;
     #[inline(always)]
-    unsafe fn step(dst: *mut u8, src: *const u8) -> u64 {
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         let table = if HALF { Tables::<F>::F16 } else { Tables::<F>::BF16 };
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
@@ -96,7 +96,7 @@ impl<const F: usize> Body for ToF32<F> {
     const SRC: usize = 1;
     const DST: usize = 4;
     #[inline(always)]
-    unsafe fn step(dst: *mut u8, src: *const u8) -> u64 {
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         let table = Tables::<F>::BF16;
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {

@@ -1,0 +1,276 @@
+//! Large copies on several threads.
+//!
+//! One pool for the process, started by the first copy that is large enough. A forked child has none of its parent's
+//! threads: it sees that the pool belongs to another process, starts its own when it needs one, and never touches the
+//! parent's again. Where threads cannot be had, the calling thread does it all.
+
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
+
+use super::plan::Plan;
+use super::run::{Steps, Unit};
+use super::stream::LINE;
+use super::way::{Class, Way};
+
+/// Bytes that repay a thread: waking one costs about 10 us, in which a core copies some 200 KiB.
+const PER_THREAD: u64 = 512 << 10;
+
+/// Pieces for each thread, so that one that was held up is not waited for long.
+const PIECES: u64 = 4;
+
+/// No two pieces share a page, as far as the axis that is cut allows.
+const PAGE: usize = 4096;
+
+/// What [`set_num_threads`] asked for; 0 for the default.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many threads a large copy uses at most, the calling one included: what [`set_num_threads`] said, else the
+/// environment variable `FREEHOLD_NUM_THREADS`, else the processors that this process may use (its affinity and its
+/// control group's quota are respected).
+pub fn num_threads() -> usize {
+    match WANTED.load(Ordering::Relaxed) {
+        0 => default_threads(),
+        n => n,
+    }
+}
+
+/// Changes how many threads a large copy uses at most, the calling one included; 1 for none beside it, 0 for the
+/// default. For the whole process, from the next copy on.
+pub fn set_num_threads(n: usize) {
+    WANTED.store(n, Ordering::Relaxed);
+}
+
+fn default_threads() -> usize {
+    /// 0 until asked.
+    static DEFAULT: AtomicUsize = AtomicUsize::new(0);
+    match DEFAULT.load(Ordering::Relaxed) {
+        0 => {
+            let wanted = std::env::var("FREEHOLD_NUM_THREADS").ok();
+            let n =
+                parse(wanted.as_deref()).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+            DEFAULT.store(n, Ordering::Relaxed);
+            n
+        }
+        n => n,
+    }
+}
+
+/// A number of threads as the environment names it; what is not one counts for nothing.
+fn parse(text: Option<&str>) -> Option<usize> {
+    text?.trim().parse().ok().filter(|&n| n > 0)
+}
+
+/// A pool and the process whose threads it has.
+struct Pool {
+    process: u32,
+    helpers: usize,
+    threads: ThreadPool,
+}
+
+/// Null until the first large copy. What was here once is never freed: another thread may hold it, or its threads are
+/// another process's.
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
+
+/// This process's pool with at least so many threads, or `None` where they cannot be had. No lock is taken: a child
+/// could be forked while another thread holds it.
+fn pool(helpers: usize) -> Option<&'static Pool> {
+    let process = std::process::id();
+    let mut seen = POOL.load(Ordering::Acquire);
+    loop {
+        // SAFETY: what was stored here was leaked whole, before it was stored.
+        if let Some(pool) = unsafe { seen.as_ref() }
+            && pool.process == process
+            && pool.helpers >= helpers
+        {
+            return Some(pool);
+        }
+        let helpers = helpers.max(default_threads() - 1);
+        let name = |i| format!("freehold-copy-{i}");
+        let threads = ThreadPoolBuilder::new().num_threads(helpers).thread_name(name).build().ok()?;
+        let own = Box::into_raw(Box::new(Pool { process, helpers, threads }));
+        match POOL.compare_exchange(seen, own, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => seen = own,
+            Err(other) => {
+                // SAFETY: just made, and stored nowhere.
+                drop(unsafe { Box::from_raw(own) });
+                seen = other;
+            }
+        }
+    }
+}
+
+/// How many threads a copy repays.
+pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan) -> usize {
+    let element = steps.src_unit.block_size().max(steps.dst_unit.block_size()) as u64;
+    let bytes = plan.elements().saturating_mul(element);
+    #[cfg(test)]
+    if let Some(threads) = super::way::tuning::get().threads {
+        return if Cut::new(steps, way, dst, plan, threads as u64 * PIECES).is_some() { threads } else { 1 };
+    }
+    if bytes < 2 * PER_THREAD {
+        return 1;
+    }
+    let threads = num_threads().min((bytes / PER_THREAD) as usize);
+    if threads < 2 || Cut::new(steps, way, dst, plan, 2).is_none() { 1 } else { threads }
+}
+
+/// [`Steps::run`], on as many threads as the copy repays.
+///
+/// # Safety
+///
+/// As for [`Steps::run`].
+pub(super) unsafe fn run(steps: &Steps, dst: *mut u8, src: *const u8, plan: &Plan) -> u64 {
+    let way = Way::new(steps, plan);
+    let threads = wanted(steps, &way, dst, plan);
+    if threads > 1
+        && let Some(cut) = Cut::new(steps, &way, dst, plan, threads as u64 * PIECES)
+        && let Some(pool) = pool(threads - 1)
+    {
+        // SAFETY: the caller's guarantees.
+        return unsafe { share(pool, threads, steps, &way, dst, src, plan, &cut) };
+    }
+    // SAFETY: the caller's guarantees.
+    unsafe { steps.walk(&way, dst, src, plan) }
+}
+
+/// Addresses that other threads may have: the caller of the copy lends them until it returns.
+#[derive(Clone, Copy)]
+struct Lent(*mut u8, *const u8);
+// SAFETY: pieces of a plan write apart from each other, and nobody else writes, as the copy's caller guarantees.
+unsafe impl Sync for Lent {}
+
+/// # Safety
+///
+/// As for [`Steps::run`].
+#[expect(clippy::too_many_arguments, reason = "one call, from just above")]
+unsafe fn share(
+    pool: &Pool,
+    threads: usize,
+    steps: &Steps,
+    way: &Way,
+    dst: *mut u8,
+    src: *const u8,
+    plan: &Plan,
+    cut: &Cut,
+) -> u64 {
+    let (next, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let lent = &Lent(dst, src);
+    let work = || {
+        loop {
+            // Relaxed: the end of the scope orders what threads wrote before what the caller does next.
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = cut.piece(plan, i) else { return };
+            // SAFETY: pieces are apart; together they are the caller's plan.
+            let more = unsafe { steps.walk(way, lent.0, lent.1, &piece) };
+            lost.fetch_add(more, Ordering::Relaxed);
+        }
+    };
+    pool.threads.in_place_scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+    lost.into_inner()
+}
+
+/// A plan cut along one axis.
+struct Cut {
+    axis: usize,
+    pieces: usize,
+    /// Positions that stay together, counted from `shift` before the first.
+    grain: usize,
+    shift: usize,
+}
+
+impl Cut {
+    /// Cuts along the outermost axis that is long enough for so many pieces, or else the one that gives the most;
+    /// `None` where there is but one.
+    fn new(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, pieces: u64) -> Option<Cut> {
+        let size = steps.dst_unit.block_size();
+        let last = plan.axes.len() - 1;
+        // Neighbours in a shared byte are written by reading it: no two threads may have them.
+        if let Unit::Bits(_) = steps.dst_unit
+            && (plan.dst_start % 8 != 0 || plan.axes[..last].iter().any(|axis| axis.dst % 8 != 0))
+        {
+            return None;
+        }
+        let tiled = matches!(way.class, Class::Tiles(_));
+        let grain = |i: usize| {
+            let page = |step: isize| PAGE.div_ceil(step.unsigned_abs().max(1)).next_multiple_of(64);
+            match last - i {
+                0 if tiled => way.cols,
+                0 => page(plan.axes[i].dst),
+                1 if tiled => way.rows,
+                _ => (PAGE / plan.axes[i].dst.unsigned_abs().max(1)).max(1),
+            }
+        };
+        let most = |i: usize| plan.axes[i].n / grain(i);
+        let all = 0..plan.axes.len();
+        let axis = all.clone().find(|&i| most(i) as u64 >= pieces).or_else(|| all.max_by_key(|&i| most(i)))?;
+        let pieces = pieces.min(most(axis) as u64) as usize;
+        // Pieces of a run start where a line of the cache does, if its elements do.
+        let start = dst.addr().wrapping_add_signed(plan.dst_start);
+        let whole = axis == last && matches!(steps.dst_unit, Unit::Bytes(_));
+        let shift = if whole { start % LINE / size } else { 0 };
+        (pieces > 1).then_some(Cut { axis, pieces, grain: grain(axis), shift })
+    }
+
+    /// Piece `i`, counted from 0, or `None` after the last.
+    fn piece(&self, plan: &Plan, i: usize) -> Option<Plan> {
+        if i >= self.pieces {
+            return None;
+        }
+        let n = plan.axes[self.axis].n;
+        let bound = |i: usize| match i {
+            0 => 0,
+            _ if i == self.pieces => n,
+            _ => {
+                let at = (n as u128 * i as u128 / self.pieces as u128) as usize;
+                (at / self.grain * self.grain).saturating_sub(self.shift)
+            }
+        };
+        let (start, end) = (bound(i), bound(i + 1));
+        let mut piece = plan.clone();
+        let axis = &mut piece.axes[self.axis];
+        axis.n = end - start;
+        piece.dst_start += start as isize * axis.dst;
+        piece.src_start += start as isize * axis.src;
+        Some(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use super::*;
+
+    #[test]
+    fn the_environment_names_a_number_or_nothing() {
+        assert_eq!(parse(Some(" 3 ")), Some(3));
+        for text in [None, Some("0"), Some("-1"), Some("all"), Some("")] {
+            assert_eq!(parse(text), None);
+        }
+        assert!(num_threads() >= 1);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "starts threads that never end")]
+    fn a_panic_in_a_thread_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = pool(2).expect("two threads can be had");
+        let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            pool.threads.in_place_scope(|scope| scope.spawn(|_| panic!("as asked")));
+        }));
+        assert!(caught.is_err());
+        let done = AtomicUsize::new(0);
+        pool.threads.in_place_scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|_| _ = done.fetch_add(1, Ordering::Relaxed));
+            }
+        });
+        assert_eq!(done.into_inner(), 3);
+        assert!(std::ptr::eq(super::pool(1).expect("the same"), pool));
+    }
+}

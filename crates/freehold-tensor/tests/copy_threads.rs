@@ -1,0 +1,142 @@
+//! Large copies: on several threads, in a forked child, and described.
+
+use std::sync::Mutex;
+
+use freehold_tensor::copy::{CopyError, CopyOptions, Lazy, OnLoss, Operand, copy, describe};
+use freehold_tensor::copy::{num_threads, set_num_threads, simd_level};
+use freehold_tensor::{DType, Layout, Order, StrideUnit, compact_strides};
+
+/// The number of threads is the process's: tests that set it take turns.
+static SETTING: Mutex<()> = Mutex::new(());
+
+const OPTIONS: CopyOptions = CopyOptions { on_loss: OnLoss::Error, saturate: false };
+
+fn operand<'a>(data: *mut u8, dtype: DType, shape: &'a [i64], strides: &'a [i64]) -> Operand<'a> {
+    Operand { data, dtype, layout: Layout { shape, strides }, unit: StrideUnit::Elements, traits: Lazy::empty() }
+}
+
+/// Transposes and widens 1100 x 1300 integers of 2 bytes, and checks every one.
+fn transpose_and_check() -> bool {
+    let (rows, cols) = (1100usize, 1300usize);
+    let mut source: Vec<i16> = (0..rows * cols).map(|i| (i * 31) as i16).collect();
+    let mut target = vec![0f32; rows * cols];
+    let shape = [cols as i64, rows as i64];
+    let src = operand(source.as_mut_ptr().cast(), DType::I16, &shape, &[1, 1300]);
+    let dst = operand(target.as_mut_ptr().cast(), DType::F32, &shape, &[1100, 1]);
+    // SAFETY: both vectors hold the layouts' elements, with the type that the dtype says.
+    let copied = unsafe { copy(&dst, &src, &OPTIONS) };
+    copied == Ok(()) && (0..rows * cols).all(|i| target[i] == f32::from(source[i % rows * cols + i / rows]))
+}
+
+#[test]
+fn one_thread_or_several_copy_the_same_and_count_every_loss() {
+    let _turn = SETTING.lock();
+    for threads in [1, 2, 3, 5] {
+        set_num_threads(threads);
+        assert_eq!(num_threads(), threads);
+        assert!(transpose_and_check(), "{threads} threads");
+        let n = 3_000_001usize;
+        let mut source: Vec<i32> = (0..n as i32).collect();
+        let mut target = vec![0u16; n];
+        let shape = [n as i64];
+        let src = operand(source.as_mut_ptr().cast(), DType::I32, &shape, &[1]);
+        let dst = operand(target.as_mut_ptr().cast(), DType::U16, &shape, &[1]);
+        // SAFETY: as above.
+        match unsafe { copy(&dst, &src, &OPTIONS) } {
+            Err(CopyError::Loss(loss)) => {
+                assert_eq!((loss.count, loss.first_index[0]), ((n - 65_536) as u64, 65_536), "{threads} threads");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    set_num_threads(0);
+    assert!(num_threads() >= 1);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_forked_child_copies_with_threads_of_its_own() {
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+        fn _exit(status: i32) -> !;
+        fn alarm(seconds: u32) -> u32;
+    }
+    let _turn = SETTING.lock();
+    set_num_threads(3);
+    assert!(transpose_and_check(), "the parent's pool is there");
+    // SAFETY: the child calls nothing that the parent's other threads could hold a lock of, except the allocator,
+    // whose locks glibc resets; it ends without running anybody's destructors, or is killed if it hangs.
+    let child = unsafe { fork() };
+    if child == 0 {
+        // SAFETY: as above.
+        unsafe {
+            alarm(60);
+            _exit(if transpose_and_check() && transpose_and_check() { 7 } else { 1 });
+        }
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child just made.
+    assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 7 << 8, "the child copied and said so");
+    assert!(transpose_and_check(), "the parent's pool still works");
+    set_num_threads(0);
+}
+
+/// Describes a copy into C order of a permuted C-ordered source.
+fn permuted(from: DType, to: DType, shape: &[i64], order: &[usize]) -> String {
+    let strides = compact_strides(shape, Order::C).expect("small");
+    let shape: Vec<i64> = order.iter().map(|&i| shape[i]).collect();
+    let strides: Vec<i64> = order.iter().map(|&i| strides[i]).collect();
+    strided(from, to, &shape, &strides)
+}
+
+/// Describes a copy into C order of a source with these strides.
+fn strided(from: DType, to: DType, shape: &[i64], strides: &[i64]) -> String {
+    let compact = compact_strides(shape, Order::C).expect("small");
+    let null = std::ptr::null_mut();
+    let described = describe(&operand(null, to, shape, &compact), &operand(null, from, shape, strides), &OPTIONS);
+    let text = described.map_or_else(|e| e.to_string(), |d| d.to_string());
+    text.replace(simd_level(), "LEVEL")
+}
+
+#[test]
+fn copies_are_described_before_they_are_made() {
+    let _turn = SETTING.lock();
+    set_num_threads(2);
+    let (u8, f16, f32, bf16, c64) = (DType::U8, DType::F16, DType::F32, DType::BF16, DType::C64);
+    let streams = cfg!(target_arch = "x86_64");
+    for (described, expected) in [
+        (permuted(f32, f32, &[3, 4, 5], &[0, 1, 2]), "run, f32, LEVEL"),
+        (permuted(f32, bf16, &[3, 4, 5], &[0, 1, 2]), "run, f32 -> bf16, LEVEL"),
+        (permuted(f32, bf16, &[1 << 20], &[0]), "run, f32 -> bf16, LEVEL, 2 threads"),
+        (permuted(f32, f32, &[1 << 24], &[0]), "run, f32, LEVEL, streamed, 2 threads"),
+        (permuted(f32, f32, &[8192, 8192], &[1, 0]), "tiles 32x32, f32, LEVEL, streamed, 2 threads"),
+        (permuted(f32, bf16, &[4096, 4096], &[1, 0]), "tiles 32x64, f32 -> bf16, LEVEL, streamed, 2 threads"),
+        (permuted(f16, f16, &[40, 50], &[1, 0]), "tiles 50x40, f16, LEVEL"),
+        (permuted(u8, f32, &[2, 224, 224, 17], &[0, 3, 1, 2]), "tiles 17x192, u8 -> f32, LEVEL, streamed, 2 threads"),
+        (permuted(f32, f32, &[6, 2, 5, 7], &[1, 0, 2, 3]), "rows, f32, LEVEL"),
+        (strided(f32, f32, &[100, 100], &[0, 1]), "rows, f32, LEVEL"),
+        (strided(f32, bf16, &[100, 100], &[0, 1]), "repeat, f32 -> bf16, LEVEL"),
+        (strided(f32, f32, &[100, 3], &[0, 1]), "repeat, f32, LEVEL"),
+        (strided(f32, bf16, &[100, 100], &[1, 0]), "fill, f32 -> bf16, LEVEL"),
+        (strided(f32, f32, &[100], &[-1]), "strided, f32, LEVEL"),
+        (strided(c64, c64, &[100], &[3]), "strided, c64, LEVEL"),
+        (strided(f32, f32, &[0, 3], &[9, 9]), "empty, f32, LEVEL"),
+        (strided(c64, f32, &[2], &[1]), "a copy of c64 into f32"),
+    ] {
+        let expected = if streams { expected.to_owned() } else { expected.replace(", streamed", "") };
+        if expected.starts_with("a copy") {
+            assert!(!described.contains("LEVEL"), "refused: {described}");
+        } else {
+            assert_eq!(described, expected);
+        }
+    }
+    // Pixels: kernels of their own where the machine can pick bytes.
+    let pixels = permuted(u8, u8, &[2, 224, 224, 3], &[0, 3, 1, 2]);
+    let planes = permuted(u8, u8, &[2, 3, 224, 224], &[0, 2, 3, 1]);
+    let class = |picks, plain| if simd_level() == "baseline" { plain } else { picks };
+    assert!(pixels.starts_with(class("split 3x", "tiles 3x")), "{pixels}");
+    assert!(planes.starts_with(class("join ", "tiles ")), "{planes}");
+    set_num_threads(0);
+}
