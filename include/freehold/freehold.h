@@ -298,7 +298,11 @@ typedef struct fh_policy {
   uint64_t max_copy_bytes;
   /** The kinds of device that a handover may touch, `1u << DLDeviceType` each; 0: any. */
   uint32_t devices;
-  uint32_t reserved0;
+  /**
+   * The most threads that one copy uses, the calling one included; 0: as many as it repays, of `FREEHOLD_NUM_THREADS` or
+   * the processors that the process may use. Threads start with the first copy that repays them (1 MiB and more).
+   */
+  uint32_t threads;
   uint64_t reserved[1];
 } fh_policy;
 

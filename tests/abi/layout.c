@@ -65,7 +65,7 @@ AT(fh_policy, sync, 16);
 AT(fh_policy, has_max_copy_bytes, 20);
 AT(fh_policy, max_copy_bytes, 24);
 AT(fh_policy, devices, 32);
-AT(fh_policy, reserved0, 36);
+AT(fh_policy, threads, 36);
 AT(fh_policy, reserved, 40);
 
 SIZE(fh_device, 72, 8);

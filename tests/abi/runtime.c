@@ -164,6 +164,15 @@ static void policies(void) {
   OK(fh_runtime_set_policy(NULL, NULL, &before, &err));
   CHECK_EQ(before.copies, FH_COPIES_ALLOW);
 
+  /* Threads are a rule too; 0 is as many as a copy repays. */
+  policy.threads = 2;
+  OK(fh_runtime_set_policy(rt, &policy, &before, &err));
+  CHECK_EQ(before.threads, 0);
+  OK(fh_runtime_set_policy(rt, NULL, &before, &err));
+  CHECK_EQ(before.threads, 2);
+  OK(fh_convert(t, &request, &torch, NULL, &result, &err));
+  fh_tensor_release(result);
+
   policy.copies = 3;
   FAILS(fh_runtime_set_policy(rt, &policy, NULL, &err), FH_INVALID_ARGUMENT, FH_REASON_AR01);
   policy.copies = 0;

@@ -103,6 +103,17 @@ def test_policy_is_of_this_context():
     assert seen == ["allow"] and fh.policy().copies == "allow"
 
 
+def test_threads_are_a_rule():
+    x = np.arange(1 << 21, dtype="f4")
+    for threads in (1, 2, 3):
+        with fh.policy(threads=threads) as rules:
+            assert rules.threads == fh.policy().threads == threads and f"threads={threads}" in repr(rules)
+            assert (np.asarray(fh.copy(x[::-1], dtype="float64")) == x[::-1]).all()
+    assert fh.policy().threads is None
+    for wrong in (0, -1, "many", 1.5):
+        refusal(lambda wrong=wrong: fh.policy(threads=wrong), "AR01")
+
+
 def test_policy_as_a_setter():
     before = fh.policy()
     try:

@@ -45,7 +45,7 @@ layouts! {
     }
     fh_policy: 48 / 8 {
         struct_size @ 0, readonly @ 4, alias @ 8, copies @ 12, sync @ 16, has_max_copy_bytes @ 20, max_copy_bytes @ 24,
-        devices @ 32, reserved0 @ 36, reserved @ 40
+        devices @ 32, threads @ 36, reserved @ 40
     }
     fh_device: 72 / 8 {
         struct_size @ 0, reserved0 @ 4, device @ 8, name @ 16, allocate @ 24, deallocate @ 32, drop_user @ 40,

@@ -1,6 +1,7 @@
 //! Runtimes, policies, and memory from C functions.
 
 use std::ffi::{c_char, c_void};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use freehold::dlpack::{self, DLDevice};
@@ -52,7 +53,7 @@ pub struct fh_policy {
     pub has_max_copy_bytes: u32,
     pub max_copy_bytes: u64,
     pub devices: u32,
-    pub reserved0: u32,
+    pub threads: u32,
     pub reserved: [u64; 1],
 }
 
@@ -112,7 +113,7 @@ fn flag(name: &str, value: u32) -> Outcome<bool> {
 
 /// `available` is not a rule: it is what the runtime found.
 fn policy_from(raw: &fh_policy, before: Policy) -> Outcome<Policy> {
-    check_reserved("fh_policy", &[u64::from(raw.reserved0), raw.reserved[0]])?;
+    check_reserved("fh_policy", &raw.reserved)?;
     Ok(Policy {
         readonly: match raw.readonly {
             FH_READONLY_COPY => ReadonlyPolicy::Copy,
@@ -138,6 +139,7 @@ fn policy_from(raw: &fh_policy, before: Policy) -> Outcome<Policy> {
         },
         max_copy_bytes: flag("policy.has_max_copy_bytes", raw.has_max_copy_bytes)?.then_some(raw.max_copy_bytes),
         devices: if raw.devices == 0 { DeviceSet::ALL } else { DeviceSet(raw.devices) },
+        threads: NonZeroUsize::new(raw.threads as usize),
         available: before.available,
     })
 }
@@ -166,7 +168,7 @@ fn policy_to(policy: &Policy) -> fh_policy {
         has_max_copy_bytes: u32::from(policy.max_copy_bytes.is_some()),
         max_copy_bytes: policy.max_copy_bytes.unwrap_or(0),
         devices: if policy.devices == DeviceSet::ALL { 0 } else { policy.devices.0 },
-        reserved0: 0,
+        threads: policy.threads.map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         reserved: [0; 1],
     }
 }

@@ -136,6 +136,12 @@ impl PyRules {
         }
     }
 
+    /// The most threads that one copy uses; None for as many as it repays.
+    #[getter]
+    fn threads(&self) -> Option<usize> {
+        self.policy.threads.map(std::num::NonZeroUsize::get)
+    }
+
     #[getter]
     fn sync(&self) -> &'static str {
         match self.policy.sync {
@@ -165,8 +171,10 @@ impl PyRules {
             DeviceSet::ALL => "None".to_owned(),
             devices => format!("\"{devices}\""),
         };
+        let threads = self.policy.threads.map_or_else(|| "None".to_owned(), |n| n.to_string());
         format!(
-            "fh.policy(readonly={:?}, alias={:?}, copies={:?}, max_copy_bytes={max}, sync={:?}, devices={devices})",
+            "fh.policy(readonly={:?}, alias={:?}, copies={:?}, max_copy_bytes={max}, sync={:?}, devices={devices}, \
+             threads={threads})",
             self.readonly(),
             self.alias(),
             self.copies(),

@@ -1,5 +1,7 @@
 //! House rules, in force for every handover unless the caller gives others.
 
+use std::num::NonZeroUsize;
+
 use crate::caps::DeviceSet;
 use crate::{Device, DeviceKind};
 
@@ -62,6 +64,9 @@ pub struct Policy {
     pub sync: SyncPolicy,
     /// The kinds of device that a handover may touch: those of the source and of the result must both be among them.
     pub devices: DeviceSet,
+    /// The most threads that one copy uses, the calling one included; `None` for as many as it repays, of
+    /// `FREEHOLD_NUM_THREADS` or the processors that are there.
+    pub threads: Option<NonZeroUsize>,
     /// The devices that are here, for `DV02`.
     pub available: &'static [Device],
 }
@@ -81,6 +86,7 @@ impl Policy {
         max_copy_bytes: None,
         sync: SyncPolicy::Allow,
         devices: DeviceSet::ALL,
+        threads: None,
         available: &[Device::CPU],
     };
 
@@ -107,7 +113,9 @@ impl Policy {
             }
             ("devices", "any" | "none" | "") => self.devices = DeviceSet::ALL,
             ("devices", list) => self.devices = devices(list)?,
-            _ => return Err("name one of the rules readonly, alias, copies, sync, max_copy_bytes, devices"),
+            ("threads", "none" | "") => self.threads = None,
+            ("threads", n) => self.threads = Some(n.parse().map_err(|_| "be a number of threads above 0, or none")?),
+            _ => return Err("name one of the rules readonly, alias, copies, sync, max_copy_bytes, devices, threads"),
         }
         Ok(())
     }
@@ -144,6 +152,8 @@ mod tests {
         assert!(p.devices.contains(DeviceKind::CUDA) && !p.devices.contains(DeviceKind::METAL));
         assert_eq!(Policy::parse("devices=any"), Ok(Policy::DEFAULT));
         assert!(Policy::parse("devices=abacus").is_err());
+        assert_eq!(Policy::parse("threads=2").expect("valid").threads.map(NonZeroUsize::get), Some(2));
+        assert_eq!(Policy::parse("threads=0").unwrap_err().1, "be a number of threads above 0, or none");
         assert!(Policy::parse("readonly").is_err() && Policy::parse("speed=high").is_err());
     }
 }
