@@ -69,9 +69,15 @@ pub(crate) unsafe fn text<R>(text: *const c_char, use_it: impl FnOnce(Option<&st
 /// # Safety
 ///
 /// As [`text`].
+#[inline]
 pub(crate) unsafe fn label(label: *const c_char) -> (Label, Label) {
     // SAFETY: forwarded from the caller.
     unsafe {
+        if !label.is_null()
+            && let Some(framework) = Label::well_known(CStr::from_ptr(label).to_bytes())
+        {
+            return (framework, Label::NONE);
+        }
         text(label, |text| match text {
             None => (Label::C, Label::NONE),
             Some(text) => match text.split_once('@') {

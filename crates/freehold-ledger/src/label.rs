@@ -80,12 +80,48 @@ struct Entry {
 static TABLE: [AtomicPtr<Entry>; PLACES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; PLACES];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
+/// The first eight bytes of the well-known names, for those that have no more.
+const KEYS: [u64; WELL_KNOWN.len()] = {
+    let mut keys = [u64::MAX; WELL_KNOWN.len()];
+    let mut i = 0;
+    while i < keys.len() {
+        let name = WELL_KNOWN[i].as_bytes();
+        if name.len() <= 8 {
+            let (mut word, mut at) = ([0; 8], 0);
+            while at < name.len() {
+                word[at] = name[at];
+                at += 1;
+            }
+            keys[i] = u64::from_le_bytes(word);
+        }
+        i += 1;
+    }
+    keys
+};
+
 impl Label {
+    /// The label of a short well-known name, which is what callers pass most; `None` for any other.
+    #[inline]
+    pub fn well_known(name: &[u8]) -> Option<Label> {
+        if name.len() > 8 {
+            return None;
+        }
+        let mut word = [0; 8];
+        word[..name.len()].copy_from_slice(name);
+        let key = u64::from_le_bytes(word);
+        // The length too: a name may end with NUL.
+        let i = KEYS.iter().position(|known| *known == key).filter(|&i| WELL_KNOWN[i].len() == name.len())?;
+        Some(Label(i as u32))
+    }
+
     /// The label of a name. The same name gives the same label for the life of the process.
     ///
     /// The table keeps [`MAX_LABELS`] names of at most [`MAX_LABEL_BYTES`] bytes; after that every new name is
     /// [`Label::OTHER`].
     pub fn intern(name: &str) -> Label {
+        if let Some(label) = Label::well_known(name.as_bytes()) {
+            return label;
+        }
         let name = clip(name);
         if let Some(i) = WELL_KNOWN.iter().position(|known| *known == name) {
             return Label(i as u32);
@@ -196,6 +232,10 @@ mod tests {
         for (i, name) in WELL_KNOWN.iter().enumerate() {
             assert_eq!(Label::intern(name), Label(i as u32));
             assert_eq!(Label(i as u32).as_str(), *name);
+            assert_eq!(Label::well_known(name.as_bytes()), (name.len() <= 8).then_some(Label(i as u32)));
+        }
+        for other in ["c\0", "torchx", "torc", "\0", "tensorflow"] {
+            assert_eq!(Label::well_known(other.as_bytes()), None, "{other:?}");
         }
         let site = Label::intern("model.py:12 in forward");
         assert_eq!(site.as_str(), "model.py:12 in forward");

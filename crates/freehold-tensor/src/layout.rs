@@ -113,8 +113,26 @@ impl<'a> Layout<'a> {
         if self.ndim() > MAX_NDIM {
             return Err(FieldError::new("ndim", self.ndim() as i64, "be at most 64"));
         }
+        if unit == StrideUnit::Elements
+            && let Some(extent) = self.compact_extent(element_bits(dtype, padded))
+        {
+            return Ok(extent);
+        }
         self.numel()?;
         self.extent(dtype, padded, unit)
+    }
+
+    /// The extent of what most layouts are: elements one after another in C order, at least one. `None` says nothing.
+    #[inline]
+    fn compact_extent(&self, bits: i64) -> Option<Extent> {
+        let mut step: i64 = 1;
+        for (&n, &s) in self.shape.iter().zip(self.strides).rev() {
+            if n <= 0 || (s != step && n != 1) {
+                return None;
+            }
+            step = step.checked_mul(n)?;
+        }
+        Some(Extent { lo: 0, hi: step.checked_mul(bits)?.checked_add(7)? >> 3 })
     }
 
     /// The bytes reached, relative to the first element; packed sub-byte elements are rounded out to whole bytes.
@@ -284,6 +302,28 @@ mod tests {
         assert!(Layout::new(&[3], &[i64::MIN]).extent(DType::U8, false, StrideUnit::Elements).is_err());
         assert!(Layout::new(&[2, 2], &[i64::MAX, i64::MIN + 1]).extent(DType::U8, false, StrideUnit::Bytes).is_err());
         assert_eq!(Layout::new(&[-1], &[1]).numel().unwrap_err().field, "shape");
+    }
+
+    #[test]
+    fn the_short_way_for_compact_layouts_says_what_the_long_one_does() {
+        let sizes = [-1, 0, 1, 2, 3, 1 << 31, 1 << 61, i64::MAX];
+        let mut compact = 0;
+        for a in sizes {
+            for b in sizes {
+                let strides = compact_strides(&[a, b], Order::C).unwrap_or_else(|_| Dims::from_slice(&[b, 1]));
+                for strides in [&strides[..], &[1, 1], &[7, 1], &[b, 2]] {
+                    let shape = [a, b];
+                    let layout = Layout::new(&shape, strides);
+                    for (dtype, padded) in [(DType::F32, false), (DType::F4_E2M1FN, false), (DType::F4_E2M1FN, true)] {
+                        let unit = StrideUnit::Elements;
+                        let long = layout.numel().and_then(|_| layout.extent(dtype, padded, unit));
+                        assert_eq!(layout.validate(dtype, padded, unit), long, "{layout:?} {dtype}");
+                        compact += u32::from(layout.compact_extent(element_bits(dtype, padded)).is_some());
+                    }
+                }
+            }
+        }
+        assert!(compact > 50);
     }
 
     #[test]

@@ -54,7 +54,6 @@ pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Vali
     // SAFETY: forwarded from the caller.
     let shape = unsafe { dims(t.shape, ndim) };
     let shape = shape.ok_or(FieldError::new("shape", 0, "not be NULL when ndim > 0"))?;
-    let numel = Layout::new(&shape, &shape).numel()?;
     // SAFETY: forwarded from the caller.
     let strides = match unsafe { dims(t.strides, ndim) } {
         Some(strides) => strides,
@@ -65,7 +64,7 @@ pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Vali
 
     let mut data = t.data.cast::<u8>();
     let mut byte_offset = 0;
-    if numel > 0 {
+    if !extent.is_empty() {
         if data.is_null() {
             return Err(FieldError::new("data", 0, "not be NULL when the tensor has elements"));
         }
