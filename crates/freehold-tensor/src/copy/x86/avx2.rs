@@ -166,17 +166,17 @@ impl Get for U32 {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let (mut y, mut lost) = ([_mm256_setzero_ps(); 2], 0);
-            for k in 0..2 {
+            for (k, y) in y.iter_mut().enumerate() {
                 let x = _mm256_loadu_si256(src.add(k * 32).cast());
                 // Each half is the mantissa of a float of known exponent; one addition rounds their sum.
                 let low = _mm256_blend_epi16::<0b1010_1010>(x, _mm256_set1_epi32(0x4b00_0000));
                 let high = _mm256_or_si256(_mm256_srli_epi32::<16>(x), _mm256_set1_epi32(0x5300_0000));
                 const BOTH: f32 = 549_755_813_888.0 + 8_388_608.0; // 2^39 + 2^23
                 let high = _mm256_sub_ps(_mm256_castsi256_ps(high), _mm256_set1_ps(BOTH));
-                y[k] = _mm256_add_ps(high, _mm256_castsi256_ps(low));
+                *y = _mm256_add_ps(high, _mm256_castsi256_ps(low));
                 if CHECKED {
                     // The difference is exact: what was added, unless the sum was rounded.
-                    let added = _mm256_sub_ps(y[k], high);
+                    let added = _mm256_sub_ps(*y, high);
                     let differs = _mm256_cmp_ps::<_CMP_NEQ_UQ>(added, _mm256_castsi256_ps(low));
                     lost |= (_mm256_movemask_ps(differs) as u64 & 0xff) << (k * 8);
                 }
@@ -207,7 +207,8 @@ macro_rules! long {
                         x[k] = _mm256_loadu_si256(src.add(k * 32).cast());
                         beyond = _mm256_or_si256(beyond, _mm256_add_epi64(x[k], from));
                     }
-                    if _mm256_testz_si256(beyond, _mm256_set1_epi64x(!(SMALL * 2 - 1))) == 0 {
+                    let room = if $t::MIN == 0 { SMALL } else { 2 * SMALL };
+                    if _mm256_testz_si256(beyond, _mm256_set1_epi64x(!(room - 1))) == 0 {
                         let (y, lost) = $name::one_by_one(src);
                         return (y, if CHECKED { lost } else { 0 });
                     }
@@ -447,8 +448,8 @@ impl Body for F16ToF64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
             let (x, _) = F16::<false>::get::<false>(src);
-            for k in 0..2 {
-                let (low, high) = (_mm256_castps256_ps128(x[k]), _mm256_extractf128_ps::<1>(x[k]));
+            for (k, x) in x.into_iter().enumerate() {
+                let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
                 _mm256_storeu_pd(dst.add(k * 64).cast(), _mm256_cvtps_pd(low));
                 _mm256_storeu_pd(dst.add(k * 64 + 32).cast(), _mm256_cvtps_pd(high));
             }
