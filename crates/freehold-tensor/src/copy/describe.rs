@@ -65,12 +65,13 @@ impl fmt::Display for Description {
 /// Describes what [`copy`](super::copy) would do with these operands, or why it would not. No memory is looked at, so
 /// addresses may be null; and what the values would lose is not known.
 pub fn describe(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<Description, CopyError> {
-    let job = Job::check(dst, src, options)?;
+    let mut job = Job::check(dst, src, options)?;
     let (from, to, level) = (src.dtype, dst.dtype, job.steps.level.name());
     if src.layout.is_empty() {
         return Ok(Description { class: "empty", tile: None, from, to, level, streamed: false, threads: 1 });
     }
-    let plan = Plan::new(&job.axes);
+    let mut plan = Plan::new(&job.axes);
+    job.steps.widen(&mut plan);
     let way = Way::new(&job.steps, &plan);
     let threads = threads::wanted(&job.steps, &way, dst.data, &plan);
     let tile = way.class.tile();

@@ -33,6 +33,7 @@ mod packed;
 mod plan;
 mod repeat;
 mod run;
+mod short;
 mod side;
 mod stream;
 mod strided;
@@ -54,7 +55,7 @@ pub use lazy::Lazy;
 pub use level::simd_level;
 pub use threads::{num_threads, set_num_threads};
 
-use crate::{DType, FieldError, Layout, MAX_NDIM, StrideUnit};
+use crate::{DType, FieldError, Layout, StrideUnit};
 use convert::Convert;
 use lazy::Resolve;
 use plan::{Axes, Plan};
@@ -116,12 +117,11 @@ pub struct CopyOptions {
 /// * The bytes that a packed sub-byte destination touches are initialised: bits of neighbours in a shared byte, and
 ///   those after the last element, are kept.
 pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<(), CopyError> {
-    if let Some(bytes) = same_small_run(dst, src) {
-        // SAFETY: both sides are one run of this many bytes, apart, as the caller guarantees.
-        unsafe { std::ptr::copy_nonoverlapping(src.data.cast_const(), dst.data, bytes) };
+    // SAFETY: the caller's guarantees.
+    if unsafe { short::copy(dst, src, options) } {
         return Ok(());
     }
-    let job = Job::check(dst, src, options)?;
+    let mut job = Job::check(dst, src, options)?;
     if src.layout.is_empty() {
         return Ok(());
     }
@@ -130,7 +130,8 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
             return Err(FieldError::new("data", 0, "not be NULL for a tensor that has elements").into());
         }
     }
-    let plan = Plan::new(&job.axes);
+    let mut plan = Plan::new(&job.axes);
+    job.steps.widen(&mut plan);
     // SAFETY: the plan walks exactly the elements of both layouts, which were validated to be addressable and for
     // which the caller answers.
     let lost = unsafe { threads::run(&job.steps, dst.data, src.data, &plan) };
@@ -139,36 +140,6 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
     }
     // SAFETY: reads the source as the copy did.
     Err(CopyError::Loss(unsafe { loss::describe(&job, src, dst.dtype, lost) }))
-}
-
-/// The bytes of a copy that is one short run of the same dtype on both sides, in C order: nothing has to be planned,
-/// and planning would cost more than the copy. `None` for any other, and for what has to be refused.
-#[inline]
-fn same_small_run(dst: &Operand<'_>, src: &Operand<'_>) -> Option<usize> {
-    /// Bytes that are copied so.
-    const SMALL: usize = 256 << 10;
-    let (d, s) = (&dst.layout, &src.layout);
-    let same = dst.dtype == src.dtype && dst.traits == src.traits && dst.unit == src.unit && d.shape == s.shape;
-    if !same || d.strides.len() != d.shape.len() || s.strides.len() != s.shape.len() || d.shape.len() > MAX_NDIM {
-        return None;
-    }
-    let size = src.dtype.size()?;
-    let mut step = if src.unit == StrideUnit::Bytes { size } else { 1 };
-    let element = step;
-    for i in (0..d.shape.len()).rev() {
-        let n = d.shape[i];
-        if n != 1 {
-            if d.strides[i] != step as i64 || s.strides[i] != step as i64 || n < 1 || n > SMALL as i64 {
-                return None;
-            }
-            step *= n as usize;
-            if step > SMALL {
-                return None;
-            }
-        }
-    }
-    let bytes = step / element * size;
-    (bytes <= SMALL && !dst.data.is_null() && !src.data.is_null()).then_some(bytes)
 }
 
 /// A copy whose metadata is checked: its axes in the order of the shape, and what to do with elements.

@@ -162,7 +162,7 @@ op! {
     F32ToBf16 [SATURATE: bool, CHECKED: bool] f32 => u16, |x| BF16.encode(x, SATURATE) as u16,
         CHECKED, |x, y| format::bf16_to_f32(y) != x;
     F32ToMini [F: usize, SATURATE: bool, CHECKED: bool] f32 => u8, |x| MINI[F].encode(x, SATURATE) as u8,
-        CHECKED, |x, y: u8| f32::from_bits(MINI[F].decode(y)) != x;
+        CHECKED, |x, y: u8| Tables::<F>::VALUES[usize::from(y)] != x;
     MiniToF32 [F: usize] u8 => f32, |x: u8| Tables::<F>::VALUES[usize::from(x)];
     BoolToF16 [] u8 => u16, |x| if x != 0 { 0x3c00 } else { 0 };
     BoolToBf16 [] u8 => u16, |x| if x != 0 { 0x3f80 } else { 0 };

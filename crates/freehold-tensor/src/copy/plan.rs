@@ -62,7 +62,7 @@ impl Plan {
     }
 
     /// Puts the source's fastest axis next to the destination's.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let last = self.axes.len() - 1;
         let step = |i: usize| self.axes[i].src.unsigned_abs();
         // A repeated axis (step 0) reads one place: nothing to gain from walking along it.

@@ -64,11 +64,15 @@ impl Tiles {
         {
             (row.n, col.n) // one tile, without a division
         } else if row.n <= FEW {
-            (row.n, col.n.min(fits(row.n, 16, VECTOR)))
+            (row.n, col.n.min(fits(row.n, if turn::has_few(level, size, row.n) { 1 } else { 16 }, VECTOR)))
         } else {
             let lines = if col.n <= 2 * even { col.n } else { full };
-            let rows = row.n.min(most).min(fits(lines, if lines * size <= 16 { 16 } else { VECTOR }, 16));
-            (rows, if rows == row.n { col.n.min(fits(rows, 16, VECTOR)) } else { lines })
+            if turn::has_few(level, size, lines) {
+                (row.n.min(most.max(ROW)).min(fits(lines, 1, VECTOR)), lines)
+            } else {
+                let rows = row.n.min(most).min(fits(lines, if lines * size <= 16 { 16 } else { VECTOR }, 16));
+                (rows, if rows == row.n { col.n.min(fits(rows, 16, VECTOR)) } else { lines })
+            }
         };
         Tiles { rows, lines, kernel: turn::kernel(level, size, lines.min(col.n), rows), size, early }
     }
@@ -93,7 +97,8 @@ impl Tiles {
     #[inline(never)] // keeps the blocks out of the stack frame of copies that need none
     pub(super) unsafe fn copy(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
         let mut blocks = [const { Block::new() }; 3];
-        let [read, turned, out] = &mut blocks;
+        // Taken once: to borrow a block again would end what pointers into it may do.
+        let [read, turned, out] = blocks.each_mut().map(Block::start);
         let (lines, rows, n) = (tile.cols, tile.rows, tile.rows * tile.cols);
         let mut lost = 0;
         // SAFETY: blocks hold a tile's elements with rows and lines counted up, by the choice of `rows` and `lines`;
@@ -103,7 +108,7 @@ impl Tiles {
             let exact = self.is_exact(lines, rows);
             // Lines in the block that is turned, or where they lie.
             let (values, line_step) = if self.early {
-                let (early, values) = (read.start(), turned.start());
+                let (early, values) = (read, turned);
                 let from = self.read(steps, early, src, tile);
                 if from == early.cast_const() {
                     steps.decode.decode(early, n);
@@ -116,7 +121,7 @@ impl Tiles {
             } else if exact && self.reads_in_place(steps, tile) {
                 (src.offset(tile.src), tile.col.src as usize)
             } else {
-                let values = turned.start();
+                let values = turned;
                 let from = self.read(steps, values, src, tile);
                 if from != values.cast_const() {
                     std::ptr::copy_nonoverlapping(from, values, n * self.size);
@@ -131,7 +136,7 @@ impl Tiles {
                 (values.cast_const(), rows * self.size)
             };
             if self.early && !exact {
-                self.pad(turned.start(), lines, rows);
+                self.pad(turned, lines, rows);
             }
             let late = if self.early { None } else { steps.convert.as_ref() };
             // Straight to the destination.
@@ -146,8 +151,9 @@ impl Tiles {
                 return lost;
             }
             let pitch = self.pitch(lines);
-            debug_assert!(rows.next_multiple_of((16 / self.size).max(1)) * pitch + 4 * VECTOR <= size_of::<Block>());
-            let rows_at = if self.early { read.start() } else { out.start() };
+            let rows_up = if self.few() { rows } else { rows.next_multiple_of((16 / self.size).max(1)) };
+            debug_assert!(rows_up * pitch + 4 * VECTOR <= size_of::<Block>());
+            let rows_at = if self.early { read } else { out };
             self.turn(rows_at, pitch as isize, values, line_step, tile);
             let Some(convert) = late else {
                 steps.write_rows(dst, rows_at, pitch, tile, stream);
@@ -168,7 +174,7 @@ impl Tiles {
                 }
                 return lost;
             }
-            let converted = if run { dst.offset(tile.dst) } else { turned.start() };
+            let converted = if run { dst.offset(tile.dst) } else { turned };
             if pitch == lines * self.size {
                 lost = convert.run(converted, rows_at, n);
             } else {
@@ -222,6 +228,10 @@ impl Tiles {
             Some(Few::Lines(_)) => "join",
             _ => "tiles",
         }
+    }
+
+    fn few(&self) -> bool {
+        self.kernel.is_some_and(|kernel| kernel.few != Few::No)
     }
 
     fn joins(&self) -> bool {

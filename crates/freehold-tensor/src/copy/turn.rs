@@ -67,6 +67,11 @@ pub(super) fn kernel(level: Level, size: usize, lines: usize, rows: usize) -> Op
     }
 }
 
+/// Whether there is a kernel for so few rows or lines of `size`-byte elements, which reads and writes no others.
+pub(super) fn has_few(level: Level, size: usize, few: usize) -> bool {
+    (2..=4).contains(&few) && kernel(level, size, usize::MAX, few).is_some_and(|kernel| kernel.few != Few::No)
+}
+
 /// Instantiates every kernel with two vectors of one instruction set: the widest, and one of one lane for blocks
 /// that are narrower than the widest.
 macro_rules! kernels {
@@ -129,7 +134,7 @@ macro_rules! kernels {
                         _ => {}
                     }
                 }
-                let wide = lines * size > 16;
+                let wide = lines > 16 / size;
                 let (turn, width): (Turn, usize) = match (size, wide) {
                     (1, true) => (turn::<true, 1, 16>, width),
                     (1, false) => (turn::<false, 1, 16>, 16),

@@ -151,9 +151,11 @@ pub(super) mod tuning {
         pub stream_all: bool,
         /// No copy is too small for so many threads.
         pub threads: Option<usize>,
+        /// No copy is small enough for the short ways.
+        pub no_short: bool,
     }
 
-    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false, threads: None }) });
+    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false, threads: None, no_short: false }) });
 
     pub(in crate::copy) fn get() -> Tuning {
         TUNING.get()

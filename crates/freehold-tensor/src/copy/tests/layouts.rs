@@ -39,8 +39,9 @@ fn pair() -> impl Strategy<Value = (DType, DType)> {
 }
 
 fn tuning() -> impl Strategy<Value = Tuning> {
-    (any::<bool>(), prop::sample::select(vec![None, Some(1), Some(2), Some(3)]))
-        .prop_map(|(stream_all, threads)| Tuning { stream_all, threads: threads.filter(|_| !cfg!(miri)) })
+    (any::<bool>(), prop::sample::select(vec![None, Some(1), Some(2), Some(3)])).prop_map(|(stream_all, threads)| {
+        Tuning { stream_all, threads: threads.filter(|_| !cfg!(miri)), no_short: true }
+    })
 }
 
 proptest! {
@@ -108,7 +109,7 @@ fn named_layouts_match_the_oracle_on_every_level() {
                     }
                     let run = || check(from, to, shape, source, target, &CopyOptions::default(), 7);
                     println!("{name} {from} -> {to} {level:?}");
-                    level.force(|| Tuning { stream_all, threads: None }.during(run));
+                    level.force(|| Tuning { stream_all, threads: None, no_short: true }.during(run));
                 }
             }
         }

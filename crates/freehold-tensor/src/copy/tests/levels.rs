@@ -81,6 +81,10 @@ fn values(scalar: Scalar) -> Vec<u8> {
                             [edge, edge.wrapping_neg(), !edge].into_iter().for_each(&mut put);
                         }
                     }
+                    // Neighbours of one magnitude: kernels have a way for small values that all lanes must be fit for.
+                    for shift in 1..64 {
+                        (0..50).for_each(|_| put(random.next() >> shift));
+                    }
                     for i in 0..40_000 {
                         let bits = random.next();
                         put(if i % 2 == 0 { bits } else { ((bits as i64) >> (bits % 64)) as u64 });
@@ -101,6 +105,14 @@ fn floats(random: &mut Random, mut put: impl FnMut(f64)) {
         for d in [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5] {
             put(oracle::power(exponent) + d);
             put(-oracle::power(exponent) + d);
+        }
+    }
+    // Neighbours of one magnitude: kernels have a way for small values that all lanes must be fit for.
+    for exponent in 0..66 {
+        for i in 0..50 {
+            let value = (random.next() >> 1) as f64 * oracle::power(exponent - 63);
+            put(if i % 25 < 20 { value } else { -value });
+            put(value.trunc());
         }
     }
     for _ in 0..20_000 {

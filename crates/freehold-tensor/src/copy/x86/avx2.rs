@@ -1,0 +1,531 @@
+//! Sixteen values at a time with AVX2 and F16C: read as `f32`, written as another type.
+//!
+//! As `avx512`, for the conversions that the compiler does not vectorise. What AVX2 lacks, 64-bit integers to floats
+//! and back, is done by adding a power of two where all values are small, and one by one where they are not.
+
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+
+use super::avx2_int::{FromF64, Integer, To};
+use crate::copy::find::Mode;
+use crate::copy::format::{self, BF16};
+use crate::copy::kernel::Kernel;
+use crate::copy::kind::Scalar;
+use crate::copy::vector::{Body, drive};
+
+/// # Safety
+///
+/// As for [`Kernel`], on a machine that has these features.
+#[target_feature(enable = "avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
+unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    // SAFETY: the caller's guarantees; bodies of this module need no other features.
+    unsafe { drive::<B>(dst, src, n) }
+}
+
+/// Two vectors of eight.
+pub(super) type Floats = [__m256; 2];
+
+/// A type that is read as sixteen `f32`.
+///
+/// # Safety of its functions
+///
+/// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
+trait Get {
+    const SIZE: usize;
+    /// Rounded to nearest even where an integer has no equal; which lanes have none where that can be, else 0.
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64);
+}
+
+/// A type that sixteen `f32` are written as.
+///
+/// # Safety of its functions
+///
+/// `dst` is writable for sixteen values, at any alignment, on a machine with the features of [`run`].
+pub(super) trait Put {
+    const SIZE: usize;
+    /// Returns which lanes have no equal if `CHECKED`, else 0.
+    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64;
+}
+
+/// From one type to another by way of `f32`.
+struct Via<G, P, const CHECKED: bool>(PhantomData<(G, P)>);
+
+impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
+    const N: usize = 16;
+    const SRC: usize = G::SIZE;
+    const DST: usize = P::SIZE;
+    #[inline(always)]
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            let (x, lost) = G::get::<CHECKED>(src);
+            lost | P::put::<CHECKED>(dst, x)
+        }
+    }
+}
+
+/// The lanes of two comparisons.
+#[inline(always)]
+pub(super) unsafe fn lanes(x: Floats) -> u64 {
+    // SAFETY: the features of `run`, which every caller has.
+    unsafe { (_mm256_movemask_ps(x[0]) as u64 & 0xff) | (_mm256_movemask_ps(x[1]) as u64 & 0xff) << 8 }
+}
+
+/// Lanes where two vectors differ; a NaN differs from everything.
+#[inline(always)]
+pub(super) unsafe fn unequal(a: Floats, b: Floats) -> u64 {
+    // SAFETY: the features of `run`, which every caller has.
+    unsafe { lanes([_mm256_cmp_ps::<_CMP_NEQ_UQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_NEQ_UQ>(a[1], b[1])]) }
+}
+
+#[inline(always)]
+unsafe fn any_nan(x: Floats) -> bool {
+    // SAFETY: the features of `run`, which every caller has.
+    unsafe {
+        let either = _mm256_or_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(x[0], x[0]), _mm256_cmp_ps::<_CMP_UNORD_Q>(x[1], x[1]));
+        _mm256_movemask_ps(either) != 0
+    }
+}
+
+/// The lanes of both vectors in memory.
+#[inline(always)]
+pub(super) unsafe fn spill(x: Floats) -> [f32; 16] {
+    let mut lanes = [0.0; 16];
+    // SAFETY: sixteen floats hold two vectors; the features of `run`, which every caller has.
+    unsafe {
+        _mm256_storeu_ps(lanes.as_mut_ptr(), x[0]);
+        _mm256_storeu_ps(lanes.as_mut_ptr().add(8), x[1]);
+    }
+    lanes
+}
+
+/// # Safety
+///
+/// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
+#[inline(always)]
+unsafe fn load(src: *const u8) -> Floats {
+    // SAFETY: the caller's guarantee.
+    unsafe { [_mm256_loadu_ps(src.cast()), _mm256_loadu_ps(src.add(32).cast())] }
+}
+
+macro_rules! small_int {
+    ($($name:ident $size:literal $widen:ident;)*) => { $(
+        struct $name;
+        impl Get for $name {
+            const SIZE: usize = $size;
+            #[inline(always)]
+            unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+                // SAFETY: the caller's guarantee: sixteen values of one or two bytes; every load takes any alignment.
+                unsafe {
+                    let [low, high] = if $size == 1 {
+                        let all = _mm_loadu_si128(src.cast());
+                        [all, _mm_unpackhi_epi64(all, all)]
+                    } else {
+                        [_mm_loadu_si128(src.cast()), _mm_loadu_si128(src.add(16 * ($size - 1)).cast())]
+                    };
+                    ([_mm256_cvtepi32_ps($widen(low)), _mm256_cvtepi32_ps($widen(high))], 0)
+                }
+            }
+        }
+    )* };
+}
+small_int! {
+    I8 1 _mm256_cvtepi8_epi32;
+    U8 1 _mm256_cvtepu8_epi32;
+    I16 2 _mm256_cvtepi16_epi32;
+    U16 2 _mm256_cvtepu16_epi32;
+}
+
+struct I32;
+
+impl Get for I32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+        // SAFETY: the caller's guarantee; loads take any alignment.
+        unsafe {
+            let x = [_mm256_loadu_si256(src.cast()), _mm256_loadu_si256(src.add(32).cast())];
+            let y = [_mm256_cvtepi32_ps(x[0]), _mm256_cvtepi32_ps(x[1])];
+            if !CHECKED {
+                return (y, 0);
+            }
+            // 2^31, which MAX rounds to, converts back to MIN.
+            let low = _mm256_cmpeq_epi32(_mm256_cvttps_epi32(y[0]), x[0]);
+            let high = _mm256_cmpeq_epi32(_mm256_cvttps_epi32(y[1]), x[1]);
+            (y, lanes([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]) ^ 0xffff)
+        }
+    }
+}
+
+struct U32;
+
+impl Get for U32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+        // SAFETY: the caller's guarantee; loads take any alignment.
+        unsafe {
+            let (mut y, mut lost) = ([_mm256_setzero_ps(); 2], 0);
+            for (k, y) in y.iter_mut().enumerate() {
+                let x = _mm256_loadu_si256(src.add(k * 32).cast());
+                // Each half is the mantissa of a float of known exponent; one addition rounds their sum.
+                let low = _mm256_blend_epi16::<0b1010_1010>(x, _mm256_set1_epi32(0x4b00_0000));
+                let high = _mm256_or_si256(_mm256_srli_epi32::<16>(x), _mm256_set1_epi32(0x5300_0000));
+                const BOTH: f32 = 549_755_813_888.0 + 8_388_608.0; // 2^39 + 2^23
+                let high = _mm256_sub_ps(_mm256_castsi256_ps(high), _mm256_set1_ps(BOTH));
+                *y = _mm256_add_ps(high, _mm256_castsi256_ps(low));
+                if CHECKED {
+                    // The difference is exact: what was added, unless the sum was rounded.
+                    let added = _mm256_sub_ps(*y, high);
+                    let differs = _mm256_cmp_ps::<_CMP_NEQ_UQ>(added, _mm256_castsi256_ps(low));
+                    lost |= (_mm256_movemask_ps(differs) as u64 & 0xff) << (k * 8);
+                }
+            }
+            (y, lost)
+        }
+    }
+}
+
+/// Below this, an integer is the mantissa of an `f64`.
+const SMALL: i64 = 1 << 51;
+
+/// 1.5 x 2^52: added to an integer below [`SMALL`], it makes that the low bits of its mantissa.
+pub(super) const MAGIC: f64 = 6_755_399_441_055_744.0;
+
+macro_rules! long {
+    ($($name:ident $t:ident;)*) => { $(
+        struct $name;
+        impl Get for $name {
+            const SIZE: usize = 8;
+            #[inline(always)]
+            unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+                // SAFETY: the caller's guarantee; loads take any alignment.
+                unsafe {
+                    let (mut x, mut beyond) = ([_mm256_setzero_si256(); 4], _mm256_setzero_si256());
+                    let from = _mm256_set1_epi64x(if $t::MIN == 0 { 0 } else { SMALL });
+                    for k in 0..4 {
+                        x[k] = _mm256_loadu_si256(src.add(k * 32).cast());
+                        beyond = _mm256_or_si256(beyond, _mm256_add_epi64(x[k], from));
+                    }
+                    let room = if $t::MIN == 0 { SMALL } else { 2 * SMALL };
+                    if _mm256_testz_si256(beyond, _mm256_set1_epi64x(!(room - 1))) == 0 {
+                        let (y, lost) = $name::one_by_one(src);
+                        return (y, if CHECKED { lost } else { 0 });
+                    }
+                    let (mut y, mut lost) = ([_mm_setzero_ps(); 4], 0);
+                    for k in 0..4 {
+                        let sum = _mm256_add_epi64(x[k], _mm256_set1_epi64x(MAGIC.to_bits() as i64));
+                        let exact = _mm256_sub_pd(_mm256_castsi256_pd(sum), _mm256_set1_pd(MAGIC));
+                        y[k] = _mm256_cvtpd_ps(exact);
+                        if CHECKED {
+                            let differs = _mm256_cmp_pd::<_CMP_NEQ_UQ>(_mm256_cvtps_pd(y[k]), exact);
+                            lost |= (_mm256_movemask_pd(differs) as u64 & 0xf) << (k * 4);
+                        }
+                    }
+                    ([_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])], lost)
+                }
+            }
+        }
+
+        impl $name {
+            /// # Safety
+            ///
+            /// As for [`Get::get`].
+            #[inline(never)]
+            unsafe fn one_by_one(src: *const u8) -> (Floats, u64) {
+                let (mut y, mut lost) = ([0f32; 16], 0);
+                for (i, y) in y.iter_mut().enumerate() {
+                    // SAFETY: value `i` of sixteen, at any alignment.
+                    let x = unsafe { src.cast::<$t>().add(i).read_unaligned() };
+                    *y = x as f32;
+                    // Wide enough for 2^64, which MAX rounds to.
+                    lost |= u64::from(*y as i128 != i128::from(x)) << i;
+                }
+                // SAFETY: sixteen floats.
+                (unsafe { load(y.as_ptr().cast()) }, lost)
+            }
+        }
+    )* };
+}
+long! { I64 i64; U64 u64; }
+
+/// `f16`, of which a NaN comes out quiet unless `EXACT`.
+struct F16<const EXACT: bool>;
+
+impl<const EXACT: bool> Get for F16<EXACT> {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+        // SAFETY: the caller's guarantee; loads take any alignment.
+        unsafe {
+            let low = _mm256_cvtph_ps(_mm_loadu_si128(src.cast()));
+            let x = [low, _mm256_cvtph_ps(_mm_loadu_si128(src.add(16).cast()))];
+            if EXACT && any_nan(x) {
+                let exact: [f32; 16] =
+                    std::array::from_fn(|i| format::f16_to_f32(src.cast::<u16>().add(i).read_unaligned()));
+                return (load(exact.as_ptr().cast()), 0);
+            }
+            (x, 0)
+        }
+    }
+}
+
+struct Bf16;
+
+impl Get for Bf16 {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+        // SAFETY: the caller's guarantee; loads take any alignment.
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.add(16).cast()));
+            let (low, high) = (_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
+            ([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)], 0)
+        }
+    }
+}
+
+struct F32;
+
+impl Get for F32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+        // SAFETY: the caller's guarantee.
+        (unsafe { load(src) }, 0)
+    }
+}
+
+struct F64;
+
+impl Get for F64 {
+    const SIZE: usize = 8;
+    #[inline(always)]
+    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+        // SAFETY: the caller's guarantee; loads take any alignment.
+        unsafe {
+            let mut y = [_mm_setzero_ps(); 4];
+            for (k, y) in y.iter_mut().enumerate() {
+                *y = _mm256_cvtpd_ps(_mm256_loadu_pd(src.add(k * 32).cast()));
+            }
+            ([_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])], 0)
+        }
+    }
+}
+
+/// `x` within the finite range of a type; NaN lanes as they are.
+#[inline(always)]
+unsafe fn clamp(x: Floats, max: f32) -> Floats {
+    // SAFETY: the features of `run`, which every caller has. Both take the second operand where either is NaN.
+    unsafe {
+        let (min, max) = (_mm256_set1_ps(-max), _mm256_set1_ps(max));
+        [_mm256_max_ps(min, _mm256_min_ps(max, x[0])), _mm256_max_ps(min, _mm256_min_ps(max, x[1]))]
+    }
+}
+
+/// `f16`; a NaN keeps the top of its payload if `PAYLOAD`, else it becomes the canonical one.
+struct ToF16<const SATURATE: bool, const PAYLOAD: bool>;
+
+impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD> {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+        // SAFETY: the caller's guarantee; stores take any alignment.
+        unsafe {
+            let inside = if SATURATE { clamp(x, 65504.0) } else { x };
+            let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[0]);
+            let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[1]);
+            _mm_storeu_si128(dst.cast(), low);
+            _mm_storeu_si128(dst.add(16).cast(), high);
+            if CHECKED {
+                return unequal([_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)], x);
+            }
+            if any_nan(x) {
+                for (i, x) in spill(x).into_iter().enumerate() {
+                    let code =
+                        if PAYLOAD { format::f32_to_f16(x, SATURATE) } else { format::F16.encode(x, SATURATE) as u16 };
+                    dst.cast::<u16>().add(i).write_unaligned(code);
+                }
+            }
+            0
+        }
+    }
+}
+
+struct ToBf16<const SATURATE: bool>;
+
+impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+        // SAFETY: the caller's guarantee; stores take any alignment.
+        unsafe {
+            let inside = if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x };
+            let mut codes = [_mm256_setzero_si256(); 2];
+            for k in 0..2 {
+                let bits = _mm256_castps_si256(inside[k]);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+                codes[k] = _mm256_srli_epi32::<16>(rounded);
+            }
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
+            _mm256_storeu_si256(dst.cast(), packed);
+            if CHECKED {
+                let back = [_mm256_slli_epi32::<16>(codes[0]), _mm256_slli_epi32::<16>(codes[1])];
+                return unequal([_mm256_castsi256_ps(back[0]), _mm256_castsi256_ps(back[1])], x);
+            }
+            if any_nan(x) {
+                for (i, x) in spill(x).into_iter().enumerate() {
+                    dst.cast::<u16>().add(i).write_unaligned(BF16.encode(x, SATURATE) as u16);
+                }
+            }
+            0
+        }
+    }
+}
+
+struct ToF32;
+
+impl Put for ToF32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+        // SAFETY: the caller's guarantee; stores take any alignment.
+        unsafe {
+            _mm256_storeu_ps(dst.cast(), x[0]);
+            _mm256_storeu_ps(dst.add(32).cast(), x[1]);
+        }
+        0
+    }
+}
+
+/// `f64` to `f16`, rounded once: what an `f32` has no room for becomes one last bit that says "and more", which the
+/// rounding to `f16` then sees. A NaN keeps the top of its payload.
+struct F64ToF16<const SATURATE: bool>;
+
+impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
+    const N: usize = 16;
+    const SRC: usize = 8;
+    const DST: usize = 2;
+    #[inline(always)]
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        const MORE: i64 = (1 << 29) - 1;
+        // SAFETY: the caller's guarantees; loads and stores take any alignment.
+        unsafe {
+            let mut y = [_mm_setzero_ps(); 4];
+            for (k, y) in y.iter_mut().enumerate() {
+                let bits = _mm256_loadu_si256(src.add(k * 32).cast());
+                let more = _mm256_and_si256(bits, _mm256_set1_epi64x(MORE));
+                let none = _mm256_cmpeq_epi64(more, _mm256_setzero_si256());
+                let odd = _mm256_andnot_si256(none, _mm256_set1_epi64x(MORE + 1));
+                let kept = _mm256_andnot_si256(_mm256_set1_epi64x(MORE), bits);
+                // In the range of f16 the f32 is exact now; below it, anything rounds to zero.
+                *y = _mm256_cvtpd_ps(_mm256_castsi256_pd(_mm256_or_si256(kept, odd)));
+            }
+            let x = [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])];
+            ToF16::<SATURATE, true>::put::<false>(dst, x);
+            if any_nan(x) {
+                for i in 0..16 {
+                    let x = src.cast::<f64>().add(i).read_unaligned();
+                    dst.cast::<u16>().add(i).write_unaligned(format::f64_to_f16(x, SATURATE));
+                }
+            }
+            0
+        }
+    }
+}
+
+/// `f16` to `f64`; a NaN keeps its payload and whether it signals.
+struct F16ToF64;
+
+impl Body for F16ToF64 {
+    const N: usize = 16;
+    const SRC: usize = 2;
+    const DST: usize = 8;
+    #[inline(always)]
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees; loads and stores take any alignment.
+        unsafe {
+            let (x, _) = F16::<false>::get::<false>(src);
+            for (k, x) in x.into_iter().enumerate() {
+                let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                _mm256_storeu_pd(dst.add(k * 64).cast(), _mm256_cvtps_pd(low));
+                _mm256_storeu_pd(dst.add(k * 64 + 32).cast(), _mm256_cvtps_pd(high));
+            }
+            if any_nan(x) {
+                for i in 0..16 {
+                    let h = src.cast::<u16>().add(i).read_unaligned();
+                    dst.cast::<f64>().add(i).write_unaligned(format::f16_to_f64(h));
+                }
+            }
+            0
+        }
+    }
+}
+
+/// The kernel of this module for a pair, where there is one.
+pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
+    use Scalar::{BF16 as Bfloat, F16 as Half, F32 as Single, F64 as Double, Int};
+    let Mode { checked, saturate } = mode;
+    Some(match (from, to) {
+        (Double, Half) => pick(saturate, run::<F64ToF16<false>>, run::<F64ToF16<true>>),
+        (Bfloat, Half) => {
+            pick(saturate, run::<Via<Bf16, ToF16<false, false>, false>>, run::<Via<Bf16, ToF16<true, false>, false>>)
+        }
+        (Half, Single) => run::<Via<F16<true>, ToF32, false>>,
+        (Half, Double) => run::<F16ToF64>,
+        (Single, Half | Bfloat) => to_half::<F32>(to, mode),
+        (Half, Bfloat) => to_half::<F16<false>>(to, mode),
+        (Double, Bfloat) => to_half::<F64>(to, mode),
+        (Int(signed, bits), Half | Bfloat) => match (signed, bits) {
+            (true, 8) => to_half::<I8>(to, mode),
+            (true, 16) => to_half::<I16>(to, mode),
+            (true, 32) => to_half::<I32>(to, mode),
+            (true, 64) => to_half::<I64>(to, mode),
+            (false, 8) => to_half::<U8>(to, mode),
+            (false, 16) => to_half::<U16>(to, mode),
+            (false, 32) => to_half::<U32>(to, mode),
+            (false, 64) => to_half::<U64>(to, mode),
+            _ => return None,
+        },
+        (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>, run::<Via<I64, ToF32, true>>),
+        (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>, run::<Via<U64, ToF32, true>>),
+        (Single | Half | Bfloat | Double, Int(signed, bits)) => match (signed, bits) {
+            (true, 8) => to_int::<i8>(from, checked),
+            (true, 16) => to_int::<i16>(from, checked),
+            (true, 32) => to_int::<i32>(from, checked),
+            (true, 64) => to_int::<i64>(from, checked),
+            (false, 8) => to_int::<u8>(from, checked),
+            (false, 16) => to_int::<u16>(from, checked),
+            (false, 32) => to_int::<u32>(from, checked),
+            (false, 64) => to_int::<u64>(from, checked),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn pick(second: bool, a: Kernel, b: Kernel) -> Kernel {
+    if second { b } else { a }
+}
+
+fn to_half<G: Get>(to: Scalar, mode: Mode) -> Kernel {
+    match (to == Scalar::F16, mode) {
+        (true, Mode { checked: true, .. }) => run::<Via<G, ToF16<false, true>, true>>,
+        (true, Mode { saturate: true, .. }) => run::<Via<G, ToF16<true, true>, false>>,
+        (true, _) => run::<Via<G, ToF16<false, true>, false>>,
+        (false, Mode { checked: true, .. }) => run::<Via<G, ToBf16<false>, true>>,
+        (false, Mode { saturate: true, .. }) => run::<Via<G, ToBf16<true>, false>>,
+        (false, _) => run::<Via<G, ToBf16<false>, false>>,
+    }
+}
+
+fn to_int<I: Integer>(from: Scalar, checked: bool) -> Kernel {
+    match from {
+        Scalar::F64 => pick(checked, run::<FromF64<I, false>>, run::<FromF64<I, true>>),
+        Scalar::F16 => pick(checked, run::<Via<F16<false>, To<I>, false>>, run::<Via<F16<false>, To<I>, true>>),
+        Scalar::BF16 => pick(checked, run::<Via<Bf16, To<I>, false>>, run::<Via<Bf16, To<I>, true>>),
+        _ => pick(checked, run::<Via<F32, To<I>, false>>, run::<Via<F32, To<I>, true>>),
+    }
+}
