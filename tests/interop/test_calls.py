@@ -103,6 +103,22 @@ def test_policy_is_of_this_context():
     assert seen == ["allow"] and fh.policy().copies == "allow"
 
 
+def test_a_plan_names_the_way_through_both_layouts():
+    a = np.zeros((512, 512), "f4")
+    for x, to, begins in (
+        (a, "float64", "run, f32 -> f64"),
+        (a[:, ::2], None, "strided, f32"),
+        (a.T, "float16", "tiles "),
+        (np.broadcast_to(a[0], (9, 512)), None, "rows, f32"),
+        (np.broadcast_to(a[:, :1], (512, 9)), None, "fill, f32"),
+        (a[:0], None, "empty, f32"),
+    ):
+        plan = fh.plan(x, "torch", copy=True, order="C", **({"dtype": to} if to else {}))
+        assert plan.engine.startswith(begins), plan.engine
+        assert plan.to_dict()["engine"] == plan.engine
+    assert fh.plan(a, "torch").engine is None and fh.plan(a[::-1], "torch", copy=False).engine is None
+
+
 def test_threads_are_a_rule():
     x = np.arange(1 << 21, dtype="f4")
     for threads in (1, 2, 3):

@@ -120,6 +120,27 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
     Ok(result)
 }
 
+/// How [`execute`] would make the copy that was decided for this tensor: the way through both layouts, the instruction
+/// set, the threads. `None` where nothing is copied.
+pub fn describe(tensor: &Tensor, decision: &Decision) -> Option<copy::Description> {
+    if decision.verdict != Verdict::Copy || !tensor.device().kind.is_host() || !decision.device.kind.is_host() {
+        return None;
+    }
+    let source = operand(tensor);
+    let source = Operand { dtype: if decision.bit_view { decision.dtype } else { source.dtype }, ..source };
+    let strides = freehold_tensor::compact_strides(tensor.shape(), decision.order).ok()?;
+    let padded = source.traits & Lazy::PADDED;
+    let target = Operand {
+        // Nothing is read or written, and a block of ours begins where a page or a line does.
+        data: std::ptr::null_mut(),
+        dtype: decision.dtype,
+        layout: crate::Layout::new(tensor.shape(), &strides),
+        unit: crate::StrideUnit::Elements,
+        traits: if decision.dtype == source.dtype { padded } else { Lazy::empty() },
+    };
+    copy::describe(&target, &source, &CopyOptions { on_loss: decision.on_loss, saturate: false }).ok()
+}
+
 /// The new tensor of a copy, on the ledger with where it came from.
 fn finish(
     source: &Tensor,
