@@ -110,7 +110,7 @@ def test_a_plan_names_the_way_through_both_layouts():
         (a[:, ::2], None, "strided, f32"),
         (a.T, "float16", "tiles "),
         (np.broadcast_to(a[0], (9, 512)), None, "rows, f32"),
-        (np.broadcast_to(a[:, :1], (512, 9)), None, "fill, f32"),
+        (np.broadcast_to(a[:, :1], (512, 512)), None, "fill, f32"),
         (a[:0], None, "empty, f32"),
     ):
         plan = fh.plan(x, "torch", copy=True, order="C", **({"dtype": to} if to else {}))
