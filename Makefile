@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python demo test bench bench-copy install uninstall clean
+.PHONY: help setup build python demo test test-exhaustive bench bench-copy install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -28,6 +28,9 @@ demo: ## the story in a minute: NumPy, PyTorch and C share memory, and the ledge
 
 test: ## everything that CI checks
 	@scripts/test.sh $(STEPS)
+
+test-exhaustive: ## every cast of 10^8 random floats, against NumPy and ml_dtypes and between instruction sets
+	@scripts/test.sh exhaustive
 
 bench: ## the hand-over figures of docs/benchmarks.md, measured here
 	@scripts/bench.sh handovers

@@ -58,6 +58,14 @@ step_python() {
     scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
 }
 
+# Two steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
+step_exhaustive() {
+    export FREEHOLD_EXHAUSTIVE=1
+    cargo test --release --quiet -p freehold-tensor --lib in_bulk &&
+        "$PYTHON" -m pytest -q -rs tests/interop/test_casts.py
+}
+step_aarch64() { scripts/aarch64.sh; }
+
 step_demo() { scripts/demo.sh; }
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }
 step_install() { scripts/build.sh library && tests/install/run.sh; }
@@ -70,7 +78,7 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" abi "* | *" demo "* | *" install "*) scripts/setup.sh test || exit 1 ;;
+    *" python "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac
 . scripts/lib.sh

@@ -25,6 +25,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 N = 1_000_000
 SEED = 20_250
+# How many random floats are compared in bulk: whole with FREEHOLD_EXHAUSTIVE=1 (make test-exhaustive), else a sample.
+BULK = 100_000_000 if os.environ.get("FREEHOLD_EXHAUSTIVE") == "1" else 1 << 19
+CHUNK = 1 << 22
 
 NAMED = {
     "bool": np.bool_,
@@ -207,25 +210,47 @@ def direct_integer_cast_agrees(values, source, target):
         return True
 
 
+def compare(stream, values, source, target):
+    kept, answer = expected(values, source, target)
+    assert kept.size >= min(values.size, 2), f"{source} -> {target}: nothing to compare"
+    if target in INTEGERS:
+        assert direct_integer_cast_agrees(values, source, target), f"{source} -> {target}"
+    ours, theirs = stream.cast(kept, source, target), answer
+    if ours.tobytes() == np.ascontiguousarray(theirs).tobytes():
+        return
+    ours, theirs = bits(ours), bits(theirs)
+    wrong = np.flatnonzero((ours != theirs).any(axis=1))
+    i = wrong[0]
+    shown = f"{kept[i]!r} ({bits(kept)[i][::-1].tobytes().hex()})"
+    pytest.fail(
+        f"{source} -> {target}: {wrong.size} of {kept.size} differ; {shown} gives "
+        f"{ours[i][::-1].tobytes().hex()}, not {theirs[i][::-1].tobytes().hex()}"
+    )
+
+
 @pytest.mark.parametrize("source", DTYPES)
 def test_every_target_bit_by_bit(stream, source):
     values = values_of(source)
     for target in DTYPES:
-        if target == source:
-            continue
-        kept, answer = expected(values, source, target)
-        assert kept.size >= min(values.size, 2), f"{source} -> {target}: nothing to compare"
-        if target in INTEGERS:
-            assert direct_integer_cast_agrees(values, source, target), f"{source} -> {target}"
-        ours, theirs = bits(stream.cast(kept, source, target)), bits(answer)
-        wrong = np.flatnonzero((ours != theirs).any(axis=1))
-        if wrong.size:
-            i = wrong[0]
-            shown = f"{kept[i]!r} ({bits(kept)[i][::-1].tobytes().hex()})"
-            pytest.fail(
-                f"{source} -> {target}: {wrong.size} of {kept.size} differ; {shown} gives "
-                f"{ours[i][::-1].tobytes().hex()}, not {theirs[i][::-1].tobytes().hex()}"
-            )
+        if target != source:
+            compare(stream, values, source, target)
+
+
+@pytest.mark.parametrize("source", ["float32", "float64"])
+def test_random_floats_in_bulk(stream, source):
+    """All bit patterns are equally likely in a quarter, all magnitudes in half, small whole numbers in a quarter."""
+    rng = np.random.default_rng(SEED + 1)
+    dtype = DTYPES[source]
+    for start in range(0, BULK, CHUNK):
+        n = min(CHUNK, BULK - start)
+        raw = np.frombuffer(rng.bytes(n // 4 * dtype.itemsize), dtype)
+        with np.errstate(over="ignore"):
+            scaled = (rng.standard_normal(n // 2) * 2.0 ** rng.integers(-30, 66, n // 2)).astype(dtype)
+        whole = rng.integers(-(1 << 17), 1 << 17, n - n // 4 - n // 2).astype(dtype)
+        values = np.concatenate([raw, scaled, whole])
+        for target in DTYPES:
+            if target != source:
+                compare(stream, values, source, target)
 
 
 @pytest.mark.parametrize("source", DTYPES)

@@ -24,7 +24,8 @@ pub struct Description {
 impl Description {
     /// What the layouts are to each other: `empty`; `run`, one run of memory on both sides; `rows`, several; `tiles`,
     /// each side fastest along another axis; `split` and `join`, the same where one side has two to four elements a
-    /// pixel; `repeat` and `fill`, a source whose rows or elements repeat; `strided`, all else.
+    /// pixel; `tiny tiles`
+    /// and `batch`, many small tiles, moved or cast together; `repeat` and `fill`, a source whose rows or elements repeat; `strided`, all else.
     pub fn class(&self) -> &'static str {
         self.class
     }
@@ -65,15 +66,16 @@ impl fmt::Display for Description {
 /// Describes what [`copy`](super::copy) would do with these operands, or why it would not. No memory is looked at, so
 /// addresses may be null; and what the values would lose is not known.
 pub fn describe(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<Description, CopyError> {
-    let mut job = Job::check(dst, src, options)?;
+    let job = Job::check(dst, src, options)?;
     let (from, to, level) = (src.dtype, dst.dtype, job.steps.level.name());
     if src.layout.is_empty() {
         return Ok(Description { class: "empty", tile: None, from, to, level, streamed: false, threads: 1 });
     }
     let mut plan = Plan::new(&job.axes);
-    job.steps.widen(&mut plan);
-    let way = Way::new(&job.steps, &plan);
-    let threads = threads::wanted(&job.steps, &way, dst.data, &plan);
+    let wide = job.steps.widen(&mut plan);
+    let steps = wide.as_ref().unwrap_or(&job.steps);
+    let way = Way::new(steps, &plan);
+    let threads = threads::wanted(steps, &way, dst.data, &plan);
     let tile = way.class.tile();
     Ok(Description { class: way.class.name(), tile, from, to, level, streamed: way.stream, threads })
 }

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 
 use super::format::{MINI, Specials};
+use super::level::Level;
 use crate::DType;
 
 bitflags! {
@@ -50,7 +51,7 @@ pub(super) struct Resolve {
     words: usize,
     swap: bool,
     neg: Option<Flip>,
-    conj: Option<Flip>,
+    conj: bool,
 }
 
 impl Resolve {
@@ -77,18 +78,18 @@ impl Resolve {
             words,
             swap: traits.contains(Lazy::SWAPPED) && word > 1,
             neg: if traits.contains(Lazy::NEG) { Some(flip()?) } else { None },
-            conj: if traits.contains(Lazy::CONJ) && words == 2 { Some(flip()?) } else { None },
+            conj: traits.contains(Lazy::CONJ) && words == 2,
         })
     }
 
     /// The same elements, left as they are.
     pub(super) fn nothing(&self) -> Resolve {
-        Resolve { swap: false, neg: None, conj: None, ..*self }
+        Resolve { swap: false, neg: None, conj: false, ..*self }
     }
 
     /// Whether nothing has to be done.
     pub(super) fn is_nothing(&self) -> bool {
-        !self.swap && self.neg.is_none() && self.conj.is_none()
+        !self.swap && self.neg.is_none() && !self.conj
     }
 
     /// From the bytes of a source to its values: `n` elements from `at`.
@@ -98,10 +99,7 @@ impl Resolve {
     /// `at` is readable and writable for `n` compact elements, initialised.
     pub(super) unsafe fn decode(&self, at: *mut u8, n: usize) {
         // SAFETY: the caller's guarantee.
-        unsafe {
-            self.swap(at, n);
-            self.signs(at, n);
-        }
+        unsafe { self.apply(at, n, false) };
     }
 
     /// From values to the bytes of a destination: `n` elements from `at`.
@@ -111,76 +109,129 @@ impl Resolve {
     /// As for [`Resolve::decode`].
     pub(super) unsafe fn encode(&self, at: *mut u8, n: usize) {
         // SAFETY: the caller's guarantee.
-        unsafe {
-            self.signs(at, n);
-            self.swap(at, n);
-        }
+        unsafe { self.apply(at, n, true) };
     }
 
     /// # Safety
     ///
     /// As for [`Resolve::decode`].
-    unsafe fn swap(&self, at: *mut u8, n: usize) {
-        if !self.swap {
+    #[inline]
+    unsafe fn apply(&self, at: *mut u8, n: usize, encode: bool) {
+        if self.is_nothing() {
             return;
         }
         // SAFETY: `n` elements of `words` words are the caller's; byte arrays have alignment 1.
         let bytes = unsafe { std::slice::from_raw_parts_mut(at, n * self.words * self.word) };
-        match self.word {
-            2 => reverse_each::<2>(bytes),
-            4 => reverse_each::<4>(bytes),
-            8 => reverse_each::<8>(bytes),
-            word => bytes.chunks_exact_mut(word).for_each(<[u8]>::reverse),
+        match Level::best() {
+            // SAFETY: a level that is the best one is one that the machine has.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2(self, bytes, encode) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 | Level::Avx512Vbmi => unsafe { avx512(self, bytes, encode) },
+            _ => baseline(self, bytes, encode),
         }
     }
 
-    /// # Safety
-    ///
-    /// As for [`Resolve::decode`].
-    unsafe fn signs(&self, at: *mut u8, n: usize) {
-        if self.neg.is_none() && self.conj.is_none() {
-            return;
+    #[inline(always)]
+    fn all(&self, bytes: &mut [u8], encode: bool) {
+        if self.swap && !encode {
+            swap_each(bytes, self.word);
         }
-        // SAFETY: as in `swap`.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(at, n * self.words * self.word) };
         if let Some(flip) = self.neg {
-            flip_each(bytes, self.word, 1, 0, flip);
+            flip_each(bytes, self.word, flip);
         }
-        if let Some(flip) = self.conj {
-            flip_each(bytes, self.word, 2, 1, flip);
+        if self.conj {
+            conjugate_each(bytes, self.word);
+        }
+        if self.swap && encode {
+            swap_each(bytes, self.word);
         }
     }
 }
 
+fn baseline(resolve: &Resolve, bytes: &mut [u8], encode: bool) {
+    resolve.all(bytes, encode);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
+fn avx2(resolve: &Resolve, bytes: &mut [u8], encode: bool) {
+    resolve.all(bytes, encode);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
+fn avx512(resolve: &Resolve, bytes: &mut [u8], encode: bool) {
+    resolve.all(bytes, encode);
+}
+
+#[inline(always)]
+fn swap_each(bytes: &mut [u8], word: usize) {
+    match word {
+        2 => reverse_each::<2>(bytes),
+        4 => reverse_each::<4>(bytes),
+        8 => reverse_each::<8>(bytes),
+        word => bytes.chunks_exact_mut(word).for_each(<[u8]>::reverse),
+    }
+}
+
+#[inline(always)]
 fn reverse_each<const N: usize>(bytes: &mut [u8]) {
     for word in bytes.as_chunks_mut::<N>().0 {
         word.reverse();
     }
 }
 
-/// Changes the sign of every `every`-th word, from word `first` on.
-fn flip_each(bytes: &mut [u8], word: usize, every: usize, first: usize, flip: Flip) {
-    macro_rules! words {
-        ($n:literal, $t:ident) => {{
-            let words = bytes.as_chunks_mut::<$n>().0;
-            for bytes in words.iter_mut().skip(first).step_by(every) {
-                let value = <$t>::from_ne_bytes(*bytes);
-                let changed = match flip {
-                    Flip::Top => value ^ 1 << ($t::BITS - 1),
-                    Flip::Bit(bit) => value ^ bit as $t,
-                    Flip::NoNegativeZero if value & 0x7f == 0 => value,
-                    Flip::NoNegativeZero => value ^ 0x80,
-                    Flip::Integer(bits) if u32::from(bits) < $t::BITS => value.wrapping_neg() & ((1 << bits) - 1),
-                    Flip::Integer(_) => value.wrapping_neg(),
-                };
-                *bytes = changed.to_ne_bytes();
+macro_rules! each_word {
+    ($bytes:ident, $t:ident, $change:expr) => {
+        for word in $bytes.as_chunks_mut().0 {
+            *word = $change($t::from_ne_bytes(*word)).to_ne_bytes();
+        }
+    };
+}
+
+/// Changes the sign of every word.
+#[inline(always)]
+fn flip_each(bytes: &mut [u8], word: usize, flip: Flip) {
+    macro_rules! width {
+        ($t:ident) => {
+            match flip {
+                Flip::Top => each_word!(bytes, $t, |x: $t| x ^ 1 << ($t::BITS - 1)),
+                Flip::Bit(bit) => each_word!(bytes, $t, |x: $t| x ^ bit as $t),
+                Flip::NoNegativeZero => {
+                    each_word!(bytes, $t, |x: $t| if x & 0x7f == 0 { x } else { x ^ 0x80 })
+                }
+                Flip::Integer(bits) if u32::from(bits) < $t::BITS => {
+                    each_word!(bytes, $t, |x: $t| x.wrapping_neg() & ((1 << bits) - 1))
+                }
+                Flip::Integer(_) => each_word!(bytes, $t, $t::wrapping_neg),
             }
-        }};
+        };
     }
     match word {
-        1 => words!(1, u8),
-        2 => words!(2, u16),
-        4 => words!(4, u32),
-        _ => words!(8, u64),
+        1 => width!(u8),
+        2 => width!(u16),
+        4 => width!(u32),
+        _ => width!(u64),
+    }
+}
+
+/// Changes the sign of the second float of every pair.
+#[inline(always)]
+fn conjugate_each(bytes: &mut [u8], word: usize) {
+    macro_rules! width {
+        ($n:literal, $t:ident) => {
+            for pair in bytes.as_chunks_mut::<{ 2 * $n }>().0 {
+                let (_, second) = pair.split_at_mut($n);
+                let bits = $t::from_ne_bytes(std::array::from_fn(|i| second[i])) ^ 1 << ($t::BITS - 1);
+                second.copy_from_slice(&bits.to_ne_bytes());
+            }
+        };
+    }
+    match word {
+        2 => width!(2, u16),
+        4 => width!(4, u32),
+        _ => width!(8, u64),
     }
 }

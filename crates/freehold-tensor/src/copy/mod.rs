@@ -16,6 +16,7 @@
 //!   would keep are written past it (see `stream`), and large ones by several threads (see `threads`).
 //! * Nothing is allocated for up to eight dimensions.
 
+mod batch;
 mod convert;
 mod describe;
 mod error;
@@ -121,7 +122,7 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
     if unsafe { short::copy(dst, src, options) } {
         return Ok(());
     }
-    let mut job = Job::check(dst, src, options)?;
+    let job = Job::check(dst, src, options)?;
     if src.layout.is_empty() {
         return Ok(());
     }
@@ -131,10 +132,11 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
         }
     }
     let mut plan = Plan::new(&job.axes);
-    job.steps.widen(&mut plan);
+    let wide = job.steps.widen(&mut plan);
+    let steps = wide.as_ref().unwrap_or(&job.steps);
     // SAFETY: the plan walks exactly the elements of both layouts, which were validated to be addressable and for
     // which the caller answers.
-    let lost = unsafe { threads::run(&job.steps, dst.data, src.data, &plan) };
+    let lost = unsafe { threads::run(steps, dst.data, src.data, &plan) };
     if lost == 0 {
         return Ok(());
     }
@@ -233,6 +235,7 @@ impl Job {
             convert,
             encode: resolve(to, dst_traits, dst_side.unit)?,
             level: level::Level::best(),
+            group: 1,
         };
         let mut job = Job { axes: Axes::new(), steps, lanes: src_side.lanes, from };
         side::push_axes(&mut job.axes, &dst_side, &src_side, dst, src)?;

@@ -3,6 +3,33 @@
 
 use std::mem::MaybeUninit;
 
+use super::level::Level;
+
+/// Calls a function for a width in bits, compiled for the machine's instruction set.
+macro_rules! widths {
+    ($f:ident($bits:expr, $dst:expr, $src:expr, $groups:expr)) => {
+        match ($bits, Level::best()) {
+            #[cfg(target_arch = "x86_64")]
+            (bits, Level::Avx2 | Level::Avx512 | Level::Avx512Vbmi) => match bits {
+                1 => bmi2::$f::<1>($dst, $src, $groups),
+                2 => bmi2::$f::<2>($dst, $src, $groups),
+                3 => bmi2::$f::<3>($dst, $src, $groups),
+                4 => bmi2::$f::<4>($dst, $src, $groups),
+                5 => bmi2::$f::<5>($dst, $src, $groups),
+                6 => bmi2::$f::<6>($dst, $src, $groups),
+                _ => bmi2::$f::<7>($dst, $src, $groups),
+            },
+            (1, _) => $f::<1>($dst, $src, $groups),
+            (2, _) => $f::<2>($dst, $src, $groups),
+            (3, _) => $f::<3>($dst, $src, $groups),
+            (4, _) => $f::<4>($dst, $src, $groups),
+            (5, _) => $f::<5>($dst, $src, $groups),
+            (6, _) => $f::<6>($dst, $src, $groups),
+            (_, _) => $f::<7>($dst, $src, $groups),
+        }
+    };
+}
+
 /// Spreads `n` packed values into one byte each, the rest of the byte zero.
 ///
 /// # Safety
@@ -22,15 +49,7 @@ pub(super) unsafe fn unpack(dst: *mut u8, src: *const u8, mut at: isize, step: i
         // SAFETY: `at` is on a byte, and groups of eight values fill exactly `bits` bytes each.
         unsafe {
             let (dst, src) = (dst.add(i), src.offset(at >> 3));
-            match bits {
-                1 => spread::<1>(dst, src, groups),
-                2 => spread::<2>(dst, src, groups),
-                3 => spread::<3>(dst, src, groups),
-                4 => spread::<4>(dst, src, groups),
-                5 => spread::<5>(dst, src, groups),
-                6 => spread::<6>(dst, src, groups),
-                _ => spread::<7>(dst, src, groups),
-            }
+            widths!(spread(bits, dst, src, groups));
         }
         i += groups * 8;
         at += (groups * 8) as isize * step;
@@ -63,15 +82,7 @@ pub(super) unsafe fn pack(dst: *mut u8, mut at: isize, step: isize, src: *const 
         // SAFETY: `at` is on a byte, and groups of eight values fill exactly `bits` bytes each.
         unsafe {
             let (dst, src) = (dst.offset(at >> 3), src.add(i));
-            match bits {
-                1 => gather::<1>(dst, src, groups),
-                2 => gather::<2>(dst, src, groups),
-                3 => gather::<3>(dst, src, groups),
-                4 => gather::<4>(dst, src, groups),
-                5 => gather::<5>(dst, src, groups),
-                6 => gather::<6>(dst, src, groups),
-                _ => gather::<7>(dst, src, groups),
-            }
+            widths!(gather(bits, dst, src, groups));
         }
         i += groups * 8;
         at += (groups * 8) as isize * step;
@@ -120,6 +131,60 @@ unsafe fn gather<const BITS: usize>(dst: *mut u8, src: *const u8, groups: usize)
     }
 }
 
+/// The same with the bit deposit and extract instructions, which move a group at once.
+#[cfg(target_arch = "x86_64")]
+mod bmi2 {
+    use super::mask;
+    use std::arch::x86_64::{_pdep_u64, _pext_u64};
+
+    /// The low bits of eight bytes.
+    const fn low<const BITS: usize>() -> u64 {
+        0x0101_0101_0101_0101 * mask(BITS as u32) as u64
+    }
+
+    /// # Safety
+    ///
+    /// As for [`super::spread`], on a machine that has BMI2.
+    #[target_feature(enable = "bmi2")]
+    pub unsafe fn spread<const BITS: usize>(dst: *mut u8, src: *const u8, groups: usize) {
+        let out = dst.cast::<u64>();
+        // A group is read as eight bytes as long as so many are there.
+        let whole = (groups * BITS).saturating_sub(7).div_ceil(BITS);
+        for i in 0..whole {
+            // SAFETY: `i * BITS + 8 <= groups * BITS` bytes of the source and group `i` of the destination, unaligned.
+            unsafe {
+                let word = u64::from_le(src.add(i * BITS).cast::<u64>().read_unaligned());
+                out.add(i).write_unaligned(_pdep_u64(word, low::<BITS>()).to_le());
+            }
+        }
+        for i in whole..groups {
+            // SAFETY: group `i` of both sides, unaligned.
+            unsafe {
+                let mut word = [0; 8];
+                word[..BITS].copy_from_slice(&src.add(i * BITS).cast::<[u8; BITS]>().read());
+                out.add(i).write_unaligned(_pdep_u64(u64::from_le_bytes(word), low::<BITS>()).to_le());
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`super::gather`], on a machine that has BMI2.
+    #[target_feature(enable = "bmi2")]
+    pub unsafe fn gather<const BITS: usize>(dst: *mut u8, src: *const u8, groups: usize) {
+        for i in 0..groups {
+            // SAFETY: group `i` of both sides, unaligned.
+            unsafe {
+                let values = u64::from_le(src.cast::<u64>().add(i).read_unaligned());
+                let word = _pext_u64(values, low::<BITS>()).to_le_bytes();
+                let mut group = [0; BITS];
+                group.copy_from_slice(&word[..BITS]);
+                dst.cast::<[u8; BITS]>().add(i).write(group);
+            }
+        }
+    }
+}
+
 const fn mask(bits: u32) -> u8 {
     ((1u16 << bits) - 1) as u8
 }
@@ -161,6 +226,10 @@ mod tests {
 
     #[test]
     fn values_keep_their_neighbours_at_every_width_offset_and_step() {
+        Level::available().for_each(|level| level.force(neighbours));
+    }
+
+    fn neighbours() {
         for bits in 1..8u32 {
             for start in 0..9isize {
                 for gap in [0, 1, 3] {

@@ -11,8 +11,8 @@ use super::line::line;
 use super::packed;
 use super::plan::{Axis, Plan, walk};
 use super::stream;
-use super::strided::{Grid, move_grid};
-use super::way::{BLOCK, Class, Way};
+use super::strided::{Grid, move_grid, move_tiny};
+use super::way::{BLOCK, Class, WIDEST, Way};
 
 /// How elements of one side lie in memory, and so the unit of its offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +44,7 @@ impl Unit {
 }
 
 /// What to do with elements on the way, decided from dtypes and traits.
+#[derive(Clone, Copy)]
 pub(super) struct Steps {
     pub src_unit: Unit,
     pub dst_unit: Unit,
@@ -55,6 +56,8 @@ pub(super) struct Steps {
     pub encode: Resolve,
     /// What elements are moved with.
     pub level: Level,
+    /// Values of an element, next to each other; more than 1 only where elements are turned or nothing happens to them.
+    pub group: usize,
 }
 
 /// Memory for the elements of a tile, with room for what kernels read and write beyond it.
@@ -96,22 +99,23 @@ impl Steps {
         self.convert.is_some() && self.decode.is_nothing() && self.encode.is_nothing()
     }
 
-    /// Makes one wider element of a short run that both sides have along their fastest axis, where nothing happens to
-    /// values: then more layouts can be turned, by fewer moves.
-    pub(super) fn widen(&mut self, plan: &mut Plan) {
-        if let (Unit::Bytes(size), Unit::Bytes(_)) = (self.src_unit, self.dst_unit)
-            && let [.., _, last] = plan.axes[..]
-            && last.n <= 16
-            && matches!(last.n * size, 2 | 4 | 8 | 16)
-            && last.dst == size as isize
-            && last.src == last.dst
-            && self.is_plain()
-        {
-            self.src_unit = Unit::Bytes(last.n * size);
-            self.dst_unit = self.src_unit;
-            plan.axes.pop();
-            plan.turn();
+    /// Makes one wider element of a short run that both sides have along their fastest axis, where that lets more be
+    /// turned, by fewer moves; `None` where it does not.
+    pub(super) fn widen(&self, plan: &mut Plan) -> Option<Steps> {
+        let (Unit::Bytes(ws), Unit::Bytes(wd)) = (self.src_unit, self.dst_unit) else { return None };
+        let [.., _, last] = plan.axes[..] else { return None };
+        let run = last.n <= 16 && last.dst == wd as isize && last.src == ws as isize;
+        if !run || !matches!(last.n * ws.min(wd), 2 | 4 | 8 | 16) || last.n * ws.max(wd) > WIDEST {
+            return None;
         }
+        plan.axes.pop();
+        plan.turn();
+        if !plan.turned && !self.is_plain() {
+            plan.axes.push(last);
+            return None;
+        }
+        let (src_unit, dst_unit) = (Unit::Bytes(ws * last.n), Unit::Bytes(wd * last.n));
+        Some(Steps { src_unit, dst_unit, group: last.n, ..*self })
     }
 
     /// Copies everything on the calling thread and returns how many values lost something.
@@ -133,6 +137,15 @@ impl Steps {
     ///
     /// As for [`Steps::run`].
     pub(super) unsafe fn walk(&self, way: &Way, dst: *mut u8, src: *const u8, plan: &Plan) -> u64 {
+        if let Class::Batch(batch) = &way.class {
+            // SAFETY: the caller's guarantees.
+            return unsafe { batch.run(self, dst, src, plan) };
+        }
+        if let (Class::Tiny, Unit::Bytes(size)) = (&way.class, self.dst_unit) {
+            // SAFETY: the caller's guarantees; nothing happens to values.
+            unsafe { move_tiny(self.level, size, dst, src, plan) };
+            return 0;
+        }
         let (outer, row, col) = plan.split();
         let first = self.first_cols(way, dst, plan);
         let mut lost = 0u64;
@@ -228,7 +241,7 @@ impl Steps {
             Class::Repeat => return unsafe { self.repeat(dst, src, tile, way.stream) },
             // SAFETY: the caller's guarantees.
             Class::Fill => return unsafe { self.fill(dst, src, tile, way.stream) },
-            Class::Run | Class::Rows | Class::Strided => {}
+            Class::Run | Class::Rows | Class::Strided | Class::Tiny | Class::Batch(_) => {}
         }
         let n = tile.rows * tile.cols;
         if self.is_plain()

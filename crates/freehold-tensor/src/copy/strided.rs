@@ -1,7 +1,10 @@
 //! Moves a grid of whole-byte elements between two strided places, unchanged.
 
+use std::ops::ControlFlow;
+
 use super::level::Level;
 use super::line::line;
+use super::plan::{Plan, walk};
 
 /// Rows and columns with their steps in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +18,7 @@ pub(super) struct Grid {
 }
 
 /// Rows that are walked along together where columns are few: their lines of the cache stay in it meanwhile.
-const STRIP: usize = 128;
+const STRIP: usize = 64;
 
 /// Copies `size`-byte elements from one strided grid to another.
 ///
@@ -55,6 +58,32 @@ pub(super) unsafe fn move_grid(level: Level, size: usize, dst: *mut u8, src: *co
             }
         }
     }
+}
+
+/// Copies many tiny tiles: each element of a tile along all tiles of a strip, whose lines of the cache stay in it.
+///
+/// # Safety
+///
+/// As for [`move_grid`], for all positions of the plan's axes, of which there are three at least.
+pub(super) unsafe fn move_tiny(level: Level, size: usize, dst: *mut u8, src: *const u8, plan: &Plan) {
+    let (outer, row, col) = plan.split();
+    let Some((along, outer)) = outer.split_last() else { return };
+    walk(outer, plan.dst_start, plan.src_start, |dst_at, src_at| -> ControlFlow<()> {
+        for first in (0..along.n).step_by(STRIP) {
+            let (n, at) = (STRIP.min(along.n - first), first as isize);
+            for r in 0..row.n as isize {
+                for c in 0..col.n as isize {
+                    // SAFETY: offsets of the caller's plan.
+                    unsafe {
+                        let to = dst.offset(dst_at + at * along.dst + r * row.dst + c * col.dst);
+                        let from = src.offset(src_at + at * along.src + r * row.src + c * col.src);
+                        line(level, size, to, along.dst, from, along.src, n);
+                    }
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// Copies rows of `N` to `4 * N` bytes, each in pieces of `N` bytes of which the last two may overlap.

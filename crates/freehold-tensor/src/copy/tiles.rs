@@ -99,7 +99,9 @@ impl Tiles {
         let mut blocks = [const { Block::new() }; 3];
         // Taken once: to borrow a block again would end what pointers into it may do.
         let [read, turned, out] = blocks.each_mut().map(Block::start);
-        let (lines, rows, n) = (tile.cols, tile.rows, tile.rows * tile.cols);
+        let (lines, rows) = (tile.cols, tile.rows);
+        // Values, for what looks at them; kernels and moves count elements.
+        let (n, line) = (rows * lines * steps.group, lines * steps.group);
         let mut lost = 0;
         // SAFETY: blocks hold a tile's elements with rows and lines counted up, by the choice of `rows` and `lines`;
         // every stage reads what the one before wrote.
@@ -124,7 +126,7 @@ impl Tiles {
                 let values = turned;
                 let from = self.read(steps, values, src, tile);
                 if from != values.cast_const() {
-                    std::ptr::copy_nonoverlapping(from, values, n * self.size);
+                    std::ptr::copy_nonoverlapping(from, values, rows * lines * self.size);
                 }
                 steps.decode.decode(values, n);
                 if steps.convert.is_none() {
@@ -164,13 +166,13 @@ impl Tiles {
             let compact = lines * steps.dst_unit.block_size();
             if !run
                 && !stream
-                && lines >= LONG
+                && line >= LONG
                 && steps.encode.is_nothing()
                 && steps.dst_unit == Unit::Bytes(tile.col.dst as usize)
             {
                 for r in 0..rows {
                     let to = dst.offset(tile.dst + r as isize * tile.row.dst);
-                    lost += convert.run(to, rows_at.add(r * pitch), lines);
+                    lost += convert.run(to, rows_at.add(r * pitch), line);
                 }
                 return lost;
             }
@@ -179,7 +181,7 @@ impl Tiles {
                 lost = convert.run(converted, rows_at, n);
             } else {
                 for r in 0..rows {
-                    lost += convert.run(converted.add(r * compact), rows_at.add(r * pitch), lines);
+                    lost += convert.run(converted.add(r * compact), rows_at.add(r * pitch), line);
                 }
             }
             steps.encode.encode(converted, n);

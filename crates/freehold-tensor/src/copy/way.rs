@@ -1,5 +1,6 @@
 //! Classifies a plan and picks how to walk it.
 
+use super::batch::Batch;
 use super::plan::{Axis, Plan};
 use super::run::{Steps, Unit};
 use super::stream;
@@ -12,7 +13,10 @@ pub(super) const BLOCK: usize = 16 << 10;
 pub(super) const LONG: usize = 128;
 
 /// The widest element that blocks are made of; wider ones are moved where they lie.
-const WIDEST: usize = 64;
+pub(super) const WIDEST: usize = 64;
+
+/// Elements of a tile that a loop has moved before it would be turned.
+const TINY: usize = 64;
 
 /// Bytes of a destination from which on tiles are written past the caches: what does not fit the private cache of a
 /// core (2 MiB on the machines this was measured on). Each row of a tile is a line or two on a page of its own, and
@@ -53,6 +57,10 @@ pub(super) enum Class {
     Fill,
     /// Both sides are fastest along one axis, but not both a run there.
     Strided,
+    /// Tiles too small to turn, many of them.
+    Tiny,
+    /// Tiles too small to convert one by one.
+    Batch(Batch),
 }
 
 impl Way {
@@ -62,6 +70,15 @@ impl Way {
         let (ws, wd) = (steps.src_unit.block_size(), steps.dst_unit.block_size());
         let widest = ws.max(wd);
         let whole = matches!((steps.src_unit, steps.dst_unit), (Unit::Bytes(_), Unit::Bytes(_)));
+        let many = outer.last().is_some_and(|axis| axis.n >= TINY);
+        if plan.turned && many && whole && steps.is_plain() && row.n.saturating_mul(col.n) <= TINY {
+            return Way { class: Class::Tiny, rows: row.n, cols: col.n, stream: false, lead: 0 };
+        }
+        if widest <= WIDEST
+            && let Some(batch) = Batch::new(steps, plan)
+        {
+            return Way { class: Class::Batch(batch), rows: row.n, cols: col.n, stream: false, lead: 0 };
+        }
         if plan.turned && widest <= WIDEST {
             let tiles = Tiles::new(steps, row, col, false);
             // Long pieces of a row, or rows that make up a run, are runs.
@@ -127,6 +144,8 @@ impl Class {
             Class::Repeat => "repeat",
             Class::Fill => "fill",
             Class::Strided => "strided",
+            Class::Tiny => "tiny tiles",
+            Class::Batch(_) => "batch",
         }
     }
 

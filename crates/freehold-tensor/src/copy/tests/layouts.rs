@@ -74,7 +74,15 @@ fn named_layouts_match_the_oracle_on_every_level() {
         ("transpose", &[70, 130], order(&[0, 1]), order(&[1, 0])),
         ("NHWC to NCHW", &[2, 3, 9, 21], order(&[3, 0, 2, 1]), c4.clone()),
         ("NCHW to NHWC", &[2, 3, 9, 21], c4.clone(), order(&[3, 0, 2, 1])),
-        ("many channels", &[2, 37, 8, 9], order(&[3, 0, 2, 1]), c4),
+        ("many channels", &[2, 37, 8, 9], order(&[3, 0, 2, 1]), c4.clone()),
+        ("heads of four", &[2, 40, 30, 4], order(&[3, 1, 2, 0]), c4.clone()),
+        ("small matrices", &[700, 3, 5], order(&[2, 0, 1]), order(&[2, 1, 0])),
+        (
+            "small matrices apart",
+            &[90, 7, 7],
+            order(&[2, 0, 1]),
+            Placement { gaps: vec![5, 1, 0, 0, 0, 0], ..order(&[2, 1, 0]) },
+        ),
         ("all turned", &[7, 11, 13, 5], order(&[0, 1, 2, 3]), order(&[3, 2, 1, 0])),
         ("reversed", &[1000], Placement { negative: vec![true; 6], ..compact() }, compact()),
         (

@@ -296,3 +296,39 @@ fn one_loss_is_found_wherever_it_lies() {
         }
     }
 }
+
+/// Random floats of all magnitudes: a sample, or with FREEHOLD_EXHAUSTIVE=1 (`make test-exhaustive`) 10^8 a type.
+#[test]
+#[cfg_attr(miri, ignore = "one level only")]
+fn levels_agree_on_random_floats_in_bulk() {
+    const CHUNK: usize = 1 << 16;
+    let whole = std::env::var("FREEHOLD_EXHAUSTIVE").is_ok_and(|value| value == "1");
+    let chunks = if whole { 100_000_000 / CHUNK + 1 } else { 2 };
+    let mut random = Random(0x1234_5678_9abc_def1);
+    for (from, size) in [(DType::F32, 4), (DType::F64, 8)] {
+        for _ in 0..chunks {
+            let mut source = Vec::with_capacity(CHUNK * size);
+            for i in 0..CHUNK {
+                let bits = random.next();
+                match (size, i % 2) {
+                    (4, 0) => source.extend((bits as u32).to_ne_bytes()),
+                    (4, _) => source.extend((bits as i64 as f32 * 0.5f32.powi((bits & 127) as i32)).to_ne_bytes()),
+                    (_, 0) => source.extend(bits.to_ne_bytes()),
+                    _ => source.extend((bits as i64 as f64 * oracle::power(-((bits & 127) as i32))).to_ne_bytes()),
+                }
+            }
+            for (to, b) in scalars().into_iter().filter(|(to, _)| *to != from) {
+                for options in modes() {
+                    let sizes = (size, b.size());
+                    let expected = run(&convert(Level::Baseline, from, to, &options), &source, sizes, CHUNK, (0, 0));
+                    for level in Level::available().skip(1) {
+                        let actual = run(&convert(level, from, to, &options), &source, sizes, CHUNK, (0, 0));
+                        assert_eq!(actual.1, expected.1, "{from} -> {to} {level:?} {options:?}");
+                        let same = options.on_loss == OnLoss::Error || actual.0 == expected.0;
+                        assert!(same, "{from} -> {to} {level:?} {options:?}");
+                    }
+                }
+            }
+        }
+    }
+}
