@@ -166,29 +166,22 @@ fn avx512(resolve: &Resolve, bytes: &mut [u8], encode: bool) {
     resolve.all(bytes, encode);
 }
 
-#[inline(always)]
-fn swap_each(bytes: &mut [u8], word: usize) {
-    match word {
-        2 => reverse_each::<2>(bytes),
-        4 => reverse_each::<4>(bytes),
-        8 => reverse_each::<8>(bytes),
-        word => bytes.chunks_exact_mut(word).for_each(<[u8]>::reverse),
-    }
-}
-
-#[inline(always)]
-fn reverse_each<const N: usize>(bytes: &mut [u8]) {
-    for word in bytes.as_chunks_mut::<N>().0 {
-        word.reverse();
-    }
-}
-
 macro_rules! each_word {
     ($bytes:ident, $t:ident, $change:expr) => {
         for word in $bytes.as_chunks_mut().0 {
             *word = $change($t::from_ne_bytes(*word)).to_ne_bytes();
         }
     };
+}
+
+#[inline(always)]
+fn swap_each(bytes: &mut [u8], word: usize) {
+    match word {
+        2 => each_word!(bytes, u16, u16::swap_bytes),
+        4 => each_word!(bytes, u32, u32::swap_bytes),
+        8 => each_word!(bytes, u64, u64::swap_bytes),
+        word => bytes.chunks_exact_mut(word).for_each(<[u8]>::reverse),
+    }
 }
 
 /// Changes the sign of every word.
@@ -220,18 +213,16 @@ fn flip_each(bytes: &mut [u8], word: usize, flip: Flip) {
 /// Changes the sign of the second float of every pair.
 #[inline(always)]
 fn conjugate_each(bytes: &mut [u8], word: usize) {
-    macro_rules! width {
-        ($n:literal, $t:ident) => {
-            for pair in bytes.as_chunks_mut::<{ 2 * $n }>().0 {
-                let (_, second) = pair.split_at_mut($n);
-                let bits = $t::from_ne_bytes(std::array::from_fn(|i| second[i])) ^ 1 << ($t::BITS - 1);
-                second.copy_from_slice(&bits.to_ne_bytes());
-            }
-        };
+    // One pattern of sign bits for a whole vector: pairs of any size fill it.
+    let sign = if cfg!(target_endian = "little") { 2 * word - 1 } else { word };
+    let pattern: [u8; 64] = std::array::from_fn(|i| if i % (2 * word) == sign { 0x80 } else { 0 });
+    let (blocks, rest) = bytes.as_chunks_mut::<64>();
+    for block in blocks {
+        for (byte, change) in block.iter_mut().zip(pattern) {
+            *byte ^= change;
+        }
     }
-    match word {
-        2 => width!(2, u16),
-        4 => width!(4, u32),
-        _ => width!(8, u64),
+    for (byte, change) in rest.iter_mut().zip(pattern) {
+        *byte ^= change;
     }
 }

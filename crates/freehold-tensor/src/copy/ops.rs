@@ -172,7 +172,7 @@ op! {
     BitsToF32 [SIGNED: bool, BITS: u32] u8 => f32, |x| expand::<SIGNED, BITS>(x) as f32;
     I32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] i32 => u8, shrink::<SIGNED, BITS>,
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) != x;
-    F32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] f32 => u8, |x| shrink::<SIGNED, BITS>(x as i32),
+    F32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] f32 => u8, |x: f32| shrink::<SIGNED, BITS>(CastTo::<i8>::cast(x).into()),
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) as f32 != x;
 }
 

@@ -89,6 +89,10 @@ pub(super) struct Tile {
     pub last: bool,
 }
 
+/// Rows of tiles that are walked along before the next columns. In a large matrix each lies on a page of its own, and the
+/// processor remembers some 2048 pages.
+const BAND: usize = 1024;
+
 impl Steps {
     pub(super) fn is_plain(&self) -> bool {
         self.convert.is_none() && self.decode.is_nothing() && self.encode.is_nothing()
@@ -148,29 +152,33 @@ impl Steps {
         }
         let (outer, row, col) = plan.split();
         let first = self.first_cols(way, dst, plan);
+        let band = (BAND / way.rows).max(1) * way.rows;
         let mut lost = 0u64;
         walk(outer, plan.dst_start, plan.src_start, |dst_at, src_at| -> ControlFlow<()> {
-            let mut c = 0;
-            while c < col.n {
-                let cols = if c == 0 { first } else { way.cols.min(col.n - c) };
-                let (lead, last) = (way.lead.min(c), way.lead == 0 || c + cols == col.n);
-                for r in (0..row.n).step_by(way.rows) {
-                    let (ci, ri) = ((c - lead) as isize, r as isize);
-                    let tile = Tile {
-                        rows: way.rows.min(row.n - r),
-                        cols: cols + lead,
-                        lead,
-                        last,
-                        dst: dst_at + ri * row.dst + ci * col.dst,
-                        src: src_at + ri * row.src + ci * col.src,
-                        row,
-                        col,
-                    };
-                    // SAFETY: the tile is part of the plan, for which the caller answers; a tile that passes through
-                    // a block fits it.
-                    lost += unsafe { self.tile(way, dst, src, tile) } as u64;
+            for top in (0..row.n).step_by(band) {
+                let bottom = row.n.min(top.saturating_add(band));
+                let mut c = 0;
+                while c < col.n {
+                    let cols = if c == 0 { first } else { way.cols.min(col.n - c) };
+                    let (lead, last) = (way.lead.min(c), way.lead == 0 || c + cols == col.n);
+                    for r in (top..bottom).step_by(way.rows) {
+                        let (ci, ri) = ((c - lead) as isize, r as isize);
+                        let tile = Tile {
+                            rows: way.rows.min(bottom - r),
+                            cols: cols + lead,
+                            lead,
+                            last,
+                            dst: dst_at + ri * row.dst + ci * col.dst,
+                            src: src_at + ri * row.src + ci * col.src,
+                            row,
+                            col,
+                        };
+                        // SAFETY: the tile is part of the plan, for which the caller answers; a tile that passes through
+                        // a block fits it.
+                        lost += unsafe { self.tile(way, dst, src, tile) } as u64;
+                    }
+                    c += cols;
                 }
-                c += cols;
             }
             ControlFlow::Continue(())
         });

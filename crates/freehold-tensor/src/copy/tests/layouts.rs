@@ -11,7 +11,7 @@ use crate::{DType, KNOWN_DTYPES};
 /// Few elements, and enough for whole vectors and tiles, in two to four dimensions.
 fn shape() -> impl Strategy<Value = Vec<i64>> {
     if cfg!(miri) {
-        return prop_oneof![Just(vec![3, 17]), Just(vec![18, 5]), Just(vec![2, 9, 3])].boxed();
+        return prop_oneof![Just(vec![3, 17]), Just(vec![18, 5]), Just(vec![65, 3, 2]), Just(vec![9, 5, 4])].boxed();
     }
     let few = prop_oneof![1..6i64, 15..18i64, 63..66i64];
     let many = prop_oneof![30..34i64, 60..70i64, 120..140i64, 250..300i64, Just(1000i64)];
@@ -63,6 +63,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hours; the random shapes above take the same ways")]
 fn named_layouts_match_the_oracle_on_every_level() {
     let order = |order: &[u8]| {
         let mut placement = compact();
@@ -98,7 +99,7 @@ fn named_layouts_match_the_oracle_on_every_level() {
             compact(),
         ),
     ];
-    for (i, (name, shape, source, target)) in cases.iter().enumerate() {
+    for (name, shape, source, target) in cases {
         for level in Level::available() {
             for stream_all in [false, true] {
                 for (from, to) in [
@@ -112,9 +113,6 @@ fn named_layouts_match_the_oracle_on_every_level() {
                     (DType::U4, DType::F32),
                     (DType::F32, DType::F4_E2M1FN),
                 ] {
-                    if cfg!(miri) && (i % 4 != 0 || from.bits < 8) {
-                        continue;
-                    }
                     let run = || check(from, to, shape, source, target, &CopyOptions::default(), 7);
                     println!("{name} {from} -> {to} {level:?}");
                     level.force(|| Tuning { stream_all, threads: None, no_short: true }.during(run));

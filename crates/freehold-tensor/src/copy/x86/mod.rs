@@ -1,8 +1,10 @@
 //! Kernels in x86-64 vector intrinsics, for the conversions that the compiler does not vectorise well.
 
 mod avx2;
+mod avx2_half;
 mod avx2_int;
 mod avx512;
+mod avx512_half;
 mod avx512_int;
 mod avx512_loss;
 mod table;

@@ -1,0 +1,77 @@
+//! `f32` to the two 16-bit floats with AVX2 and F16C.
+
+use std::arch::x86_64::*;
+
+use super::avx2::{Floats, Put, any_nan, spill, unequal};
+use crate::copy::format::{self, BF16};
+
+/// `x` within the finite range of a type; NaN lanes as they are.
+#[inline(always)]
+unsafe fn clamp(x: Floats, max: f32) -> Floats {
+    // SAFETY: the features of `run`, which every caller has. Both take the second operand where either is NaN.
+    unsafe {
+        let (min, max) = (_mm256_set1_ps(-max), _mm256_set1_ps(max));
+        [_mm256_max_ps(min, _mm256_min_ps(max, x[0])), _mm256_max_ps(min, _mm256_min_ps(max, x[1]))]
+    }
+}
+
+/// `f16`; a NaN keeps the top of its payload if `PAYLOAD`, else it becomes the canonical one.
+pub(super) struct ToF16<const SATURATE: bool, const PAYLOAD: bool>;
+
+impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD> {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+        // SAFETY: the caller's guarantee; stores take any alignment.
+        unsafe {
+            let inside = if SATURATE { clamp(x, 65504.0) } else { x };
+            let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[0]);
+            let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[1]);
+            _mm_storeu_si128(dst.cast(), low);
+            _mm_storeu_si128(dst.add(16).cast(), high);
+            if CHECKED {
+                return unequal([_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)], x);
+            }
+            if any_nan(x) {
+                for (i, x) in spill(x).into_iter().enumerate() {
+                    let code =
+                        if PAYLOAD { format::f32_to_f16(x, SATURATE) } else { format::F16.encode(x, SATURATE) as u16 };
+                    dst.cast::<u16>().add(i).write_unaligned(code);
+                }
+            }
+            0
+        }
+    }
+}
+
+pub(super) struct ToBf16<const SATURATE: bool>;
+
+impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+        // SAFETY: the caller's guarantee; stores take any alignment.
+        unsafe {
+            let inside = if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x };
+            let mut codes = [_mm256_setzero_si256(); 2];
+            for k in 0..2 {
+                let bits = _mm256_castps_si256(inside[k]);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+                codes[k] = _mm256_srli_epi32::<16>(rounded);
+            }
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
+            _mm256_storeu_si256(dst.cast(), packed);
+            if CHECKED {
+                let back = [_mm256_slli_epi32::<16>(codes[0]), _mm256_slli_epi32::<16>(codes[1])];
+                return unequal([_mm256_castsi256_ps(back[0]), _mm256_castsi256_ps(back[1])], x);
+            }
+            if any_nan(x) {
+                for (i, x) in spill(x).into_iter().enumerate() {
+                    dst.cast::<u16>().add(i).write_unaligned(BF16.encode(x, SATURATE) as u16);
+                }
+            }
+            0
+        }
+    }
+}
