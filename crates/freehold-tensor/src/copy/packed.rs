@@ -231,7 +231,8 @@ mod tests {
 
     fn neighbours() {
         for bits in 1..8u32 {
-            for start in 0..9isize {
+            // Under Miri a third of the offsets.
+            for start in (0..9isize).step_by(if cfg!(miri) { 3 } else { 1 }) {
                 for gap in [0, 1, 3] {
                     let step = bits as isize + gap;
                     let values: Vec<u8> = (0..37u8).map(|i| i.wrapping_mul(59) & mask(bits)).collect();
