@@ -582,7 +582,9 @@ enum {
   /** They are refused (#FH_REASON_CA02), and nothing is handed out. */
   FH_ON_LOSS_ERROR = 0,
   /** They are truncated toward zero and saturate; NaN becomes 0. */
-  FH_ON_LOSS_ALLOW = 1
+  FH_ON_LOSS_ALLOW = 1,
+  /** As #FH_ON_LOSS_ALLOW; and floats that overflow, which otherwise become infinity or NaN, become the largest finite. */
+  FH_ON_LOSS_SATURATE = 2
 };
 
 /** #fh_request.order */

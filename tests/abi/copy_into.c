@@ -46,6 +46,10 @@ int main(void) {
   request.on_loss = FH_ON_LOSS_ALLOW;
   OK(fh_copy_into(wrong, target, &request, &err));
   CHECK(bytes[4] == 255 && bytes[5] == 5);
+  bytes[4] = bytes[5] = 0;
+  request.on_loss = FH_ON_LOSS_SATURATE;
+  OK(fh_copy_into(wrong, target, &request, &err));
+  CHECK(bytes[4] == 255 && bytes[5] == 5);
   fh_tensor_release(target);
   fh_tensor_release(wrong);
 

@@ -228,7 +228,7 @@ static void sizes(void) {
   BAD_FIELD(order, 3);
   BAD_FIELD(copy, -1);
   BAD_FIELD(writable, 9);
-  BAD_FIELD(on_loss, 2);
+  BAD_FIELD(on_loss, 3);
   BAD_FIELD(alignment, 3);
   BAD_FIELD(detach, 2);
   BAD_FIELD(freeze, 7);

@@ -119,6 +119,23 @@ def test_a_plan_names_the_way_through_both_layouts():
     assert fh.plan(a, "torch").engine is None and fh.plan(a[::-1], "torch", copy=False).engine is None
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"])
+def test_saturation_is_a_choice(name):
+    x = np.array([1e6, -1e6, np.inf, -np.inf, 465.0, 3.0, np.nan], "f4")
+    allowed = fh.convert(x, "numpy", dtype=name)
+    assert allowed.tobytes() == x.astype(getattr(ml_dtypes, name)).tobytes()
+    largest = float(ml_dtypes.finfo(getattr(ml_dtypes, name)).max)
+    saturated = fh.convert(x, "numpy", dtype=name, on_loss="saturate").astype("f4")
+    assert saturated[:4].tolist() == [largest, -largest, largest, -largest] and np.isnan(saturated[6])
+    assert saturated[5] == 3
+    if name == "float8_e4m3fn":
+        theirs = torch.from_numpy(x).to(torch.float8_e4m3fn)
+        assert fh.convert(x, "torch", dtype=name, on_loss="saturate").view(torch.uint8).tolist()[:6] == theirs.view(
+            torch.uint8
+        ).tolist()[:6], "PyTorch saturates, infinities too"
+    assert fh.copy(np.array([300, -1]), "numpy", dtype="uint8", on_loss="saturate").tolist() == [255, 0]
+
+
 def test_threads_are_a_rule():
     x = np.arange(1 << 21, dtype="f4")
     for threads in (1, 2, 3):

@@ -35,6 +35,8 @@ pub const FH_WRITABLE_NO: i32 = 2;
 pub const FH_ON_LOSS_ERROR: i32 = 0;
 /// Lost values are truncated and saturate.
 pub const FH_ON_LOSS_ALLOW: i32 = 1;
+/// As [`FH_ON_LOSS_ALLOW`], and floats beyond the target's range become its largest finite value.
+pub const FH_ON_LOSS_SATURATE: i32 = 2;
 
 /// The order stays.
 pub const FH_ORDER_ANY: i32 = 0;
@@ -285,6 +287,7 @@ pub(crate) fn request_from(raw: &fh_request) -> Outcome<Request> {
         on_loss: match raw.on_loss {
             FH_ON_LOSS_ERROR => OnLoss::Error,
             FH_ON_LOSS_ALLOW => OnLoss::Allow,
+            FH_ON_LOSS_SATURATE => OnLoss::Saturate,
             other => return Err(invalid("request.on_loss", other, "be one of FH_ON_LOSS_*")),
         },
         detach: flag("request.detach", raw.detach)?,

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::json;
+use crate::policy;
 use crate::target::Target;
 use crate::verbs::Call;
 
@@ -173,8 +174,10 @@ impl PyDecision {
 
     /// How the copy's one pass goes: "tiles 32x64, f32 -> bf16, avx512, 2 threads"; None where nothing is copied.
     #[getter]
-    fn engine(&self) -> Option<String> {
-        self.tensor.as_ref().and_then(|tensor| freehold::describe(tensor, &self.decision)).map(|how| how.to_string())
+    fn engine(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let Some(tensor) = &self.tensor else { return Ok(None) };
+        let policy = policy::current(py, &Request::default())?;
+        Ok(freehold::describe(tensor, &self.decision, &policy).map(|how| how.to_string()))
     }
 
     /// (code, text) pairs, the first failing field first.
@@ -273,7 +276,7 @@ impl PyDecision {
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = json::object(py, &self.decision.to_json())?.cast_into::<PyDict>()?;
         dict.set_item("layout", self.layout())?;
-        dict.set_item("engine", self.engine())?;
+        dict.set_item("engine", self.engine(py)?)?;
         dict.set_item("from_device", self.tensor.as_ref().map(|tensor| tensor.device().to_string()))?;
         dict.set_item("source", self.tensor.as_ref().map(|tensor| tensor.desc().to_string()))?;
         Ok(dict)

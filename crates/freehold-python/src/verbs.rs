@@ -446,7 +446,7 @@ impl<'py> Wishes<'_, 'py> {
     #[inline]
     fn read(&self, py: Python<'py>) -> PyResult<Request> {
         let orders = [("C", Order::C), ("F", Order::F), ("any", Order::Any)];
-        let losses = [("error", OnLoss::Error), ("allow", OnLoss::Allow)];
+        let losses = [("error", OnLoss::Error), ("allow", OnLoss::Allow), ("saturate", OnLoss::Saturate)];
         Ok(Request {
             dtype: optional::<DType>(self.dtype, dtype::argument)?,
             device: optional::<Device>(self.device, device::argument)?,
@@ -457,7 +457,9 @@ impl<'py> Wishes<'_, 'py> {
             stream: optional(self.stream, stream_argument)?,
             on_loss: match self.on_loss {
                 None => OnLoss::Error,
-                Some(on_loss) => word(py, "on_loss", on_loss.to_str()?, &losses, "be \"error\" or \"allow\"")?,
+                Some(on_loss) => {
+                    word(py, "on_loss", on_loss.to_str()?, &losses, "be \"error\", \"allow\" or \"saturate\"")?
+                }
             },
             ..Request::default()
         })
@@ -488,7 +490,8 @@ pub(crate) fn share<'py>(
 /// Hands x over: shares when it can, else makes one copy that does everything asked for in one pass.
 ///
 /// dtype, device, order: what the result must have; by default what x has.
-/// on_loss: "error" refuses values that the dtype cannot hold; "allow" truncates and saturates.
+/// on_loss: "error" refuses values that the dtype cannot hold; "allow" truncates and saturates, and floats overflow as
+/// ml_dtypes has them (to infinity or NaN); with "saturate" floats overflow to the largest finite value.
 /// fill: what null and masked elements become.
 /// copy: None shares when it can, True always copies, False never does.
 #[pyfunction]

@@ -102,7 +102,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let src = operand(source.as_mut_ptr(), case.from, &case.strides);
     let src = Operand { data: src.data.wrapping_add(case.first as usize * read), ..src };
     let dst = operand(target.as_mut_ptr(), case.to, &compact);
-    let options = CopyOptions { on_loss: OnLoss::Allow, saturate: false };
+    let options = CopyOptions::new(OnLoss::Allow);
     let read = if case.strides.contains(&0) { source.len() * 4 } else { n * read };
     group.throughput(Throughput::Bytes((read + n * written) as u64));
     for threads in [1, 2] {

@@ -79,7 +79,7 @@ impl Request {
         Some(Request {
             from: Side::parse(from)?,
             to: Side::parse(to)?,
-            options: CopyOptions { on_loss, saturate: saturate == "1" },
+            options: CopyOptions { on_loss, saturate: saturate == "1", threads: None },
             count: count.parse().ok()?,
         })
     }

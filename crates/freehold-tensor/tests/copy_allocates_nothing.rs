@@ -55,7 +55,7 @@ fn no_dtype_pair_or_layout_of_eight_dimensions_allocates() {
         for &to in KNOWN_DTYPES {
             for strides in [&c, &f, &mixed] {
                 let (dst, src) = (operand(&mut target, to, &c), operand(&mut source, from, strides));
-                let options = CopyOptions { on_loss: OnLoss::Allow, saturate: false };
+                let options = CopyOptions::new(OnLoss::Allow);
                 // SAFETY: both buffers hold 16 bytes for each element, zeroed, and are apart.
                 casts += usize::from(unsafe { copy(&dst, &src, &options) }.is_ok());
             }

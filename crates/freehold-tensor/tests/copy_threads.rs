@@ -9,7 +9,7 @@ use freehold_tensor::{DType, Layout, Order, StrideUnit, compact_strides};
 /// The number of threads is the process's: tests that set it take turns.
 static SETTING: Mutex<()> = Mutex::new(());
 
-const OPTIONS: CopyOptions = CopyOptions { on_loss: OnLoss::Error, saturate: false };
+const OPTIONS: CopyOptions = CopyOptions::new(OnLoss::Error);
 
 fn operand<'a>(data: *mut u8, dtype: DType, shape: &'a [i64], strides: &'a [i64]) -> Operand<'a> {
     Operand { data, dtype, layout: Layout { shape, strides }, unit: StrideUnit::Elements, traits: Lazy::empty() }

@@ -189,12 +189,21 @@ impl Decision {
             "order": order_name(self.order),
             "writable": self.writable,
             "trusted": self.trusted,
-            "on_loss": match self.on_loss { OnLoss::Error => "error", OnLoss::Allow => "allow" },
+            "on_loss": on_loss_name(self.on_loss),
             "freeze": self.freeze,
             "bytes_copied": self.bytes_copied,
             "bytes_allocated": self.bytes_allocated,
             "sync": sync_name(self.sync),
         })
+    }
+}
+
+/// What becomes of values that do not fit, as requests spell it.
+pub(crate) fn on_loss_name(on_loss: OnLoss) -> &'static str {
+    match on_loss {
+        OnLoss::Error => "error",
+        OnLoss::Allow => "allow",
+        OnLoss::Saturate => "saturate",
     }
 }
 

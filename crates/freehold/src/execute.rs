@@ -110,7 +110,7 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         unit: crate::StrideUnit::Elements,
         traits: if padded { Lazy::PADDED } else { Lazy::empty() },
     };
-    let options = CopyOptions { on_loss: decision.on_loss, saturate: false };
+    let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(decision.on_loss) };
     // SAFETY: the source's extent was validated when it was imported and its owner keeps it readable; the target is
     // a fresh buffer of the extent that `allocate` computed, which nobody else has.
     unsafe { copy::copy(&target, &source, &options) }.map_err(|e| copy_error(runtime, asked, decision, e))?;
@@ -121,8 +121,8 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
 }
 
 /// How [`execute`] would make the copy that was decided for this tensor: the way through both layouts, the instruction
-/// set, the threads. `None` where nothing is copied.
-pub fn describe(tensor: &Tensor, decision: &Decision) -> Option<copy::Description> {
+/// set, the threads that the policy allows. `None` where nothing is copied.
+pub fn describe(tensor: &Tensor, decision: &Decision, policy: &Policy) -> Option<copy::Description> {
     if decision.verdict != Verdict::Copy || !tensor.device().kind.is_host() || !decision.device.kind.is_host() {
         return None;
     }
@@ -138,7 +138,8 @@ pub fn describe(tensor: &Tensor, decision: &Decision) -> Option<copy::Descriptio
         unit: crate::StrideUnit::Elements,
         traits: if decision.dtype == source.dtype { padded } else { Lazy::empty() },
     };
-    copy::describe(&target, &source, &CopyOptions { on_loss: decision.on_loss, saturate: false }).ok()
+    let options = CopyOptions { threads: policy.threads, ..CopyOptions::new(decision.on_loss) };
+    copy::describe(&target, &source, &options).ok()
 }
 
 /// The new tensor of a copy, on the ledger with where it came from.
@@ -211,7 +212,7 @@ pub fn stack(parts: &[Tensor], decision: &Decision, asked: &[Asked<'_>], site: L
         Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
     let dims = shape.len() - 1;
     let step = valid.strides[dims] as usize * decision.dtype.padded_size();
-    let options = CopyOptions { on_loss: decision.on_loss, saturate: false };
+    let options = CopyOptions { threads: call.policy.threads, ..CopyOptions::new(decision.on_loss) };
     for (i, part) in parts.iter().enumerate() {
         let asked = asked.get(i).unwrap_or(call);
         if !part.device().kind.is_host() || decision.dtype.is_sub_byte() {
@@ -302,7 +303,7 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
     let staged;
     let mut from = source;
     if source.overlaps(target).may() {
-        let policy = Policy { max_copy_bytes: None, ..Policy::DEFAULT };
+        let policy = Policy { threads: asked.policy.threads, ..Policy::DEFAULT };
         // Off the ledger: nobody gets to hold it.
         let quiet = Runtime::new(freehold_ledger::Level::Off);
         staged = convert(
@@ -313,7 +314,7 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
         )?;
         from = &staged;
     }
-    let options = CopyOptions { on_loss: request.on_loss, saturate: false };
+    let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(request.on_loss) };
     // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
     // caller promises that nobody else touches the destination.
     unsafe { copy::copy(&operand(target), &operand(from), &options) }

@@ -81,7 +81,8 @@ impl Fix {
         add("writable", request.writable.map(|yes| if yes { "True" } else { "False" }.to_owned()));
         add("freeze", word(request.freeze));
         add("detach", word(request.detach));
-        add("on_loss", (request.on_loss == OnLoss::Allow).then(|| "\"allow\"".to_owned()));
+        let on_loss = crate::decision::on_loss_name(request.on_loss);
+        add("on_loss", (request.on_loss != OnLoss::Error).then(|| format!("\"{on_loss}\"")));
         add("fill", self.fill.then(|| "0".to_owned()));
         out
     }
@@ -161,7 +162,7 @@ impl Fix {
 
     fn c_value(&self, name: &str, value: &str) -> String {
         match (name, value) {
-            ("on_loss", _) => "FH_ON_LOSS_ALLOW".to_owned(),
+            ("on_loss", _) => format!("FH_ON_LOSS_{}", value.trim_matches('"').to_uppercase()),
             ("dtype", _) => self
                 .request
                 .dtype
@@ -183,7 +184,7 @@ impl Fix {
             "detach" => ".detach()".to_owned(),
             "freeze" => ".freeze()".to_owned(),
             "writable" => format!(".writable({})", value.to_lowercase()),
-            "on_loss" => ".on_loss(OnLoss::Allow)".to_owned(),
+            "on_loss" => format!(".on_loss(OnLoss::{:?})", self.request.on_loss),
             "dtype" => {
                 let dtype = self.request.dtype.map_or_else(String::new, |d| {
                     if d.is_bool() { "BOOL".to_owned() } else { d.to_string().to_uppercase() }

@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple, Optional, SupportsIndex, Union
 
 _Target = Union[str, ModuleType, type, None]
 _Order = Literal["C", "F", "any"]
-_OnLoss = Literal["error", "allow"]
+_OnLoss = Literal["error", "allow", "saturate"]
 _Json = dict[str, Any]
 
 __version__: str

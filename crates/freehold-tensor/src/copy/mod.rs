@@ -56,6 +56,8 @@ pub use lazy::Lazy;
 pub use level::simd_level;
 pub use threads::{num_threads, set_num_threads};
 
+use std::num::NonZeroUsize;
+
 use crate::{DType, FieldError, Layout, StrideUnit};
 use convert::Convert;
 use lazy::Resolve;
@@ -88,6 +90,8 @@ pub enum OnLoss {
     /// Integers saturate; floats to integers truncate toward zero and saturate, NaN becomes 0; integers to floats
     /// round to nearest even; complex to real keeps the real part; anything to bool is its truth value.
     Allow,
+    /// As [`OnLoss::Allow`], and casts to floats saturate as with [`CopyOptions::saturate`].
+    Saturate,
 }
 
 /// How to cast.
@@ -99,6 +103,15 @@ pub struct CopyOptions {
     /// finite value. Otherwise they become infinity where the format has one, else NaN (f8 `fn` and `fnuz`), else the
     /// largest value (f6, f4).
     pub saturate: bool,
+    /// The most threads that the copy uses, the calling one included; `None` for [`num_threads`].
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl CopyOptions {
+    /// What becomes of values, all else by default.
+    pub const fn new(on_loss: OnLoss) -> CopyOptions {
+        CopyOptions { on_loss, saturate: matches!(on_loss, OnLoss::Saturate), threads: None }
+    }
 }
 
 /// Copies `src` into `dst`, element by element, casting where the dtypes differ.
@@ -136,7 +149,7 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
     let steps = wide.as_ref().unwrap_or(&job.steps);
     // SAFETY: the plan walks exactly the elements of both layouts, which were validated to be addressable and for
     // which the caller answers.
-    let lost = unsafe { threads::run(steps, dst.data, src.data, &plan) };
+    let lost = unsafe { threads::run(steps, dst.data, src.data, &plan, options.threads) };
     if lost == 0 {
         return Ok(());
     }
@@ -222,7 +235,12 @@ impl Job {
         let convert = if from == to {
             None
         } else {
-            let convert = Convert::new(scalar(from), scalar(to), options.on_loss, options.saturate);
+            let convert = Convert::new(
+                scalar(from),
+                scalar(to),
+                options.on_loss,
+                options.saturate || options.on_loss == OnLoss::Saturate,
+            );
             Some(convert.ok_or_else(|| unsupported.clone())?)
         };
         let resolve = |dtype, traits, unit: run::Unit| {

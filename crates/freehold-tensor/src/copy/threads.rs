@@ -4,6 +4,7 @@
 //! threads: it sees that the pool belongs to another process, starts its own when it needs one, and never touches the
 //! parent's again. Where threads cannot be had, the calling thread does it all.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
@@ -100,8 +101,8 @@ fn pool(helpers: usize) -> Option<&'static Pool> {
     }
 }
 
-/// How many threads a copy repays.
-pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan) -> usize {
+/// How many threads a copy repays, of `most` at most.
+pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, most: Option<NonZeroUsize>) -> usize {
     let element = steps.src_unit.block_size().max(steps.dst_unit.block_size()) as u64;
     let bytes = plan.elements().saturating_mul(element);
     #[cfg(test)]
@@ -111,7 +112,7 @@ pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan) -> usi
     if bytes < 2 * PER_THREAD {
         return 1;
     }
-    let threads = num_threads().min((bytes / PER_THREAD) as usize);
+    let threads = most.map_or_else(num_threads, NonZeroUsize::get).min((bytes / PER_THREAD) as usize);
     if threads < 2 || Cut::new(steps, way, dst, plan, 2).is_none() { 1 } else { threads }
 }
 
@@ -120,9 +121,9 @@ pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan) -> usi
 /// # Safety
 ///
 /// As for [`Steps::run`].
-pub(super) unsafe fn run(steps: &Steps, dst: *mut u8, src: *const u8, plan: &Plan) -> u64 {
+pub(super) unsafe fn run(steps: &Steps, dst: *mut u8, src: *const u8, plan: &Plan, most: Option<NonZeroUsize>) -> u64 {
     let way = Way::new(steps, plan);
-    let threads = wanted(steps, &way, dst, plan);
+    let threads = wanted(steps, &way, dst, plan, most);
     if threads > 1
         && let Some(cut) = Cut::new(steps, &way, dst, plan, threads as u64 * PIECES)
         && let Some(pool) = pool(threads - 1)

@@ -16,8 +16,11 @@ fn scalars() -> Vec<(DType, Scalar)> {
 }
 
 fn modes() -> [CopyOptions; 3] {
-    [(OnLoss::Allow, false), (OnLoss::Allow, true), (OnLoss::Error, false)]
-        .map(|(on_loss, saturate)| CopyOptions { on_loss, saturate })
+    [(OnLoss::Allow, false), (OnLoss::Allow, true), (OnLoss::Error, false)].map(|(on_loss, saturate)| CopyOptions {
+        on_loss,
+        saturate,
+        threads: None,
+    })
 }
 
 fn convert(level: Level, from: DType, to: DType, options: &CopyOptions) -> Convert {
@@ -233,7 +236,7 @@ fn the_plainest_level_agrees_with_the_oracle() {
 /// Small integers, which every type but the truth values and the narrowest holds.
 fn exact_source(from: DType, n: usize) -> Vec<u8> {
     let bytes: Vec<u8> = (0..n).map(|i| u8::from(i % 3 == 1)).collect();
-    let plain = convert(Level::Baseline, DType::BOOL, from, &CopyOptions { on_loss: OnLoss::Allow, saturate: false });
+    let plain = convert(Level::Baseline, DType::BOOL, from, &CopyOptions::new(OnLoss::Allow));
     let size = Scalar::of(from).expect("a real dtype").size();
     if from == DType::BOOL { bytes } else { run(&plain, &bytes, (1, size), n, (0, 0)).0 }
 }

@@ -271,6 +271,7 @@ pub(super) fn options() -> impl Strategy<Value = CopyOptions> {
     (any::<bool>(), any::<bool>()).prop_map(|(allow, saturate)| CopyOptions {
         on_loss: if allow { OnLoss::Allow } else { OnLoss::Error },
         saturate,
+        threads: None,
     })
 }
 
@@ -343,7 +344,15 @@ fn every_pair_matches_the_oracle_on_one_run() {
                         continue;
                     }
                     let n = if cfg!(miri) { 3 } else { 777 };
-                    check(from, to, &[n], &compact(), &compact(), &CopyOptions { on_loss, saturate }, 99);
+                    check(
+                        from,
+                        to,
+                        &[n],
+                        &compact(),
+                        &compact(),
+                        &CopyOptions { on_loss, saturate, threads: None },
+                        99,
+                    );
                 }
             }
         }

@@ -3,8 +3,8 @@
 use crate::copy::{CopyError, CopyOptions, Lazy, LossValue, OnLoss, Operand, copy};
 use crate::{DType, Layout, StrideUnit};
 
-const ALLOW: CopyOptions = CopyOptions { on_loss: OnLoss::Allow, saturate: false };
-const ERROR: CopyOptions = CopyOptions { on_loss: OnLoss::Error, saturate: false };
+const ALLOW: CopyOptions = CopyOptions::new(OnLoss::Allow);
+const ERROR: CopyOptions = CopyOptions::new(OnLoss::Error);
 
 /// A compact copy of `values` to a `Vec` of another type.
 fn run<S: Copy, D: Copy + Default>(
