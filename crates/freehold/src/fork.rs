@@ -2,10 +2,6 @@
 
 use std::sync::Once;
 
-use freehold_ledger::Ledger;
-
-use crate::runtime::LEDGER;
-
 /// Has the process tell its default ledger of forks, from the first record on. Cheap to call again.
 #[inline]
 pub(crate) fn watch() {
@@ -17,6 +13,10 @@ pub(crate) fn watch() {
 
 #[cfg(all(unix, not(miri)))]
 fn register() {
+    use freehold_ledger::Ledger;
+
+    use crate::runtime::LEDGER;
+
     // A panic must not unwind into the C library, and a fork has nobody to tell of one.
     fn quietly(hook: fn(&Ledger)) {
         let _ = std::panic::catch_unwind(|| hook(&LEDGER));
