@@ -67,19 +67,13 @@ def best_of(contestants, seconds):
 
 
 def memcpy_of(total):
-    """A call that reads and writes `total` bytes together, with as many threads as the others have."""
-    part = total // 2 // THREADS
-    buffers = [np.ones(2 * part + 128, np.uint8) for _ in range(THREADS)]
-    pairs = [(b.ctypes.data, b.ctypes.data + part + 64) for b in buffers]
-    if THREADS == 1:
-        (src, dst), memcpy = pairs[0], libc.memcpy
-        call = lambda: memcpy(dst, src, part)  # noqa: E731
-    else:
+    """A call that reads and writes `total` bytes together, in memory of the same allocator as the cases'."""
+    src, dst = torch.ones(total // 2, dtype=torch.uint8), torch.ones(total // 2, dtype=torch.uint8)
+    if THREADS > 1:
         # PyTorch's own threads: starting Python's for every call would be what is measured.
-        src, dst = torch.ones(total // 2, dtype=torch.uint8), torch.empty(total // 2, dtype=torch.uint8)
-        buffers = [src, dst]
-        call = lambda: dst.copy_(src)  # noqa: E731
-    call.keep = buffers
+        return lambda: dst.copy_(src)
+    call = lambda: libc.memcpy(dst.data_ptr(), src.data_ptr(), total // 2)  # noqa: E731
+    call.keep = src, dst
     return call
 
 
