@@ -126,6 +126,8 @@ impl CopyOptions {
 ///
 /// * Every element that `src` reaches by its layout is readable and initialised, and every element that `dst`
 ///   reaches is writable. No pointer is used if the shape has a dimension of size 0.
+/// * What lies between two neighbouring elements of `src` that are at most four elements apart is readable too: vectors
+///   read over it, and nothing comes of it. (Elements so close lie in one allocation.)
 /// * No element of `dst` overlaps an element of `src`, or another element of `dst`.
 /// * No other thread writes what is read here, or reads or writes what is written here, during the call.
 /// * The bytes that a packed sub-byte destination touches are initialised: bits of neighbours in a shared byte, and
