@@ -67,8 +67,8 @@ impl Convert {
             (None, None) => (Scalar::of(from)?, Scalar::of(to)?, Lift::Real),
         };
         let counted = on_loss == OnLoss::Error && kind == CastKind::MayLose;
-        let route =
-            Route::new(a, b, Mode { checked: counted, saturate: saturate && kind != CastKind::Exact }, Level::best())?;
+        let saturate = (saturate || on_loss == OnLoss::Saturate) && kind != CastKind::Exact;
+        let route = Route::new(a, b, Mode { checked: counted, saturate }, Level::best())?;
         Some(Convert { route, lift })
     }
 

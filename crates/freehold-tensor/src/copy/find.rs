@@ -56,7 +56,8 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Opti
     })
 }
 
-fn pick(second: bool, a: Kernel, b: Kernel) -> Kernel {
+/// One of two kernels.
+pub(super) fn pick(second: bool, a: Kernel, b: Kernel) -> Kernel {
     if second { b } else { a }
 }
 

@@ -123,11 +123,11 @@ impl Resolve {
         // SAFETY: `n` elements of `words` words are the caller's; byte arrays have alignment 1.
         let bytes = unsafe { std::slice::from_raw_parts_mut(at, n * self.words * self.word) };
         match Level::best() {
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: a level that is the best one is one that the machine has.
-            #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { avx2(self, bytes, encode) },
-            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Level::Avx512 | Level::Avx512Vbmi => unsafe { avx512(self, bytes, encode) },
             _ => baseline(self, bytes, encode),
         }

@@ -110,7 +110,7 @@ pub struct CopyOptions {
 impl CopyOptions {
     /// What becomes of values, all else by default.
     pub const fn new(on_loss: OnLoss) -> CopyOptions {
-        CopyOptions { on_loss, saturate: matches!(on_loss, OnLoss::Saturate), threads: None }
+        CopyOptions { on_loss, saturate: false, threads: None }
     }
 }
 
@@ -237,12 +237,7 @@ impl Job {
         let convert = if from == to {
             None
         } else {
-            let convert = Convert::new(
-                scalar(from),
-                scalar(to),
-                options.on_loss,
-                options.saturate || options.on_loss == OnLoss::Saturate,
-            );
+            let convert = Convert::new(scalar(from), scalar(to), options.on_loss, options.saturate);
             Some(convert.ok_or_else(|| unsupported.clone())?)
         };
         let resolve = |dtype, traits, unit: run::Unit| {

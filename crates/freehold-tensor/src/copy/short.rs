@@ -96,9 +96,11 @@ unsafe fn run(
     if forbidden || !src.traits.is_empty() || src.dtype.lanes != 1 || dst.dtype.lanes != 1 {
         return false;
     }
-    // SAFETY: as above. What is lost is counted again by the long way.
-    Convert::new(src.dtype, dst.dtype, options.on_loss, options.saturate)
-        .is_some_and(|convert| unsafe { convert.run(dst.data, src.data, n) } == 0)
+    let Some(convert) = Convert::new(src.dtype, dst.dtype, options.on_loss, options.saturate) else { return false };
+    // What is lost is counted again by the long way.
+    // SAFETY: `n` elements on both sides, apart.
+    let lost = unsafe { convert.run(dst.data, src.data, n) };
+    lost == 0
 }
 
 /// Copies elements one by one.

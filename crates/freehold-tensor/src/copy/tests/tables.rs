@@ -101,7 +101,12 @@ fn overflow_by_format_and_saturation() {
         (DType::F8_E4M3FNUZ, [0x80, 0x80, 0x80, 0x40], [0x7f, 0x7f, 0xff, 0x40]),
     ] {
         assert_eq!(run::<f32, u8>(DType::F32, to, &values, &ERROR), Ok(plain.to_vec()), "{to}");
-        assert_eq!(run::<f32, u8>(DType::F32, to, &values, &saturate), Ok(clamped.to_vec()), "{to}");
+        // Said in either way; and the short way for small runs, which this is, says what the long one does.
+        for options in [saturate, CopyOptions::new(OnLoss::Saturate)] {
+            assert_eq!(run::<f32, u8>(DType::F32, to, &values, &options), Ok(clamped.to_vec()), "{to}");
+            let many = values.repeat(30_000);
+            assert_eq!(run::<f32, u8>(DType::F32, to, &many, &options), Ok(clamped.repeat(30_000)), "{to}");
+        }
     }
     // An exact cast has no overflow: infinity stays.
     assert_eq!(run::<u16, f32>(DType::F16, DType::F32, &[0x7c00], &saturate), Ok(vec![f32::INFINITY]));

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use super::avx2_half::{ToBf16, ToF16};
 use super::avx2_int::{FromF64, Integer, To};
-use crate::copy::find::Mode;
+use crate::copy::find::{Mode, pick};
 use crate::copy::format;
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
@@ -408,36 +408,16 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Single, Half | Bfloat) => to_half::<F32>(to, mode),
         (Half, Bfloat) => to_half::<F16<false>>(to, mode),
         (Double, Bfloat) => to_half::<F64>(to, mode),
-        (Int(signed, bits), Half | Bfloat) => match (signed, bits) {
-            (true, 8) => to_half::<I8>(to, mode),
-            (true, 16) => to_half::<I16>(to, mode),
-            (true, 32) => to_half::<I32>(to, mode),
-            (true, 64) => to_half::<I64>(to, mode),
-            (false, 8) => to_half::<U8>(to, mode),
-            (false, 16) => to_half::<U16>(to, mode),
-            (false, 32) => to_half::<U32>(to, mode),
-            (false, 64) => to_half::<U64>(to, mode),
-            _ => return None,
-        },
+        (Int(signed, bits), Half | Bfloat) => {
+            by_integer!(signed, bits, to_half: I8 I16 I32 I64 U8 U16 U32 U64, (to, mode))
+        }
         (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>, run::<Via<I64, ToF32, true>>),
         (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>, run::<Via<U64, ToF32, true>>),
-        (Single | Half | Bfloat | Double, Int(signed, bits)) => match (signed, bits) {
-            (true, 8) => to_int::<i8>(from, checked),
-            (true, 16) => to_int::<i16>(from, checked),
-            (true, 32) => to_int::<i32>(from, checked),
-            (true, 64) => to_int::<i64>(from, checked),
-            (false, 8) => to_int::<u8>(from, checked),
-            (false, 16) => to_int::<u16>(from, checked),
-            (false, 32) => to_int::<u32>(from, checked),
-            (false, 64) => to_int::<u64>(from, checked),
-            _ => return None,
-        },
+        (Single | Half | Bfloat | Double, Int(signed, bits)) => {
+            by_integer!(signed, bits, to_int: i8 i16 i32 i64 u8 u16 u32 u64, (from, checked))
+        }
         _ => return None,
     })
-}
-
-fn pick(second: bool, a: Kernel, b: Kernel) -> Kernel {
-    if second { b } else { a }
 }
 
 fn to_half<G: Get>(to: Scalar, mode: Mode) -> Kernel {

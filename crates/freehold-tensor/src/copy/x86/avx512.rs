@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use super::avx512_half::{ToBf16, ToF16, nan, round};
 use super::avx512_int::{FromF64, Integer, To};
 use super::avx512_loss::{Any, Each, Losses};
-use crate::copy::find::Mode;
+use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::{Kernel, Op, Prim};
 use crate::copy::kind::Scalar;
 use crate::copy::ops;
@@ -337,39 +337,17 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Int(false, 8), BF16) => run::<Via<U8, ToBf16<{ round::EXACT }>, false>>,
         (Int(signed, bits), Half | BF16) => {
             let half = to == Half;
-            match (signed, bits) {
-                (true, 8) => from_int::<I8>(half, mode),
-                (true, 16) => from_int::<I16>(half, mode),
-                (true, 32) => from_int::<I32>(half, mode),
-                (true, 64) => from_int::<I64>(half, mode),
-                (false, 8) => from_int::<U8>(half, mode),
-                (false, 16) => from_int::<U16>(half, mode),
-                (false, 32) => from_int::<U32>(half, mode),
-                (false, 64) => from_int::<U64>(half, mode),
-                _ => return None,
-            }
+            by_integer!(signed, bits, from_int: I8 I16 I32 I64 U8 U16 U32 U64, (half, mode))
         }
         (Half, Single) => run::<Via<F16, ToF32, false>>,
         (Half, Double) => run::<F16ToF64>,
         (BF16, Single) => run::<Via<Bf16, ToF32, false>>,
         (BF16, Double) => run::<Via<Bf16, ToF64, false>>,
-        (Single | Half | BF16 | Double, Int(signed, bits)) => match (signed, bits) {
-            (true, 8) => to_int::<i8>(from, checked),
-            (true, 16) => to_int::<i16>(from, checked),
-            (true, 32) => to_int::<i32>(from, checked),
-            (true, 64) => to_int::<i64>(from, checked),
-            (false, 8) => to_int::<u8>(from, checked),
-            (false, 16) => to_int::<u16>(from, checked),
-            (false, 32) => to_int::<u32>(from, checked),
-            (false, 64) => to_int::<u64>(from, checked),
-            _ => return None,
-        },
+        (Single | Half | BF16 | Double, Int(signed, bits)) => {
+            by_integer!(signed, bits, to_int: i8 i16 i32 i64 u8 u16 u32 u64, (from, checked))
+        }
         _ => return None,
     })
-}
-
-fn pick(second: bool, a: Kernel, b: Kernel) -> Kernel {
-    if second { b } else { a }
 }
 
 fn to_f16<G: Get, const NAN: u8>(mode: Mode) -> Kernel {

@@ -1,5 +1,23 @@
 //! Kernels in x86-64 vector intrinsics, for the conversions that the compiler does not vectorise well.
 
+/// Calls a generic function with the one of eight types that stands for the integer of this sign and width.
+macro_rules! by_integer {
+    ($signed:ident, $bits:ident, $f:ident: $i8:ident $i16:ident $i32:ident $i64:ident $u8:ident $u16:ident $u32:ident
+     $u64:ident, $arguments:tt) => {
+        match ($signed, $bits) {
+            (true, 8) => $f::<$i8> $arguments,
+            (true, 16) => $f::<$i16> $arguments,
+            (true, 32) => $f::<$i32> $arguments,
+            (true, 64) => $f::<$i64> $arguments,
+            (false, 8) => $f::<$u8> $arguments,
+            (false, 16) => $f::<$u16> $arguments,
+            (false, 32) => $f::<$u32> $arguments,
+            (false, 64) => $f::<$u64> $arguments,
+            _ => return None,
+        }
+    };
+}
+
 mod avx2;
 mod avx2_half;
 mod avx2_int;
