@@ -4,10 +4,10 @@ use freehold::{Code, Decision, Detail, Message, Request, Tensor, Verdict};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
+use crate::call::Call;
 use crate::json;
 use crate::policy;
 use crate::target::Target;
-use crate::verbs::Call;
 
 /// What will happen at the boundary, or did not, and why. True if something is handed over.
 #[pyclass(frozen, name = "Decision", module = "freehold")]

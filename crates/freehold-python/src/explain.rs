@@ -5,7 +5,7 @@ use freehold::{Caps, Layout, Order, Policy, Request, StrideUnit, Tensor, Traits,
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::{json, ledger, verbs};
+use crate::{call, json, ledger};
 
 /// One object: what it is, in words. Two objects: whether they share memory, which bytes, and how many, exactly.
 #[pyfunction]
@@ -16,8 +16,8 @@ pub(crate) fn explain<'py>(
     y: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match y {
-        None => card(py, &verbs::look(x)?),
-        Some(y) => compare(py, [x, y], &verbs::look(x)?, &verbs::look(y)?),
+        None => card(py, &call::look(x)?),
+        Some(y) => compare(py, [x, y], &call::look(x)?, &call::look(y)?),
     }
 }
 

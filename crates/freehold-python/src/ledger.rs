@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::error::{raise, warn};
 use crate::source::{Adapter, Kind};
-use crate::{gil, json, names, verbs};
+use crate::{call, gil, json, names};
 
 fn ledger() -> &'static Ledger {
     static GLOBAL: Runtime = Runtime::global();
@@ -79,7 +79,7 @@ impl PyLedger {
 
     /// The live holders that share a byte with x: by exact overlap, strides included.
     fn aliases<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let tensor = verbs::look(x)?;
+        let tensor = call::look(x)?;
         let mut found = ledger().aliases_of(&tensor.strided(), tensor.device());
         found.retain(|alias| alias.holder.id != tensor.id() || tensor.id().is_none());
         report(py, serde_json::to_value(found))
@@ -160,7 +160,7 @@ fn place(x: &Bound<'_, PyAny>) -> PyResult<(freehold::Device, u64)> {
         gil::drain(x.py());
         return Ok((freehold::Device::CPU, address.extract()?));
     }
-    let tensor = verbs::look(x)?;
+    let tensor = call::look(x)?;
     Ok((tensor.device(), tensor.data_ptr().addr() as u64))
 }
 

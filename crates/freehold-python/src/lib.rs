@@ -7,6 +7,8 @@
 //! * A deleter may run on any thread and never takes the GIL (`gil`).
 //! * No framework is imported unless the caller did, or named it in `to=`.
 
+mod arguments;
+mod call;
 mod caps;
 mod decision;
 mod device;

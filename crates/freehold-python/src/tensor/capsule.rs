@@ -11,7 +11,7 @@ use pyo3::types::PyCapsule;
 
 use super::PyTensor;
 use crate::error::raise;
-use crate::{device, verbs};
+use crate::{call, device};
 
 /// A capsule as the array API says: legacy unless `max_version[0] >= 1`, a copy if `copy` or `dl_device` need one.
 pub(super) fn export<'py>(
@@ -48,7 +48,7 @@ pub(super) fn export<'py>(
             None => CopyRule::IfNeeded,
         };
         let source = tensor.tensor().map_err(|error| raise(py, error))?;
-        made = Some(verbs::execute_on(py, &source, &Request { copy: rule, device, ..Request::default() })?);
+        made = Some(call::execute_on(py, &source, &Request { copy: rule, device, ..Request::default() })?);
     }
     let options = ExportOptions {
         consumer: Label::UNKNOWN,

@@ -12,8 +12,8 @@ use freehold::{Code, Error, Message, Tensor};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
 
+use crate::call;
 use crate::error::raise;
-use crate::verbs;
 
 pub(crate) use pickle::_unpickle;
 
@@ -186,7 +186,7 @@ impl PyTensor {
         dtype: Option<&Bound<'py, PyAny>>,
         copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        verbs::to_array(slf.as_any(), dtype, copy)
+        call::to_array(slf.as_any(), dtype, copy)
     }
 
     unsafe fn __getbuffer__(
@@ -213,7 +213,7 @@ impl PyTensor {
 
     /// New memory, as `copy.deepcopy` promises.
     fn __deepcopy__<'py>(slf: &Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        verbs::deep_copy(slf.as_any())
+        call::deep_copy(slf.as_any())
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {

@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyTuple};
 
 use super::PyTensor;
+use crate::call;
 use crate::error::raise;
 use crate::source::buffer::Held;
-use crate::verbs;
 
 /// What `__reduce_ex__` gives: a function of this module, and (dtype, shape, order, padded, bytes).
 pub(super) fn reduce<'py>(slf: &Bound<'py, PyTensor>, protocol: u32) -> PyResult<Bound<'py, PyTuple>> {
@@ -23,7 +23,7 @@ pub(super) fn reduce<'py>(slf: &Bound<'py, PyTensor>, protocol: u32) -> PyResult
     };
     if compact(&tensor).is_none() || !tensor.device().kind.is_host() || tensor.traits().intersects(Traits::LAZY) {
         let request = Request { order: Order::C, device: Some(Device::CPU), ..Request::default() };
-        tensor = verbs::execute_on(py, &tensor, &request)?;
+        tensor = call::execute_on(py, &tensor, &request)?;
     }
     let order = compact(&tensor).unwrap_or("C");
     let dtype = tensor.dtype();
