@@ -1,4 +1,5 @@
-//! The verbs as Python sees them: share, convert, copy, from_dlpack, and plan, which is the others without their effect.
+//! The verbs as Python sees them: share, convert, copy, from_dlpack, and plan, which is the others without their
+//! effect.
 
 use freehold::{CopyRule, Error, Request};
 use pyo3::prelude::*;

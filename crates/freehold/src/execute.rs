@@ -16,8 +16,8 @@ use freehold_device::Buffer;
 ///
 /// # Errors
 ///
-/// The decision's own refusal; `AR01` where it was made for another tensor and shows it; `CA02` where a value does not fit (nothing is handed out); `ME01` where memory for
-/// the result cannot be had. The source is untouched in every case.
+/// The decision's own refusal; `AR01` where it was made for another tensor and shows it; `CA02` where a value does not
+/// fit (nothing is handed out); `ME01` where memory for the result cannot be had. The source is untouched in every case.
 pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Label) -> Result<Tensor> {
     if decision.bit_view && tensor.dtype().bits_dtype() != Some(decision.dtype) {
         // Elements of another width would reach past the memory.

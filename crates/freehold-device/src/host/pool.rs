@@ -28,8 +28,8 @@ const UNKNOWN: u64 = u64::MAX;
 ///
 /// # Environment
 ///
-/// `FREEHOLD_HOST_CACHE`: the most bytes of freed memory to keep, with an optional `K`, `M` or `G`. `0` keeps nothing, for
-/// tools that look for uses of freed memory. By default an eighth of the machine's memory, at most 2 GiB.
+/// `FREEHOLD_HOST_CACHE`: the most bytes of freed memory to keep, with an optional `K`, `M` or `G`. `0` keeps nothing,
+/// for tools that look for uses of freed memory. By default an eighth of the machine's memory, at most 2 GiB.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct HostPool(());
 
