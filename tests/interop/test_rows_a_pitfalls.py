@@ -51,10 +51,15 @@ def test_a39_freeze_makes_the_source_read_only_while_it_is_lent(to):
     assert len(fh.ledger.hazards()) == hazards, "nobody wrote"
 
 
-def test_a39_a_plan_to_freeze_freezes_nothing():
-    """A39: `plan(freeze=True)` says share, and the array stays writeable."""
+def test_a39_what_lends_nothing_freezes_nothing():
+    """A39: a plan, a refusal and a copy with freeze=True: the array stays writeable."""
     arr = np.array([1.0, 2.0])
     assert fh.plan(arr, "torch", freeze=True).verdict == "share" and arr.flags.writeable
+    with pytest.raises(fh.BoundaryError):
+        fh.share(np.broadcast_to(arr, (2, 2)), "torch", freeze=True)
+    assert arr.flags.writeable
+    fh.convert(arr, "torch", dtype="float32", freeze=True)
+    assert arr.flags.writeable
 
 
 def test_a39_a_with_block_is_the_time_of_the_loan():
@@ -62,6 +67,7 @@ def test_a39_a_with_block_is_the_time_of_the_loan():
     arr = np.arange(4.0)
     with fh.share(arr, freeze=True) as view:
         assert not arr.flags.writeable and np.asarray(view)[3] == 3
+        assert view.writable, "it is the owner that may not write, not the borrower"
     assert arr.flags.writeable
 
 
@@ -96,6 +102,18 @@ def test_a39_the_canary_reports_a_write_while_it_was_lent():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fh.share(np.arange(2))  # said once
+
+
+def test_a39_a_view_of_an_array_is_watched():
+    """A39: a view cannot be frozen, since its base can still be written through: the canary watches it."""
+    arr = np.zeros(6)
+    before = len(al01())
+    lent = fh.share(arr[1:4], freeze=True)
+    arr[2] = 1
+    del lent
+    assert len(al01()) == before + 1
+    with pytest.warns(fh.BoundaryWarning, match="AL01"):
+        fh.share(arr)
 
 
 def test_a39_the_canary_is_silent_where_nobody_wrote():

@@ -79,6 +79,16 @@ def test_x26_case_25_the_allocator_reports_errors():
         assert managed is None and error[0] in ("BufferError", "MemoryError") and word in error[1], error
 
 
+def test_x26_case_25_pytorch_leaves_what_it_refuses_with_the_caller():
+    """X26, case 25: target/torch.rs relies on it. Should PyTorch ever release what it refuses, we must not."""
+    table = ExchangeTable.of(torch.Tensor)
+    for wrong in ({"dtype": (2, 64, 3)}, {"strides": (-1,)}, {"device": (18, 0)}):
+        made = Made(**wrong)
+        with pytest.raises((RuntimeError, BufferError)):
+            table.object_from(made.address)
+        assert made.deletes == 0
+
+
 def test_x26_case_25_a_table_of_another_type():
     """X26, case 25: both names of the attribute, older tables behind newer ones, and what is no table at all."""
     table = ExchangeTable.of(torch.Tensor)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from capsules import READ_ONLY
+from capsules import READ_ONLY, name_of
 from producers import (
     AnyArguments,
     Made,
@@ -394,4 +394,7 @@ def test_x26_what_is_no_producer():
     x = OnTheInstance()
     x.__dlpack__ = Modern(Made()).__dlpack__
     refused("OB01", fh.share, x)
-    refused("OB01", fh.from_dlpack, Made(name=b"somebody_else's").capsule())
+    made = Made(name=b"somebody_else's")
+    capsule = made.capsule()
+    refused("OB01", fh.from_dlpack, capsule)
+    assert name_of(capsule) == "somebody_else's" and made.deletes == 0

@@ -26,7 +26,7 @@ pub(super) fn export<'py>(
     let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
     let mut object = ptr::null_mut();
     // SAFETY: the table is PyTorch's, of our major version; the managed tensor is ours to give. PyTorch leaves one that
-    // it refuses with the caller (tests/interop/test_lifetimes.py holds it to that), so it is released here.
+    // it refuses with the caller (tests/interop/test_rows_x_exchange.py holds it to that), so it is released here.
     unsafe {
         let Some(to_py) = (*torch.table.as_ptr()).managed_tensor_to_py_object_no_sync else {
             crate::source::exchange::release(managed);
