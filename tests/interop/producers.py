@@ -277,16 +277,21 @@ class ExchangeTable(ctypes.Structure):
         assert call(self.stream_entry)(kind, index, ctypes.byref(out)) == 0
         return out.value
 
-    def allocate(self, prototype):
-        """A managed tensor like a prototype, or (None, (kind, message)) of the error."""
+    def allocate(self, prototype, listen=True):
+        """A managed tensor like a prototype, or (None, (kind, message)) of the error, or (None, None) unheard."""
         errors = []
         report = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
-        keep = report(lambda _context, kind, message: errors.append((kind.decode(), message.decode())))
+        hear = report(lambda _context, kind, message: errors.append((kind.decode(), message.decode())))
         types = [ctypes.POINTER(DLTensor), ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p, report]
         out = ctypes.c_void_p()
-        done = ctypes.CFUNCTYPE(ctypes.c_int, *types)(self.allocate_entry)(prototype, ctypes.byref(out), None, keep)
-        assert (done == 0) == (not errors)
-        return (Versioned.from_address(out.value), None) if done == 0 else (None, errors[0])
+        done = ctypes.CFUNCTYPE(ctypes.c_int, *types)(self.allocate_entry)(
+            prototype, ctypes.byref(out), None, hear if listen else report()
+        )
+        if done == 0:
+            assert not errors
+            return Versioned.from_address(out.value), None
+        assert out.value is None and len(errors) == listen
+        return None, errors[0] if listen else None
 
 
 def refused(code, call, *args, **kwargs):

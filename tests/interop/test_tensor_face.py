@@ -1,7 +1,6 @@
-"""`fh.Tensor` as every consumer sees it: DLPack, the exchange table, buffers, __array__, pickles, with blocks."""
+"""`fh.Tensor` as every consumer sees it: DLPack, buffers, __array__, pickles, with blocks."""
 
 import copy
-import ctypes
 import io
 import pickle
 
@@ -12,7 +11,7 @@ import torch
 import tvm_ffi
 
 import freehold as fh
-from capsules import IS_COPIED, READ_ONLY, Legacy, Producer, get_buffer, managed_of, name_of
+from capsules import IS_COPIED, READ_ONLY, Legacy, get_buffer, managed_of, name_of
 
 # Flags of PyObject_GetBuffer.
 SIMPLE, WRITABLE, STRIDED = 0, 0x1, 0x18
@@ -121,96 +120,6 @@ def test_from_dlpack_has_the_array_api_signature(a):
     assert fh.from_dlpack(a, copy=True).data_ptr != a.ctypes.data
     with pytest.raises(TypeError):
         fh.from_dlpack(x=a)
-
-
-# -- the exchange table -------------------------------------------------------------------------------------------------
-
-
-class Table(ctypes.Structure):
-    _fields_ = [
-        ("major", ctypes.c_uint32),
-        ("minor", ctypes.c_uint32),
-        ("prev", ctypes.c_void_p),
-        ("allocate", ctypes.c_void_p),
-        ("from_py", ctypes.c_void_p),
-        ("to_py", ctypes.c_void_p),
-        ("view", ctypes.c_void_p),
-        ("stream", ctypes.c_void_p),
-    ]
-
-
-def table():
-    capsule = fh.Tensor.__dlpack_c_exchange_api__
-    assert name_of(capsule) == "dlpack_exchange_api"
-    return managed_of(capsule, Table)
-
-
-def call(entry, *types):
-    return ctypes.PYFUNCTYPE(ctypes.c_int, *types)(entry)
-
-
-def test_the_table_is_whole():
-    found = table()
-    assert (found.major, found.minor, found.prev) == (1, 3, None)
-    assert all((found.allocate, found.from_py, found.to_py, found.view, found.stream))
-
-
-def test_a_tensor_through_the_table_and_back(a):
-    from_py = call(table().from_py, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p))
-    to_py = call(table().to_py, ctypes.c_void_p, ctypes.POINTER(ctypes.py_object))
-    managed, back = ctypes.c_void_p(), ctypes.py_object()
-    assert from_py(fh.share(a), managed) == 0
-    assert to_py(managed, back) == 0
-    assert back.value.data_ptr == a.ctypes.data and back.value.shape == (2, 3)
-    ctypes.pythonapi.Py_DecRef(back)
-
-
-def test_the_table_refuses_with_an_exception(a):
-    from_py = call(table().from_py, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p))
-    with pytest.raises(TypeError):
-        from_py("no tensor", ctypes.c_void_p())
-    from capsules import DLTensor
-
-    view = call(table().view, ctypes.py_object, ctypes.POINTER(DLTensor))
-    out = DLTensor()
-    assert view(fh.share(a), out) == 0 and out.data == a.ctypes.data and out.ndim == 2
-    with pytest.raises(fh.BoundaryError) as refused:
-        view(fh.share(read_only(a)), out)
-    assert refused.value.code == "RO01"
-
-
-def test_the_table_takes_what_it_refuses():
-    producer = Producer(version=(1, 3), ndim=-1)
-    to_py = call(table().to_py, ctypes.c_void_p, ctypes.POINTER(ctypes.py_object))
-    with pytest.raises(fh.BoundaryError) as refused:
-        to_py(ctypes.addressof(managed_of(producer.capsule())), ctypes.py_object())
-    assert refused.value.code == "CP02" and producer.deleted == 1
-
-
-def test_the_table_allocates_without_python():
-    from capsules import DLTensor
-
-    shape = (ctypes.c_int64 * 2)(3, 5)
-    prototype = DLTensor(None, 1, 0, 2, 2, 32, 1, ctypes.addressof(shape), None, 0)
-    allocate = ctypes.CFUNCTYPE(
-        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
-    )(table().allocate)
-    out = ctypes.c_void_p()
-    assert allocate(ctypes.addressof(prototype), ctypes.addressof(out), None, None) == 0
-    to_py = call(table().to_py, ctypes.c_void_p, ctypes.POINTER(ctypes.py_object))
-    made = ctypes.py_object()
-    assert to_py(out, made) == 0
-    assert made.value.shape == (3, 5) and made.value.dtype == "float32" and made.value.data_ptr % 256 == 0
-    ctypes.pythonapi.Py_DecRef(made)
-
-    told = []
-    error = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)(
-        lambda _context, kind, text: told.append((kind, text))
-    )
-    prototype.device_type = 2
-    address = ctypes.cast(error, ctypes.c_void_p)
-    assert allocate(ctypes.addressof(prototype), ctypes.addressof(out), None, address) == -1
-    assert told[0][0] == b"BufferError" and b"AR01" in told[0][1]
 
 
 # -- the buffer protocol ------------------------------------------------------------------------------------------------
