@@ -13,10 +13,10 @@ import pathlib
 import subprocess
 import sys
 
-import freehold as fh
 import numpy as np
 import pytest
 
+import freehold as fh
 from capsules import DLTensor, Legacy, Versioned, name_of
 
 CPU, CUDA, CUDA_HOST = (1, 0), (2, 0), (3, 0)

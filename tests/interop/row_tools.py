@@ -1,9 +1,9 @@
 """What the tests of the requirement rows have in common: a plan is only right if the call then does what it said."""
 
-import freehold as fh
 import numpy as np
 import torch
 
+import freehold as fh
 from capsules import Producer
 
 VERBS = {

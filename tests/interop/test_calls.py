@@ -1,10 +1,11 @@
 """The arguments of a call, the policy around it, and the error that comes out of it."""
 
-import freehold as fh
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
+
+import freehold as fh
 
 
 def refusal(call, *codes):

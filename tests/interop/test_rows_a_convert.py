@@ -3,11 +3,11 @@
 import hashlib
 import itertools
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from row_tools import address, blocking, codes, copied_bytes, do, ledger_of, on_a_device
 
 # -- A11 to A16: best effort

@@ -7,11 +7,11 @@ import sys
 import warnings
 from pathlib import Path
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from row_tools import VERBS, address, blocking, codes, copied_bytes, copies_made, do, ledger_of, on_a_device
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

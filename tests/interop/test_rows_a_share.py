@@ -7,11 +7,11 @@ import subprocess
 import sys
 import textwrap
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from row_tools import VERBS, address, blocking, codes, copied_bytes, do, ledger_of
 
 

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import textwrap
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
-from freehold import _freehold
 
+import freehold as fh
+from freehold import _freehold
 from row_tools import VERBS, address, blocking, codes, copied_bytes, do, ledger_of, on_a_device
 
 # -- A27 to A32: requirements

@@ -9,11 +9,11 @@ import itertools
 import sys
 import threading
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 import producers
 from capsules import READ_ONLY, name_of
 from producers import CUDA, CUDA_HOST, Made, Modern, counter, opened, refused

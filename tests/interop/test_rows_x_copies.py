@@ -2,11 +2,11 @@
 
 import ctypes
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 import producers
 from capsules import IS_COPIED, READ_ONLY, Versioned
 from producers import CUDA, ExchangeTable, Made, Modern, fresh, opened, refused, take

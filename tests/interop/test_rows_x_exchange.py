@@ -2,11 +2,11 @@
 
 import ctypes
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from capsules import READ_ONLY, DLTensor, Versioned, name_of
 from producers import ExchangeTable, Made, Modern, refused
 from row_tools import address

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import warnings
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from capsules import READ_ONLY
 from producers import Made, Modern, fresh, opened, refused
 from row_tools import address, codes, do, ledger_of

@@ -19,7 +19,6 @@ import producers
 from producers import Made, Modern, assert_runs, refused
 from row_tools import codes, do
 
-
 # -- references ---------------------------------------------------------------------------------------------------------
 
 

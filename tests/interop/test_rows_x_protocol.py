@@ -7,11 +7,11 @@ today get wrong.
 import functools
 import warnings
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from capsules import READ_ONLY, name_of
 from producers import (
     AnyArguments,

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import freehold as fh
-import producers
 from producers import Made, Modern, assert_runs, call_on_foreign_thread, call_with_gil, call_without_gil, counter, take
 
 THREADS = {"with the GIL": call_with_gil, "without the GIL": call_without_gil, "foreign": call_on_foreign_thread}

@@ -6,12 +6,12 @@ today get wrong.
 
 import ctypes
 
-import freehold as fh
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from producers import ExchangeTable, Made, Modern, fresh, refused
 from row_tools import codes, copies_made, do
 

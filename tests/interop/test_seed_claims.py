@@ -7,11 +7,11 @@ import sys
 import textwrap
 import warnings
 
-import freehold as fh
 import numpy as np
 import pytest
 import torch
 
+import freehold as fh
 from row_tools import codes, do
 
 

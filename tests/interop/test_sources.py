@@ -5,13 +5,13 @@ import ctypes
 import fractions
 import warnings
 
-import freehold as fh
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
 import tvm_ffi
 
+import freehold as fh
 from capsules import READ_ONLY, Producer
 
 pandas = pytest.importorskip("pandas")

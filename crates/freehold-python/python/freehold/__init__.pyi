@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from os import PathLike
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, Optional, SupportsIndex, Union
