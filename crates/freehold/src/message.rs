@@ -494,8 +494,11 @@ fn policy(asked: &Asked<'_>, reason: &Reason) -> Text {
     }
 }
 
-/// "be a power of two" as a statement: "is a power of two".
+/// "be a power of two" as a statement: "is a power of two"; "not be NULL": "is not NULL".
 fn third_person(must: &str) -> String {
+    if let Some(rest) = must.strip_prefix("not be ") {
+        return format!("is not {rest}");
+    }
     let (verb, rest) = must.split_once(' ').unwrap_or((must, ""));
     let verb = match verb {
         "be" => "is".to_owned(),

@@ -268,6 +268,7 @@ snapshot!(ht01, {
 });
 snapshot!(ht02, adapter(Code::HT02, Verb::Share, "f32[20] torch cpu", &Caps::NUMPY, "view of 80 B pins 10 MB"));
 snapshot!(ar01, Error::argument("alignment", 3, "be a power of two"));
+snapshot!(ar01_not, Error::argument("shape", "NULL", "not be NULL when ndim > 0"));
 snapshot!(in01, Error::internal("a panic was caught: index out of bounds"));
 
 #[test]
