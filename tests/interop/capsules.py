@@ -1,7 +1,6 @@
-"""A DLPack producer made of ctypes, whose every field a test can set, and which counts what its consumers do."""
+"""DLPack's structs and numbers and Python's own C interface to capsules and buffers, for ctypes."""
 
 import ctypes
-import itertools
 
 READ_ONLY, IS_COPIED, PADDED = 1, 2, 4
 
@@ -64,20 +63,11 @@ class Legacy(ctypes.Structure):
     _fields_ = [("tensor", DLTensor), ("manager_ctx", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
 
 
-Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
 _api = ctypes.pythonapi
-_api.PyCapsule_New.restype = ctypes.py_object
-_api.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 _api.PyCapsule_GetName.restype = ctypes.c_char_p
 _api.PyCapsule_GetName.argtypes = [ctypes.py_object]
 _api.PyCapsule_GetPointer.restype = ctypes.c_void_p
 _api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-
-# Capsules keep a pointer to their name, and consumers to the struct: both stay for the life of the process.
-_NAMES = {name: ctypes.create_string_buffer(name) for name in (b"dltensor", b"dltensor_versioned", b"someone_elses")}
-_KEPT = {}
-_numbers = itertools.count(1)
 
 
 def name_of(capsule):
@@ -85,11 +75,13 @@ def name_of(capsule):
     return _api.PyCapsule_GetName(capsule).decode()
 
 
-def managed_of(capsule, kind=Versioned):
-    """The struct in a capsule, which it keeps alive."""
-    managed = kind.from_address(_api.PyCapsule_GetPointer(capsule, _api.PyCapsule_GetName(capsule)))
-    managed.capsule = capsule
-    return managed
+def opened(capsule):
+    """The managed tensor in a capsule that nobody has consumed. It keeps the capsule."""
+    name = name_of(capsule)
+    kind = {"dltensor": Legacy, "dltensor_versioned": Versioned}[name]
+    struct = kind.from_address(_api.PyCapsule_GetPointer(capsule, name.encode()))
+    struct.capsule = capsule
+    return struct
 
 
 class Buffer(ctypes.Structure):
@@ -117,84 +109,3 @@ def get_buffer(x, flags):
     found = view.len, bool(view.readonly)
     _api.PyBuffer_Release(ctypes.byref(view))
     return found
-
-
-class Producer:
-    """An object with `__dlpack__`. `memory` is its bytes, `deleted` how often its deleter was called."""
-
-    def __init__(
-        self,
-        shape=(4,),
-        dtype="float32",
-        *,
-        strides="compact",
-        memory=None,
-        start=0,
-        byte_offset=0,
-        flags=0,
-        version=(1, 3),
-        device=(1, 0),
-        announced="device",
-        ndim=None,
-        lanes=1,
-        code=None,
-        bits=None,
-        data="memory",
-        deleter=True,
-        legacy=False,
-        name=None,
-    ):
-        own_code, own_bits = DTYPES[dtype]
-        self.shape, self.dtype = tuple(shape), dtype
-        if strides == "compact":
-            strides, step = [], 1
-            for n in reversed(self.shape):
-                strides.insert(0, step)
-                step *= max(n, 1)
-        self.strides = None if strides is None else tuple(strides)
-        self.memory = memory if memory is not None else bytearray(256)
-        self._view = (ctypes.c_uint8 * len(self.memory)).from_buffer(self.memory)
-        self._shape = (ctypes.c_int64 * max(1, len(self.shape)))(*self.shape)
-        self._strides = None if self.strides is None else (ctypes.c_int64 * max(1, len(self.shape)))(*self.strides)
-        address = ctypes.addressof(self._view) + start if data == "memory" else data
-        self.tensor = DLTensor(
-            address,
-            *device,
-            len(self.shape) if ndim is None else ndim,
-            own_code if code is None else code,
-            own_bits if bits is None else bits,
-            lanes,
-            ctypes.addressof(self._shape),
-            None if self._strides is None else ctypes.addressof(self._strides),
-            byte_offset,
-        )
-        self.flags, self.version, self.legacy, self.name = flags, version, legacy, name
-        self.announced = device if announced == "device" else announced
-        self.deleted, self.calls, self.arguments = 0, 0, []
-        self._with_deleter = deleter
-
-        @Deleter
-        def call(_pointer):
-            self.deleted += 1
-
-        self._deleter = call
-
-    def capsule(self):
-        """A new capsule without a destructor: what nobody consumes is never released."""
-        deleter = ctypes.cast(self._deleter, ctypes.c_void_p).value if self._with_deleter else None
-        if self.legacy:
-            managed = Legacy(self.tensor, None, deleter)
-            name = b"dltensor"
-        else:
-            managed = Versioned(*self.version, None, deleter, self.flags, self.tensor)
-            name = b"dltensor_versioned"
-        _KEPT[next(_numbers)] = (managed, self)
-        return _api.PyCapsule_New(ctypes.addressof(managed), _NAMES[self.name or name], None)
-
-    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
-        self.calls += 1
-        self.arguments.append({"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy})
-        return self.capsule()
-
-    def __dlpack_device__(self):
-        return self.announced

@@ -8,6 +8,7 @@ every call of a deleter is counted. Their capsules have destructors, as those of
 """
 
 import ctypes
+import math
 import os
 import pathlib
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 import freehold as fh
-from capsules import DLTensor, Legacy, Versioned, name_of
+from capsules import DTYPES, DLTensor, Legacy, Versioned, name_of, opened
 
 CPU, CUDA, CUDA_HOST = (1, 0), (2, 0), (3, 0)
 CODES = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
@@ -189,15 +190,17 @@ def fresh(*values, **fields):
     return Modern(lambda max_version=None, **_: Made(array, **{"legacy": max_version is None, **fields}))
 
 
+def over_bytes(shape=(4,), dtype="float32", *, memory=None, start=0, strides="compact", **fields):
+    """A producer over bytes from `start` on, of any dtype that DLPack names, aligned or not."""
+    array = np.frombuffer(bytearray(256) if memory is None else memory, np.uint8)[start:]
+    if strides == "compact":
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    fields |= {"shape": shape, "strides": strides, "dtype": (*DTYPES[dtype], 1)}
+    return Modern(lambda **_: Made(array, **fields), device=fields.get("device"))
+
+
 def rename(capsule, name):
     _api.PyCapsule_SetName(capsule, _name(name))
-
-
-def opened(capsule):
-    """The managed tensor in a capsule that nobody has consumed."""
-    name = name_of(capsule)
-    kind = {"dltensor": Legacy, "dltensor_versioned": Versioned}[name]
-    return kind.from_address(_api.PyCapsule_GetPointer(capsule, name.encode()))
 
 
 def take(capsule):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import freehold as fh
-from capsules import Producer
+from producers import CUDA, over_bytes
 
 VERBS = {
     "share": (fh.share, {"copy": False}),
@@ -84,4 +84,4 @@ def do(verb, x, to=None, **wishes):
 
 def on_a_device():
     """A tensor of two float32 on a device that is not here: its capsule says CUDA, and its address is nobody's."""
-    return Producer((2,), device=(2, 0), data=0x7F0000000000)
+    return over_bytes((2,), device=CUDA, data=0x7F0000000000)

@@ -8,8 +8,8 @@ import torch
 
 import freehold as fh
 import producers
-from capsules import IS_COPIED, READ_ONLY, Versioned
-from producers import CUDA, ExchangeTable, Made, Modern, fresh, opened, refused, take
+from capsules import IS_COPIED, READ_ONLY, Versioned, opened
+from producers import CUDA, ExchangeTable, Made, Modern, fresh, refused, take
 from row_tools import do, ledger_of
 
 TARGETS = ["numpy", "torch", None]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import freehold as fh
-from capsules import READ_ONLY
-from producers import Made, Modern, fresh, opened, refused
+from capsules import READ_ONLY, opened
+from producers import Made, Modern, fresh, refused
 from row_tools import address, codes, do, ledger_of
 
 TARGETS = ["numpy", "torch", None]

@@ -11,7 +11,7 @@ import torch
 import tvm_ffi
 
 import freehold as fh
-from capsules import IS_COPIED, READ_ONLY, Legacy, get_buffer, managed_of, name_of
+from capsules import IS_COPIED, READ_ONLY, get_buffer, name_of, opened
 
 # Flags of PyObject_GetBuffer.
 SIMPLE, WRITABLE, STRIDED = 0, 0x1, 0x18
@@ -58,15 +58,14 @@ def test_legacy_unless_the_caller_reads_version_1(a):
 
 @pytest.mark.parametrize("asked, given", [((1, 0), (1, 0)), ((1, 3), (1, 3)), ((1, 99), (1, 3)), ((2, 0), (1, 3))])
 def test_the_version_is_the_highest_that_both_know(a, asked, given):
-    managed = managed_of(fh.share(a).__dlpack__(max_version=asked))
+    managed = opened(fh.share(a).__dlpack__(max_version=asked))
     assert (managed.major, managed.minor) == given
 
 
 def test_what_every_capsule_of_ours_keeps_true(a):
     for source in (a, a[:, 1:], a.T, a[:0], np.float32(1).reshape(())):
-        for version, kind in ((None, Legacy), ((1, 3), None)):
-            capsule = fh.convert(source).__dlpack__(max_version=version)
-            managed = managed_of(capsule, kind) if kind else managed_of(capsule)
+        for version in (None, (1, 3)):
+            managed = opened(fh.convert(source).__dlpack__(max_version=version))
             assert managed.deleter and managed.manager_ctx
             assert managed.tensor.byte_offset == 0 and managed.tensor.lanes == 1
             assert managed.tensor.ndim == source.ndim
@@ -80,21 +79,21 @@ def test_read_only_never_leaves_in_a_legacy_capsule(a):
     with pytest.raises(fh.BoundaryError) as refused:
         t.__dlpack__()
     assert refused.value.code == "RO01"
-    assert managed_of(t.__dlpack__(max_version=(1, 0))).flags == READ_ONLY
+    assert opened(t.__dlpack__(max_version=(1, 0))).flags == READ_ONLY
     assert not np.from_dlpack(t).flags.writeable
 
 
 def test_a_copy_says_that_it_is_one(a):
     t = fh.share(a)
-    managed = managed_of(t.__dlpack__(max_version=(1, 0), copy=True))
+    managed = opened(t.__dlpack__(max_version=(1, 0), copy=True))
     assert managed.flags == IS_COPIED and managed.tensor.data != t.data_ptr and managed.tensor.data % 256 == 0
-    assert managed_of(t.__dlpack__(max_version=(1, 0), copy=False)).tensor.data == t.data_ptr
-    assert managed_of(fh.copy(a).__dlpack__(max_version=(1, 0))).flags == IS_COPIED
+    assert opened(t.__dlpack__(max_version=(1, 0), copy=False)).tensor.data == t.data_ptr
+    assert opened(fh.copy(a).__dlpack__(max_version=(1, 0))).flags == IS_COPIED
 
 
 def test_device_and_stream_arguments(a):
     t = fh.share(a)
-    assert managed_of(t.__dlpack__(max_version=(1, 0), dl_device=(1, 0))).tensor.data == t.data_ptr
+    assert opened(t.__dlpack__(max_version=(1, 0), dl_device=(1, 0))).tensor.data == t.data_ptr
     with pytest.raises(fh.BoundaryError) as refused:
         t.__dlpack__(dl_device=(2, 7), copy=False)
     assert refused.value.code in ("DV01", "DV02")
