@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::error::raise;
+use crate::names::shown;
 use crate::{device, dtype};
 
 pub(crate) fn copy_rule(copy: Option<bool>) -> CopyRule {
@@ -33,8 +34,10 @@ pub(crate) fn stream_argument(value: &Bound<'_, PyAny>) -> PyResult<Stream> {
         }
     }
     value.extract::<i64>().map(Stream).map_err(|_| {
-        let shown = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
-        raise(value.py(), Error::argument("stream", shown, "be an integer as in DLPack, or a framework's stream"))
+        raise(
+            value.py(),
+            Error::argument("stream", shown(value), "be an integer as in DLPack, or a framework's stream"),
+        )
     })
 }
 

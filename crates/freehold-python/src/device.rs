@@ -5,12 +5,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::error::raise;
+use crate::names::shown;
 
 /// A `device=` argument: "cpu", "cuda:1", a DLPack pair, or a framework's own device object.
 pub(crate) fn argument(value: &Bound<'_, PyAny>) -> PyResult<Device> {
     let unknown = || {
-        let shown = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
-        raise(value.py(), Error::argument("device", shown, "be like \"cpu\", \"cuda:0\", or a DLPack pair (1, 0)"))
+        raise(
+            value.py(),
+            Error::argument("device", shown(value), "be like \"cpu\", \"cuda:0\", or a DLPack pair (1, 0)"),
+        )
     };
     if let Ok(text) = value.cast::<PyString>() {
         return Device::parse(text.to_str()?).ok_or_else(unknown);

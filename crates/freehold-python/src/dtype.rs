@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyComplex, PyFloat, PyInt, PyString, PyType};
 
 use crate::error::raise;
-use crate::names::imported;
+use crate::names::{imported, shown};
 use crate::numpy_abi::{Api, Descr};
 
 const LONG: DType = if size_of::<c_long>() == 8 { DType::I64 } else { DType::I32 };
@@ -175,8 +175,8 @@ pub(crate) fn argument(value: &Bound<'_, PyAny>) -> PyResult<DType> {
 pub(crate) fn from_name(name: &str) -> Option<DType> {
     DType::from_name(name).or(match name {
         "half" => Some(DType::F16),
-        "float" | "single" => Some(if name == "single" { DType::F32 } else { DType::F64 }),
-        "double" => Some(DType::F64),
+        "single" => Some(DType::F32),
+        "float" | "double" => Some(DType::F64),
         "int" => Some(DType::I64),
         "bool_" => Some(DType::BOOL),
         "complex" | "cdouble" => Some(DType::C128),
@@ -188,10 +188,9 @@ pub(crate) fn from_name(name: &str) -> Option<DType> {
 }
 
 fn unknown(value: &Bound<'_, PyAny>) -> PyErr {
-    let shown = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
     raise(
         value.py(),
-        Error::argument("dtype", shown, "name a dtype of DLPack: \"float32\", numpy.float32, torch.float32"),
+        Error::argument("dtype", shown(value), "name a dtype of DLPack: \"float32\", numpy.float32, torch.float32"),
     )
 }
 

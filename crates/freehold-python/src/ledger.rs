@@ -174,14 +174,15 @@ pub(crate) fn buffer_of(tensor: &Tensor) -> Option<u64> {
     ledger().holder(tensor.id()).map(|holder| holder.buffer)
 }
 
-/// The owner of a source in words, for a refusal: `numpy.ndarray (flags.writeable=False), buffer #4, also held by: torch`.
+/// The owner of a source in words, for a refusal:
+/// `numpy.ndarray (flags.writeable=False), buffer #4, also held by: torch`.
 #[cold]
 pub(crate) fn owner_text(x: &Bound<'_, PyAny>, kind: Kind, tensor: &Tensor) -> String {
     let mut text = names::type_name(x);
     if matches!(kind.adapter, Adapter::Numpy | Adapter::Masked) && !tensor.is_writable() {
         text.push_str(" (flags.writeable=False)");
     }
-    let Some(buffer) = ledger().owner(tensor.device(), tensor.data_ptr().addr() as u64) else { return text };
+    let Some(buffer) = find(tensor) else { return text };
     text.push_str(&format!(", buffer #{}", buffer.id));
     let mut others: Vec<&str> =
         buffer.members().filter(|member| member.id != tensor.id()).map(|member| member.framework).collect();

@@ -1,4 +1,4 @@
-//! Attribute names, interned once, and what has been imported.
+//! Names of types and modules, what has been imported, and how a message shows a value.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -31,4 +31,9 @@ pub(crate) fn type_name(object: &Bound<'_, PyAny>) -> String {
         module if module.is_empty() || module == "builtins" => name,
         module => format!("{module}.{name}"),
     }
+}
+
+/// A value as Python shows it, for a message about it.
+pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
+    value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string())
 }

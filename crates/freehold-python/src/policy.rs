@@ -191,6 +191,7 @@ impl PyRules {
 /// max_copy_bytes: the most that one handover may copy, or None.
 /// sync: "allow" or "error": handovers that must wait for a device.
 /// devices: kinds of device that a handover may touch: "cpu", "cpu+cuda", ["cpu", "cuda"]; None for any.
+/// threads: the most threads that one copy uses; None for as many as it repays.
 #[pyfunction]
 #[pyo3(signature = (**rules))]
 pub(crate) fn policy<'py>(py: Python<'py>, rules: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyRules>> {

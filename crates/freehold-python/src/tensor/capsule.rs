@@ -4,13 +4,15 @@ use std::ffi::CStr;
 
 use freehold::dlpack::{CAPSULE_LEGACY, CAPSULE_VERSIONED, DLManagedTensor, DLManagedTensorVersioned, VERSION};
 use freehold::ledger::Counter;
-use freehold::{CopyRule, Error, ExportOptions, Label, Request, Runtime, Tensor};
+use freehold::{Error, ExportOptions, Label, Request, Runtime, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use super::PyTensor;
+use crate::arguments::copy_rule;
 use crate::error::raise;
+use crate::names::shown;
 use crate::{call, device};
 
 /// A capsule as the array API says: legacy unless `max_version[0] >= 1`, a copy if `copy` or `dl_device` need one.
@@ -27,28 +29,25 @@ pub(super) fn export<'py>(
     let version = match max_version.filter(|v| !v.is_none()) {
         None => None,
         Some(pair) => Some(pair.extract::<(u32, u32)>().map_err(|_| {
-            let shown = pair.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
-            raise(py, Error::argument("max_version", shown, "be a pair of integers, such as (1, 3)"))
+            raise(py, Error::argument("max_version", shown(pair), "be a pair of integers, such as (1, 3)"))
         })?),
     };
     let device = match dl_device.filter(|v| !v.is_none()) {
         None => None,
         Some(value) => Some(device::argument(value)?),
     };
-    let stream = stream.filter(|v| !v.is_none());
-    if stream.is_some() && own_device.kind.is_host() {
-        let shown = stream.map_or_else(String::new, |s| s.to_string());
-        return Err(raise(py, Error::argument("stream", shown, "be None for host memory, which has no stream")));
+    if let Some(stream) = stream.filter(|v| !v.is_none())
+        && own_device.kind.is_host()
+    {
+        return Err(raise(
+            py,
+            Error::argument("stream", shown(stream), "be None for host memory, which has no stream"),
+        ));
     }
     let mut made = None;
     if copy == Some(true) || device.is_some_and(|device| device != own_device) {
-        let rule = match copy {
-            Some(true) => CopyRule::Always,
-            Some(false) => CopyRule::Never,
-            None => CopyRule::IfNeeded,
-        };
         let source = tensor.tensor().map_err(|error| raise(py, error))?;
-        made = Some(call::execute_on(py, &source, &Request { copy: rule, device, ..Request::default() })?);
+        made = Some(call::execute_on(py, &source, &Request { copy: copy_rule(copy), device, ..Request::default() })?);
     }
     let options = ExportOptions {
         consumer: Label::UNKNOWN,
