@@ -13,6 +13,19 @@ VERBS = {
 }
 
 
+def read_only(array):
+    """An array that nobody may write to any more."""
+    array.flags.writeable = False
+    return array
+
+
+def values_of(x):
+    """The values, as the framework that has them reads them."""
+    if isinstance(x, torch.Tensor):
+        return x.resolve_conj().resolve_neg().numpy()
+    return np.asarray(x)
+
+
 def codes(decision):
     return [code for code, _ in decision.reasons]
 

@@ -9,11 +9,7 @@ import pytest
 import torch
 
 import freehold as fh
-
-
-def read_only(a):
-    a.flags.writeable = False
-    return a
+from row_tools import read_only
 
 
 def grad():
@@ -31,8 +27,6 @@ def nulls():
 def negated():
     return torch.tensor([1 + 2j, 3 + 4j]).conj().imag
 
-
-MASKED = [[1.0, None, 3.0]]
 
 # Code: [(source, target, wishes, verb, values that the fixes must give, policy)]
 CASES = [

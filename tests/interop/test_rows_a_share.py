@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import freehold as fh
-from row_tools import VERBS, address, blocking, codes, copied_bytes, do, ledger_of
+from row_tools import VERBS, address, blocking, codes, copied_bytes, do, ledger_of, read_only
 
 
 def run_child(code):
@@ -20,11 +20,6 @@ def run_child(code):
 
 
 # -- A01, A02: which methods share and which copy
-
-
-def read_only(x):
-    x.flags.writeable = False
-    return x
 
 
 SOURCES = {

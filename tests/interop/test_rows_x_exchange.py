@@ -11,9 +11,6 @@ from capsules import READ_ONLY, DLTensor, Versioned, name_of
 from producers import ExchangeTable, Made, Modern, refused
 from row_tools import address
 
-TARGETS = ["numpy", "torch", None]
-
-
 # -- case 25: the C exchange table ---------------------------------------------------------------------------------------
 
 

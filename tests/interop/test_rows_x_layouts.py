@@ -12,16 +12,9 @@ import torch
 import freehold as fh
 from capsules import READ_ONLY, opened
 from producers import Made, Modern, fresh, refused
-from row_tools import address, codes, do, ledger_of
+from row_tools import address, codes, do, ledger_of, values_of
 
 TARGETS = ["numpy", "torch", None]
-
-
-def values_of(x):
-    """The values, as the framework that has them reads them."""
-    if isinstance(x, torch.Tensor):
-        return x.resolve_conj().resolve_neg().numpy()
-    return np.asarray(x)
 
 
 # -- X07: strides in bytes ---------------------------------------------------------------------------------------------

@@ -25,17 +25,12 @@ from producers import (
     fresh,
     refused,
 )
-from row_tools import codes, do
+from row_tools import codes, do, read_only
 
 TARGETS = ["numpy", "torch", None]
 
 
 # -- X16: read-only producers --------------------------------------------------------------------------------------------
-
-
-def read_only(x):
-    x.flags.writeable = False
-    return x
 
 
 def mapped(tmp_path):

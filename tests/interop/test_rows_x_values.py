@@ -13,16 +13,9 @@ import torch
 
 import freehold as fh
 from producers import ExchangeTable, Made, Modern, fresh, refused
-from row_tools import codes, copies_made, do
+from row_tools import codes, copies_made, do, values_of
 
 TARGETS = ["numpy", "torch", None]
-
-
-def values_of(x):
-    """The values, as the framework that has them reads them."""
-    if isinstance(x, torch.Tensor):
-        return x.resolve_conj().resolve_neg().numpy()
-    return np.asarray(x)
 
 
 # -- X01: lazy bits ----------------------------------------------------------------------------------------------------

@@ -12,16 +12,9 @@ import torch
 import tvm_ffi
 
 import freehold as fh
-from producers import Made, Modern
+from producers import Made, Modern, refused
 
 pandas = pytest.importorskip("pandas")
-
-
-def refusal(call, *codes):
-    with pytest.raises(fh.BoundaryError) as refused:
-        call()
-    assert refused.value.code in codes, refused.value
-    return str(refused.value)
 
 
 # -- __dlpack__ ------------------------------------------------------------------------------------------------------------
@@ -38,7 +31,7 @@ def test_a_class_that_changes_is_asked_again():
         pass
 
     x = Late()
-    refusal(lambda: fh.share(x), "OB01")
+    refused("OB01", fh.share, x)
     made = Made([1.0, 2.0])
     Late.__dlpack__ = lambda self, **_: made.capsule()
     Late.__dlpack_device__ = lambda self: (1, 0)
@@ -54,7 +47,7 @@ def test_many_types_do_not_confuse_the_cache():
         if i % 2:
             assert fh.share(kind(Made())).shape == (3,)
         else:
-            refusal(lambda kind=kind: fh.share(kind()), "OB01")
+            refused("OB01", fh.share, kind())
 
 
 # -- buffers -------------------------------------------------------------------------------------------------------------------
@@ -75,7 +68,7 @@ def test_bytes_are_bytes():
     assert fh.share(b"abc", "numpy").tolist() == [97, 98, 99]
     assert fh.copy(b"abc", "torch").tolist() == [97, 98, 99]
     assert fh.share(memoryview(b"abcdef")[::2], "numpy").tolist() == [97, 99, 101]
-    refusal(lambda: fh.share(b"abc", "torch"), "RO01")
+    refused("RO01", fh.share, b"abc", "torch")
 
 
 def test_memoryviews_of_any_shape():
@@ -85,7 +78,7 @@ def test_memoryviews_of_any_shape():
     numbers = (ctypes.c_float * 3 * 2)((1, 2, 3), (4, 5, 6))
     assert fh.share(numbers, "numpy").tolist() == [[1, 2, 3], [4, 5, 6]]
     swapped = (ctypes.c_int32.__ctype_be__ * 2)(1, 256)
-    refusal(lambda: fh.share(swapped), "BO01")
+    refused("BO01", fh.share, swapped)
     assert fh.convert(swapped, "numpy").tolist() == [1, 256]
 
 
@@ -93,8 +86,8 @@ def test_buffers_that_are_no_numbers():
     class Pair(ctypes.Structure):
         _fields_ = [("a", ctypes.c_int), ("b", ctypes.c_float)]
 
-    assert "format" in refusal(lambda: fh.share((Pair * 2)()), "DT03")
-    refusal(lambda: fh.share(array.array("u", "abc")), "DT03")
+    assert "format" in str(refused("DT03", fh.share, (Pair * 2)()))
+    refused("DT03", fh.share, array.array("u", "abc"))
 
 
 class Interface:
@@ -126,9 +119,9 @@ def test_array_interfaces_that_lie():
         {"shape": (2,), "offset": -4},
     ):
         held = Interface(**{"typestr": "<f4", "data": small, "version": 3, **changes})
-        refusal(lambda held=held: fh.share(held), "OB01")
-    refusal(lambda: fh.share(Interface(typestr="<f4", data=small)), "OB01")
-    refusal(lambda: fh.share(Interface(shape=(1,), typestr="<M8[ns]", data=small)), "DT03")
+        refused("OB01", fh.share, held)
+    refused("OB01", fh.share, Interface(typestr="<f4", data=small))
+    refused("DT03", fh.share, Interface(shape=(1,), typestr="<M8[ns]", data=small))
 
 
 # -- values --------------------------------------------------------------------------------------------------------------------
@@ -166,7 +159,7 @@ def test_sequences_are_numpys(values):
 def test_a_list_is_built_with_the_dtype_asked_for():
     assert fh.copy([[1, 2], [3, 4]], "torch", dtype="float32").tolist() == [[1, 2], [3, 4]]
     assert fh.convert([1, 2], dtype=torch.uint8).dtype == "uint8"
-    assert "2 of 3 values" in refusal(lambda: fh.copy([1, 300, -1], dtype="uint8"), "CA02")
+    assert "2 of 3 values" in str(refused("CA02", fh.copy, [1, 300, -1], dtype="uint8"))
     # NumPy would make a float64 of these, and round.
     assert fh.copy([0, 2**64 - 1], "numpy").tolist() == [0, 2**64 - 1]
     assert fh.copy([300, -1, 2.5], "numpy", dtype="uint8", on_loss="allow").tolist() == [255, 0, 2]
@@ -174,9 +167,9 @@ def test_a_list_is_built_with_the_dtype_asked_for():
 
 def test_A20_lists_own_no_memory():
     for values in ([1, 2], (1.0,), 3, range(4), np.float32(1)):
-        text = refusal(lambda values=values: fh.share(values), "OB01")
+        text = str(refused("OB01", fh.share, values))
         assert "owns no tensor memory" in text and "fh.copy(x)" in text
-        refusal(lambda values=values: fh.convert(values, copy=False), "OB01")
+        refused("OB01", fh.convert, values, copy=False)
 
 
 def test_lists_of_arrays_are_stacked():
@@ -184,23 +177,23 @@ def test_lists_of_arrays_are_stacked():
     assert fh.copy(rows, "torch").tolist() == [[0, 1, 2], [0, 2, 4]]
     assert fh.copy([[torch.ones(2)], [np.zeros(2, "f4")]], "numpy").tolist() == [[[1, 1]], [[0, 0]]]
     assert fh.copy([np.float64(1), np.float64(2)], "numpy").tolist() == [1, 2]
-    refusal(lambda: fh.copy([np.zeros(2), np.zeros(3)]), "DT01")
-    refusal(lambda: fh.copy([np.zeros(2), np.zeros(2, "f4")]), "DT01")
+    refused("DT01", fh.copy, [np.zeros(2), np.zeros(3)])
+    refused("DT01", fh.copy, [np.zeros(2), np.zeros(2, "f4")])
 
 
 def test_what_no_dtype_holds():
-    refusal(lambda: fh.copy([2**64]), "CA02")
-    refusal(lambda: fh.copy([-(2**63) - 1]), "CA02")
-    refusal(lambda: fh.copy([2**53 + 1, 0.5]), "CA02")
+    refused("CA02", fh.copy, [2**64])
+    refused("CA02", fh.copy, [-(2**63) - 1])
+    refused("CA02", fh.copy, [2**53 + 1, 0.5])
     for ragged in ([[1], [2, 3]], [1, [2]], [[1], 2], [[[1]], [[1, 2]]]):
-        assert "box" in refusal(lambda ragged=ragged: fh.copy(ragged), "DT01")
+        assert "box" in str(refused("DT01", fh.copy, ragged))
     for thing in (["a"], [None], [fractions.Fraction(1, 2)], [{}]):
-        refusal(lambda thing=thing: fh.copy(thing), "DT01")
+        refused("DT01", fh.copy, thing)
     for thing in ("text", None, object(), {}, {1, 2}, fractions.Fraction(1, 2)):
-        refusal(lambda thing=thing: fh.copy(thing), "OB01")
+        refused("OB01", fh.copy, thing)
     nested = []
     nested.append(nested)
-    refusal(lambda: fh.copy(nested), "DT01")
+    refused("DT01", fh.copy, nested)
 
 
 # -- NumPy's odd dtypes (X06) -----------------------------------------------------------------------------------------------
@@ -222,7 +215,7 @@ def test_what_no_dtype_holds():
     ],
 )
 def test_X06_each_dtype_has_a_recipe(array, code, text, fix):
-    told = refusal(lambda: fh.convert(array, "torch"), code)
+    told = str(refused(code, fh.convert, array, "torch"))
     assert text in told and fix in told
     plan = fh.plan(array, "torch")
     assert not plan and plan.codes == (code,)
@@ -249,7 +242,7 @@ def test_X05_ml_dtypes_and_torch(name):
 
 def test_masked_arrays():
     a = np.ma.masked_array(np.arange(4.0), mask=[0, 1, 0, 0])
-    assert "1 of 4" in refusal(lambda: fh.convert(a, "torch"), "NU01")
+    assert "1 of 4" in str(refused("NU01", fh.convert, a, "torch"))
     assert fh.convert(a, "torch", fill=-1).tolist() == [0, -1, 2, 3]
     whole = np.ma.masked_array(np.arange(3.0))
     assert fh.share(whole, "torch").data_ptr() == whole.data.ctypes.data
@@ -267,7 +260,7 @@ def test_subclasses_of_arrays():
 def test_memmaps_keep_their_rights(tmp_path):
     path = tmp_path / "values"
     np.arange(4, dtype="f4").tofile(path)
-    refusal(lambda: fh.share(np.memmap(path, "f4", "r"), "torch"), "RO01")
+    refused("RO01", fh.share, np.memmap(path, "f4", "r"), "torch")
     lent = fh.share(np.memmap(path, "f4", "r+"), "torch")
     lent[0] = 9
     del lent
@@ -280,32 +273,32 @@ def test_memmaps_keep_their_rights(tmp_path):
 def test_X19_what_has_no_dense_storage():
     eye = torch.eye(2)
     for sparse in (eye.to_sparse(), eye.to_sparse_csr()):
-        assert "to_dense" in refusal(lambda sparse=sparse: fh.convert(sparse, "numpy"), "LY02")
-    refusal(lambda: fh.convert(torch.empty(2, device="meta"), "numpy"), "LY03")
+        assert "to_dense" in str(refused("LY02", fh.convert, sparse, "numpy"))
+    refused("LY03", fh.convert, torch.empty(2, device="meta"), "numpy")
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
         fake = torch.zeros(3)
-    refusal(lambda: fh.convert(fake, "numpy"), "LY03")
+    refused("LY03", fh.convert, fake, "numpy")
     seen = []
     torch.vmap(lambda t: seen.append(fh.plan(t, "numpy").codes) or t)(eye)
     assert seen == [("LY03",)]
     with warnings.catch_warnings(action="ignore"):  # PyTorch says once in a process that they are going
         quantised = torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.quint8)
-    assert "dequantize" in refusal(lambda: fh.convert(quantised, "numpy"), "DT03")
+    assert "dequantize" in str(refused("DT03", fh.convert, quantised, "numpy"))
 
 
 def test_X01_lazy_bits():
     c = torch.tensor([1 + 2j])
     for lazy, value in ((c.conj(), 1 - 2j), (c.conj().imag, -2), (torch._neg_view(torch.tensor([3])), -3)):
-        refusal(lambda lazy=lazy: fh.share(lazy, "numpy"), "LZ01")
+        refused("LZ01", fh.share, lazy, "numpy")
         assert fh.convert(lazy, "numpy").tolist() == [value]
         assert fh.convert(lazy).dtype == str(lazy.dtype)[6:]
 
 
 def test_subclasses_of_tensors():
     parameter = torch.nn.Parameter(torch.ones(2))
-    refusal(lambda: fh.share(parameter, "numpy"), "GR01")
+    refused("GR01", fh.share, parameter, "numpy")
     assert not fh.share(parameter, "numpy", detach=True).flags.writeable
 
     class Mine(torch.Tensor):
@@ -330,9 +323,9 @@ def test_pandas_columns():
     assert fh.convert(df["a"], "torch", dtype="float32").tolist() == [1, 2]
     assert fh.share(df["a"], "numpy").tolist() == [1, 2]
     assert fh.convert(df["b"], "torch").dtype == torch.int64
-    refusal(lambda: fh.share(df["c"], "torch"), "DT01", "DT03", "OB01")
+    refused("DT01", fh.share, df["c"], "torch")
     missing = pandas.Series([1, None, 3], dtype="Int64")
-    assert "1 of 3" in refusal(lambda: fh.convert(missing, "torch"), "NU01")
+    assert "1 of 3" in str(refused("NU01", fh.convert, missing, "torch"))
     assert fh.convert(missing, "torch", fill=0).tolist() == [1, 0, 3]
     whole = pandas.Series([1, 2], dtype="Int64")
     assert fh.convert(whole, "torch").dtype == torch.int64

@@ -12,6 +12,7 @@ import tvm_ffi
 
 import freehold as fh
 from capsules import IS_COPIED, READ_ONLY, get_buffer, name_of, opened
+from row_tools import read_only
 
 # Flags of PyObject_GetBuffer.
 SIMPLE, WRITABLE, STRIDED = 0, 0x1, 0x18
@@ -21,12 +22,6 @@ C_ORDER, F_ORDER, ANY_ORDER = 0x38, 0x58, 0x98
 @pytest.fixture
 def a():
     return np.arange(6, dtype="f4").reshape(2, 3)
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
 
 
 # -- attributes -----------------------------------------------------------------------------------------------------
@@ -75,7 +70,7 @@ def test_what_every_capsule_of_ours_keeps_true(a):
 
 
 def test_read_only_never_leaves_in_a_legacy_capsule(a):
-    t = fh.share(read_only(a))
+    t = fh.share(read_only(a.copy()))
     with pytest.raises(fh.BoundaryError) as refused:
         t.__dlpack__()
     assert refused.value.code == "RO01"
@@ -148,7 +143,7 @@ def test_a_dtype_without_a_format_is_refused():
 
 
 def test_read_only_is_honoured(a):
-    t = fh.share(read_only(a))
+    t = fh.share(read_only(a.copy()))
     assert memoryview(t).readonly
     with pytest.raises(fh.BoundaryError) as refused:
         get_buffer(t, WRITABLE)
@@ -199,7 +194,7 @@ def test_pickles_out_of_band_without_a_copy(a):
     assert len(buffers) == 1 and len(data) < 200
     back = pickle.loads(data, buffers=buffers)
     assert back.data_ptr == a.ctypes.data
-    locked = pickle.loads(pickle.dumps(fh.share(read_only(a)), protocol=5))
+    locked = pickle.loads(pickle.dumps(fh.share(read_only(a.copy())), protocol=5))
     assert not locked.writable
 
 

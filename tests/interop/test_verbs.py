@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import freehold as fh
+from row_tools import read_only
 
 SIGNATURES = {
     "share": "(x, to=None, *, writable=None, freeze=False, stream=None, detach=False)",
@@ -174,11 +175,6 @@ def test_copy_into_memory_that_overlaps_its_source():
     assert a.tolist() == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0]
     fh.copy(a, out=a)
     assert a.tolist() == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0]
-
-
-def read_only(a):
-    a.flags.writeable = False
-    return a
 
 
 REFUSED_OUT = {
