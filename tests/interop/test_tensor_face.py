@@ -11,7 +11,7 @@ import torch
 import tvm_ffi
 
 import freehold as fh
-from capsules import IS_COPIED, READ_ONLY, get_buffer, name_of, opened
+from capsules import IS_COPIED, READ_ONLY, get_buffer, opened
 from row_tools import read_only
 
 # Flags of PyObject_GetBuffer.
@@ -41,20 +41,6 @@ def test_a_0d_tensor_has_no_length():
 
 
 # -- __dlpack__ -------------------------------------------------------------------------------------------------------
-
-
-def test_legacy_unless_the_caller_reads_version_1(a):
-    t = fh.share(a)
-    assert name_of(t.__dlpack__()) == "dltensor"
-    assert name_of(t.__dlpack__(max_version=(0, 8))) == "dltensor"
-    assert name_of(t.__dlpack__(max_version=(1, 0))) == "dltensor_versioned"
-    assert t.__dlpack_device__() == (1, 0)
-
-
-@pytest.mark.parametrize("asked, given", [((1, 0), (1, 0)), ((1, 3), (1, 3)), ((1, 99), (1, 3)), ((2, 0), (1, 3))])
-def test_the_version_is_the_highest_that_both_know(a, asked, given):
-    managed = opened(fh.share(a).__dlpack__(max_version=asked))
-    assert (managed.major, managed.minor) == given
 
 
 def test_what_every_capsule_of_ours_keeps_true(a):
@@ -106,14 +92,6 @@ def test_every_consumer_here_reads_it(a):
         view = take(t)
         a[0, 0] += 1
         assert np.asarray(view if not isinstance(view, tvm_ffi.Tensor) else np.from_dlpack(view))[0, 0] == a[0, 0]
-
-
-def test_from_dlpack_has_the_array_api_signature(a):
-    assert fh.from_dlpack(a).data_ptr == a.ctypes.data
-    assert fh.from_dlpack(a, copy=False, device="cpu").data_ptr == a.ctypes.data
-    assert fh.from_dlpack(a, copy=True).data_ptr != a.ctypes.data
-    with pytest.raises(TypeError):
-        fh.from_dlpack(x=a)
 
 
 # -- the buffer protocol ------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_nothing_is_imported_that_the_caller_did_not_import():
 
 TARGETS = {
     "numpy": ["numpy", np, np.ndarray],
-    "torch": ["torch", torch, torch.Tensor, torch.nn.Parameter],
+    "torch": ["torch", "".join(["tor", "ch"]), torch, torch.Tensor, torch.nn.Parameter],
     "freehold": [None, "freehold", fh, fh.Tensor],
 }
 
@@ -88,7 +88,7 @@ DTYPES = {
     "bool": ["bool", bool, np.bool_, np.dtype(bool), torch.bool],
     "complex128": ["complex128", complex, np.complex128, torch.complex128],
     "float16": ["float16", np.float16, torch.half, "half"],
-    "bfloat16": ["bfloat16", ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16), torch.bfloat16],
+    "bfloat16": ["bfloat16", "bf16", ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16), torch.bfloat16],
     "float8_e4m3fn": ["float8_e4m3fn", ml_dtypes.float8_e4m3fn, torch.float8_e4m3fn],
     "uint16": ["uint16", np.uint16, torch.uint16],
 }
@@ -154,10 +154,15 @@ def test_from_dlpack_is_the_array_apis():
     lambda: fh.copy(np.zeros((2, 3))),
     lambda: memoryview(bytearray(48)).cast("d", shape=[2, 3]),
 ], ids=["numpy f4", "numpy i2 F", "numpy strided, reversed", "torch bf16", "torch F", "fh.Tensor", "memoryview"])
-@pytest.mark.parametrize("source", ["numpy", "torch", "list"])
+@pytest.mark.parametrize("source", ["numpy", "numpy, reversed", "torch", "list"])
 def test_copy_into_any_memory_that_is_there(source, out):
     values = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
-    x = {"numpy": np.array(values), "torch": torch.tensor(values), "list": values}[source]
+    x = {
+        "numpy": np.array(values),
+        "numpy, reversed": np.array(values)[::-1, ::-1].copy()[::-1, ::-1],
+        "torch": torch.tensor(values),
+        "list": values,
+    }[source]
     place = out()
     before = sum(row["count"] for row in fh.ledger.stats()["copied"])
     assert fh.copy(x, out=place) is place, "gives back what it was given"
@@ -216,9 +221,9 @@ def test_copy_into_keeps_the_rules_of_every_copy():
 
 BAD_ARGUMENTS = {
     "to": ("abacus", 3, object()),
-    "dtype": ("float33", object(), 7, np.dtype("O"), "datetime64[ns]"),
-    "device": ("abacus:0", "cuda:x", object(), 3.5, (99,), "meta"),
-    "order": ("Z", ""),
+    "dtype": ("float33", str, object, object(), 7, np.dtype("O"), "datetime64[ns]", [("a", "f4")]),
+    "device": ("abacus:0", "cuda:x", "gpu", object(), 3, 3.5, (1,), (99,), ("cpu", 0), "meta"),
+    "order": ("Z", "K", ""),
     "on_loss": ("ignore", "Error"),
     "stream": ("main", object(), 1.5),
 }
