@@ -7,6 +7,9 @@ set -euo pipefail
 # Measured for torch 2.15.0 on x86-64 Linux: the wheels that pip fetches, and what they unpack to.
 TORCH_DOWNLOAD_MB=3000
 TORCH_DISK_MB=5400
+# Measured for the pinned releases of scripts/requirements/frameworks.txt.
+FRAMEWORKS_DOWNLOAD_MB=780
+FRAMEWORKS_DISK_MB=3150
 
 MSRV=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
@@ -110,6 +113,9 @@ need_packages() {
         say "PyTorch is not installed: pip fetches about $TORCH_DOWNLOAD_MB MB into $VENV, $TORCH_DISK_MB MB on disk"
         say "(its Linux wheel imports its CUDA libraries even where there is no GPU)"
     fi
+    if [ "$name" = frameworks ]; then
+        say "the frameworks that the tests talk to: pip fetches about $FRAMEWORKS_DOWNLOAD_MB MB into $VENV, $FRAMEWORKS_DISK_MB MB on disk"
+    fi
     pip_install -r "$file"
     echo "$key" >"$stamp"
 }
@@ -119,6 +125,6 @@ case ${1:-all} in
     tools) need_rust; need_rust_tools ;;
     python) need_rust; need_packages build ;;
     demo) need_rust; need_packages build; need_packages demo ;;
-    test | all) need_rust; need_packages build; need_packages test; need_rust_tools ;;
+    test | all) need_rust; need_packages build; need_packages test; need_packages frameworks; need_rust_tools ;;
     *) die "unknown part '$1': rust, tools, python, demo, test or all" ;;
 esac

@@ -141,6 +141,8 @@ enum {
   FH_REASON_LY02 = 302,
   /** There is no storage behind the tensor. */
   FH_REASON_LY03 = 303,
+  /** More dimensions than the target takes. */
+  FH_REASON_LY04 = 304,
   /** The dtype changes, which copies (information). */
   FH_REASON_CA01 = 401,
   /** Values do not fit the requested dtype. */
@@ -187,6 +189,8 @@ enum {
   FH_REASON_CP02 = 1602,
   /** The object offers no tensor protocol. */
   FH_REASON_OB01 = 1701,
+  /** The target holds no memory but its own. */
+  FH_REASON_OB02 = 1702,
   /** The target's default dtype is another one (information). */
   FH_REASON_HT01 = 1801,
   /** A small view keeps a large buffer alive (information). */
@@ -604,7 +608,9 @@ enum {
   /** None below 0. */
   FH_STRIDES_NON_NEGATIVE = 1,
   /** Compact, row-major. */
-  FH_STRIDES_COMPACT = 2
+  FH_STRIDES_COMPACT = 2,
+  /** Without gaps, the dimensions in any order. */
+  FH_STRIDES_PACKED = 3
 };
 
 /** #fh_caps.flags */
@@ -624,7 +630,9 @@ enum {
   /** Honours a byte offset other than 0. */
   FH_CAPS_BYTE_OFFSET = 1 << 6,
   /** Needs complex elements at multiples of their own size, whatever `alignment` says. */
-  FH_CAPS_ALIGNED_COMPLEX = 1 << 7
+  FH_CAPS_ALIGNED_COMPLEX = 1 << 7,
+  /** Holds only memory that it allocated: what it is given is copied. */
+  FH_CAPS_OWN_MEMORY = 1 << 8
 };
 
 /** The bits of #fh_caps.dtypes, lowest first: FH_DTYPE_BIT(FH_DTYPE_FLOAT32). */

@@ -185,4 +185,4 @@ def test_targets_lists_versions_without_importing():
     found = fh.targets()
     assert found["torch"].version == torch.__version__ and found["torch"].imported
     assert found["numpy"].default_dtype == "float64" and found["torch"].default_dtype == "float32"
-    assert "torch" in repr(found) and found["torch"].target and not found["pyarrow"].target
+    assert "torch" in repr(found) and found["torch"].target and not found["polars"].target

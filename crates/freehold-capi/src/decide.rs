@@ -51,6 +51,7 @@ pub const FH_STRIDES_ANY: i32 = 0;
 pub const FH_STRIDES_NON_NEGATIVE: i32 = 1;
 /// Compact strides.
 pub const FH_STRIDES_COMPACT: i32 = 2;
+pub const FH_STRIDES_PACKED: i32 = 3;
 
 /// Dtypes without a bit.
 pub const FH_CAPS_ANY_DTYPE: u32 = 1 << 0;
@@ -68,6 +69,7 @@ pub const FH_CAPS_LAZY_BITS: u32 = 1 << 5;
 pub const FH_CAPS_BYTE_OFFSET: u32 = 1 << 6;
 /// Complex elements aligned to their own size, and no others.
 pub const FH_CAPS_ALIGNED_COMPLEX: u32 = 1 << 7;
+pub const FH_CAPS_OWN_MEMORY: u32 = 1 << 8;
 
 /// Nothing waits.
 pub const FH_WAIT_NONE: i32 = 0;
@@ -320,7 +322,7 @@ unsafe fn caps_from(raw: &fh_caps) -> Outcome<Caps> {
     if !raw.alignment.is_power_of_two() {
         return Err(invalid("caps.alignment", raw.alignment, "be a power of two"));
     }
-    let known = FH_CAPS_ALIGNED_COMPLEX * 2 - 1;
+    let known = FH_CAPS_OWN_MEMORY * 2 - 1;
     if raw.flags & !known != 0 {
         return Err(invalid("caps.flags", format!("{:#x}", raw.flags), "be made of FH_CAPS_*"));
     }
@@ -338,6 +340,7 @@ unsafe fn caps_from(raw: &fh_caps) -> Outcome<Caps> {
             FH_STRIDES_ANY => StrideRule::Any,
             FH_STRIDES_NON_NEGATIVE => StrideRule::NonNegative,
             FH_STRIDES_COMPACT => StrideRule::Compact,
+            FH_STRIDES_PACKED => StrideRule::Packed,
             other => return Err(invalid("caps.strides", other, "be one of FH_STRIDES_*")),
         },
         byte_strides: has(FH_CAPS_BYTE_STRIDES),
@@ -351,6 +354,10 @@ unsafe fn caps_from(raw: &fh_caps) -> Outcome<Caps> {
         byte_offset: has(FH_CAPS_BYTE_OFFSET),
         dlpack: (raw.dlpack.major, raw.dlpack.minor),
         default_dtype,
+        own_memory: has(FH_CAPS_OWN_MEMORY),
+        // What only frameworks reached through Python have.
+        max_ndim: Caps::FREEHOLD.max_ndim,
+        narrows: None,
     })
 }
 
@@ -364,6 +371,7 @@ fn caps_to(name: &'static CStr, caps: &Caps) -> fh_caps {
         (caps.lazy_bits, FH_CAPS_LAZY_BITS),
         (caps.byte_offset, FH_CAPS_BYTE_OFFSET),
         (caps.aligned_complex, FH_CAPS_ALIGNED_COMPLEX),
+        (caps.own_memory, FH_CAPS_OWN_MEMORY),
     ];
     fh_caps {
         struct_size: size_of::<fh_caps>() as u32,
@@ -375,6 +383,7 @@ fn caps_to(name: &'static CStr, caps: &Caps) -> fh_caps {
             StrideRule::Any => FH_STRIDES_ANY,
             StrideRule::NonNegative => FH_STRIDES_NON_NEGATIVE,
             StrideRule::Compact => FH_STRIDES_COMPACT,
+            StrideRule::Packed => FH_STRIDES_PACKED,
         },
         flags: flags.iter().filter(|(has, _)| *has).fold(0, |bits, (_, bit)| bits | bit),
         default_dtype: dlpack::dtype_to(caps.default_dtype),

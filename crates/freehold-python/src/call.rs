@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::decision::PyDecision;
 use crate::error::{raise, warn};
-use crate::source::frame::{self, Columns};
+use crate::source::frame::Columns;
 use crate::source::{self, Adapter, Ask, Fail, Imported, Kind, Refusal, kind_of};
 use crate::target::Target;
 use crate::tensor::PyTensor;
@@ -88,7 +88,7 @@ impl<'py> Call<'_, 'py> {
         matches!(
             (kind.adapter, self.target),
             (Adapter::Freehold, Target::Freehold) | (Adapter::Numpy, Target::Numpy) | (Adapter::Torch, Target::Torch)
-        )
+        ) || matches!(self.target, Target::Other(_)) && kind.is_tensor_of(self.target.label())
     }
 
     /// The decision for a source that is of the target already and needs nothing done.
@@ -131,15 +131,14 @@ impl<'py> Call<'_, 'py> {
         crate::ledger::warn_of_hazards(py)?;
         let kind = kind_of(self.x)?;
         let site = site::here(py);
-        if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
-            let policy = policy::current(py, &self.request)?;
-            return self.gather(py, kind, &policy, site);
-        }
         let imported = match source::import(self.x, kind, &self.ask(false, site)) {
             Ok(imported) => imported,
             Err(fail) => {
                 let policy = policy::current(py, &self.request)?;
-                return Err(self.fail(py, kind, &policy, fail));
+                return match fail {
+                    Fail::Scattered(columns) => self.gather(py, &columns, &policy, site),
+                    fail => Err(self.fail(py, kind, &policy, fail)),
+                };
             }
         };
         let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
@@ -162,6 +161,14 @@ impl<'py> Call<'_, 'py> {
             crate::ledger::watch();
         }
         let unasked = self.request.copy != CopyRule::Always;
+        if self.target.receives() && decision.verdict == Verdict::Copy {
+            let asked = Asked::new(imported.tensor.desc(), &self.request, caps, &policy, Dialect::Python);
+            let object = self.target.receive(py, &imported.tensor, &decision, &asked, site)?;
+            if unasked {
+                warn_of_copy(py, &decision, &policy)?;
+            }
+            return Ok(object);
+        }
         let result = self.execute(py, kind, &imported.tensor, &decision, caps, &policy, site)?;
         drop(imported);
         let object = self.target.export(py, result, Some(&decision), site)?;
@@ -173,12 +180,8 @@ impl<'py> Call<'_, 'py> {
 
     /// Carries the call out for a table whose columns are gathered.
     #[cold]
-    fn gather(self, py: Python<'py>, kind: Kind, policy: &Policy, site: Label) -> PyResult<Bound<'py, PyAny>> {
-        let columns = match Columns::import(self.x, &self.ask(false, site)) {
-            Ok(columns) => columns,
-            Err(fail) => return Err(self.fail(py, kind, policy, fail)),
-        };
-        let caps = self.target.caps(py, columns.first(), self.request.dtype);
+    fn gather(self, py: Python<'py>, columns: &Columns, policy: &Policy, site: Label) -> PyResult<Bound<'py, PyAny>> {
+        let caps = self.target.caps_of_whole(py, columns.first(), columns.ndim(), self.request.dtype);
         let decision = columns.decide(&self.request, caps, policy);
         let result = columns.gather(py, &decision, &self.request, caps, policy, site).map_err(|e| raise(py, e))?;
         if self.request.copy != CopyRule::Always {
@@ -217,23 +220,6 @@ impl<'py> Call<'_, 'py> {
         let kind = kind_of(self.x)?;
         let policy = policy::current(py, &self.request)?;
         let request = self.request;
-        if matches!(kind.adapter, Adapter::Frame) && frame::one_block(self.x)?.is_none() {
-            let (decision, message) = match Columns::import(self.x, &self.ask(true, Label::NONE)) {
-                Ok(columns) => {
-                    let caps = self.target.caps(py, columns.first(), request.dtype);
-                    let decision = columns.decide(&request, caps, &policy);
-                    let refused = decision.verdict == Verdict::Reject;
-                    let message = refused.then(|| columns.message(&decision, &request, caps, &policy));
-                    (decision, message)
-                }
-                Err(Fail::Refused(refusal)) => {
-                    let (decision, message) = self.refusal(&policy, *refusal);
-                    (decision, Some(message))
-                }
-                Err(fail) => return Err(self.fail(py, kind, &policy, fail)),
-            };
-            return Ok(PyDecision::planned(decision, None, message, self.x, self.target, request, self.fill));
-        }
         let (decision, tensor, message) = match source::import(self.x, kind, &self.ask(true, Label::NONE)) {
             Ok(imported) => {
                 let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
@@ -247,6 +233,13 @@ impl<'py> Call<'_, 'py> {
             Err(Fail::Refused(refusal)) => {
                 let (decision, message) = self.refusal(&policy, *refusal);
                 (decision, None, Some(message))
+            }
+            Err(Fail::Scattered(columns)) => {
+                let caps = self.target.caps_of_whole(py, columns.first(), columns.ndim(), request.dtype);
+                let decision = columns.decide(&request, caps, &policy);
+                let refused = decision.verdict == Verdict::Reject;
+                let message = refused.then(|| columns.message(&decision, &request, caps, &policy));
+                (decision, None, message)
             }
             // A capsule that breaks a rule is refused like any other source.
             Err(Fail::Error(error)) if error.decision().is_some() => {
@@ -292,6 +285,7 @@ impl<'py> Call<'_, 'py> {
                 raise(py, error)
             }
             Fail::Python(error) => error,
+            Fail::Scattered(columns) => self.fail(py, kind, policy, columns.refuse()),
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) fn _caps<'py>(py: Python<'py>, name: &str, extended: bool) -> PyResul
         match caps.strides {
             StrideRule::Any => "any",
             StrideRule::NonNegative => "not negative",
+            StrideRule::Packed => "without gaps",
             StrideRule::Compact => "compact",
         },
     )?;
@@ -32,6 +33,8 @@ pub(crate) fn _caps<'py>(py: Python<'py>, name: &str, extended: bool) -> PyResul
     dict.set_item("immutable", caps.immutable)?;
     dict.set_item("byte_offset", caps.byte_offset)?;
     dict.set_item("dlpack", caps.dlpack)?;
+    dict.set_item("max_ndim", caps.max_ndim)?;
+    dict.set_item("own_memory", caps.own_memory)?;
     dict.set_item("default_dtype", caps.default_dtype.name())?;
     let kinds: Vec<&str> =
         (1..32).map(DeviceKind).filter(|kind| caps.devices.contains(*kind)).filter_map(DeviceKind::name).collect();
@@ -47,5 +50,5 @@ pub(crate) fn _flowchart(py: Python<'_>, source: &str, target: &str) -> PyResult
 
 fn row(py: Python<'_>, name: &str) -> PyResult<&'static Caps> {
     Caps::for_name(name)
-        .ok_or_else(|| raise(py, Error::argument("target", name, "be freehold, numpy or torch in this version")))
+        .ok_or_else(|| raise(py, Error::argument("target", name, "name a target: fh.targets() lists them")))
 }

@@ -46,6 +46,8 @@ mod _freehold {
     #[pymodule_export]
     use super::policy::policy;
     #[pymodule_export]
+    use super::target::_target_names;
+    #[pymodule_export]
     use super::tensor::{_unpickle, PyTensor};
     #[pymodule_export]
     use super::verbs::{convert, copy, from_dlpack, plan, share};

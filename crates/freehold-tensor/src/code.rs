@@ -112,6 +112,8 @@ codes! {
     LY02 = 302, false;
     /// Meta, fake and functorch tensors have no storage.
     LY03 = 303, false;
+    /// More dimensions than the target takes.
+    LY04 = 304, false;
     /// The dtype changes, which copies.
     CA01 = 401, true;
     /// Values do not fit the requested dtype.
@@ -158,6 +160,8 @@ codes! {
     CP02 = 1602, false;
     /// The object offers no tensor protocol.
     OB01 = 1701, false;
+    /// The target holds no memory but its own.
+    OB02 = 1702, false;
     /// The target's default dtype is another one.
     HT01 = 1801, true;
     /// A small view keeps a large buffer alive.

@@ -199,6 +199,22 @@ impl<'a> Layout<'a> {
         }
     }
 
+    /// The first dimension whose stride is not the one that it has in memory without gaps, whatever the order of the
+    /// axes: `(dimension, stride, stride without gaps)`. Transposed and column-major tensors have none.
+    pub fn first_not_packed(&self) -> Option<(usize, i64, i64)> {
+        if self.is_empty() {
+            return None;
+        }
+        let walked = |i: &usize| self.shape[*i] > 1;
+        // What lies inside an axis is what has a smaller stride; of equal ones, which overlap, the later.
+        let inside = |i: usize, j: usize| (self.strides[j], i) < (self.strides[i], j);
+        (0..self.ndim()).filter(walked).find_map(|i| {
+            let axes = (0..self.ndim()).filter(walked).filter(|&j| j != i && inside(i, j));
+            let want = axes.fold(1_i64, |step, j| step.saturating_mul(self.shape[j]));
+            (self.strides[i] != want).then_some((i, self.strides[i], want))
+        })
+    }
+
     /// The first dimension with a negative stride that is really walked: `(dimension, stride)`.
     pub fn first_negative(&self) -> Option<(usize, i64)> {
         if self.is_empty() {

@@ -1,6 +1,8 @@
 //! What each target takes. One row a framework; `tests/interop/test_caps.py` measures the rows against the
 //! frameworks themselves.
 
+mod rows;
+
 use crate::{DType, DTypeSet, DeviceKind};
 
 /// Which strides a target takes.
@@ -10,6 +12,8 @@ pub enum StrideRule {
     Any,
     /// Zero and above.
     NonNegative,
+    /// Without gaps, the axes in any order.
+    Packed,
     /// Compact, in C order.
     Compact,
 }
@@ -36,6 +40,11 @@ impl DeviceSet {
     /// Whether a kind is in the set.
     pub const fn contains(self, kind: DeviceKind) -> bool {
         kind.0 >= 0 && kind.0 < 32 && self.0 >> kind.0 & 1 == 1
+    }
+
+    /// The kind with the lowest number that has a name here.
+    pub fn first(self) -> Option<DeviceKind> {
+        (1..32).map(DeviceKind).find(|kind| self.contains(*kind) && kind.name().is_some())
     }
 
     /// The kinds that have a name here, in the order of their numbers.
@@ -87,7 +96,17 @@ pub struct Caps {
     pub dlpack: (u32, u32),
     /// The dtype it gives to Python floats, for the hint `HT01`.
     pub default_dtype: DType,
+    /// The most dimensions it takes.
+    pub max_ndim: u32,
+    /// Whether its tensors only hold memory that it allocated: everything is copied.
+    pub own_memory: bool,
+    /// It has 32 bits where others have 64, unless told otherwise: what to type, in Python, to tell it. A 64-bit source is
+    /// then cast, in the decision, where the framework would do it silently.
+    pub narrows: Option<&'static str>,
 }
+
+/// As many dimensions as a tensor can have here.
+const ANY_NDIM: u32 = freehold_tensor::MAX_NDIM as u32;
 
 const COMMON: &[DType] = &[
     DType::BOOL,
@@ -126,6 +145,9 @@ impl Caps {
         byte_offset: true,
         dlpack: crate::dlpack::VERSION,
         default_dtype: DType::F32,
+        max_ndim: ANY_NDIM,
+        own_memory: false,
+        narrows: None,
     };
 
     /// NumPy 2: negative strides, read-only arrays, host memory only; no bf16, f8, f6, f4 without `ml_dtypes`.
@@ -145,6 +167,9 @@ impl Caps {
         byte_offset: true,
         dlpack: (1, 0),
         default_dtype: DType::F64,
+        max_ndim: ANY_NDIM,
+        own_memory: false,
+        narrows: None,
     };
 
     /// PyTorch 2: no negative strides, no read-only tensors (it writes through the flag without a warning).
@@ -173,6 +198,9 @@ impl Caps {
         byte_offset: true,
         dlpack: (1, 3),
         default_dtype: DType::F32,
+        max_ndim: ANY_NDIM,
+        own_memory: false,
+        narrows: None,
     };
 
     /// A consumer of which only the capsule it asked for is known: versioned, and trusted to honour its flags.
@@ -188,10 +216,22 @@ impl Caps {
         if own > self.alignment { own } else { self.alignment }
     }
 
+    /// What a target that [`Caps::narrows`] makes of a dtype that it does not have.
+    pub fn narrowed(&self, dtype: DType) -> Option<DType> {
+        if self.narrows.is_none() || self.dtypes.contains(dtype) {
+            return None;
+        }
+        match dtype {
+            DType::I64 => Some(DType::I32),
+            DType::U64 => Some(DType::U32),
+            DType::F64 => Some(DType::F32),
+            DType::C128 => Some(DType::C64),
+            _ => None,
+        }
+    }
+
     /// The row of a target by its name.
     pub fn for_name(name: &str) -> Option<&'static Caps> {
-        [&Caps::FREEHOLD, &Caps::NUMPY, &Caps::TORCH, &Caps::DLPACK, &Caps::DLPACK_LEGACY]
-            .into_iter()
-            .find(|caps| caps.name == name)
+        Self::ROWS.iter().copied().find(|caps| caps.name == name)
     }
 }

@@ -50,6 +50,7 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
     let mut found = Findings { steps: Steps::empty(), reasons: SmallVec::new() };
 
     let outcome = check_graph(desc, request, caps)
+        .and_then(|()| check_promise(request, caps))
         .and_then(|()| check_dtype(desc, request, caps, &mut decision, &mut found))
         .and_then(|()| check_device(desc, request, caps, policy, &mut decision))
         .and_then(|()| check_memory(desc, request, caps, &decision, &mut found));
@@ -58,6 +59,9 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
     }
     if request.copy == CopyRule::Always {
         found.steps |= Steps::FRESH;
+    }
+    if caps.own_memory && found.steps.is_empty() {
+        found.need(Steps::FRESH, Code::OB02, Detail::None);
     }
     if found.steps.is_empty()
         && let Err(reason) = check_writing(desc, request, caps, policy, &mut decision, &mut found)
@@ -102,7 +106,8 @@ pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) ->
         || !devices.contains(desc.device.kind)
         || !desc.address.is_multiple_of(u64::from(caps.alignment_of(desc.dtype).max(1)))
         || caps.immutable
-        || matches!(caps.strides, StrideRule::Compact)
+        || matches!(caps.strides, StrideRule::Compact | StrideRule::Packed)
+        || desc.layout.shape.len() > caps.max_ndim as usize
         || !rows_nest(desc)
     {
         return None;
@@ -150,6 +155,14 @@ fn check_graph(desc: &TensorDesc<'_>, request: &Request, caps: &Caps) -> Result<
     Ok(())
 }
 
+/// What a target that never changes its tensors cannot promise.
+fn check_promise(request: &Request, caps: &Caps) -> Result<(), Reason> {
+    if caps.immutable && request.writable == Some(true) {
+        return Err(Reason::text(Code::RO01, format!("{}'s tensors are never written to", caps.name)));
+    }
+    Ok(())
+}
+
 fn check_dtype(
     desc: &TensorDesc<'_>,
     request: &Request,
@@ -157,6 +170,11 @@ fn check_dtype(
     decision: &mut Decision,
     found: &mut Findings,
 ) -> Result<(), Reason> {
+    if request.dtype.is_none()
+        && let Some(narrow) = caps.narrowed(desc.dtype)
+    {
+        decision.dtype = narrow;
+    }
     let (from, to) = (desc.dtype, decision.dtype);
     if from != to {
         let cast = Detail::Cast { from, to };
@@ -194,7 +212,9 @@ fn check_device(
             decision.device = Device::CPU;
             return check_kinds(policy, desc.device, Device::CPU);
         }
-        None => Device::CPU,
+        None if caps.devices.contains(DeviceKind::CPU) => Device::CPU,
+        // A target that has no host memory.
+        None => caps.devices.first().map_or(Device::CPU, |kind| Device::new(kind, 0)),
     };
     decision.device = wanted;
     check_kinds(policy, desc.device, wanted)?;
@@ -255,6 +275,11 @@ fn check_memory(
     if traits.contains(Traits::SWAPPED) {
         found.need(Steps::RESOLVE, Code::BO01, Detail::None);
     }
+    let ndim = desc.layout.shape.len();
+    if ndim > caps.max_ndim as usize {
+        let text = format!("the tensor has {ndim} dimensions, {} takes at most {}", caps.name, caps.max_ndim);
+        return Err(Reason::text(Code::LY04, text));
+    }
     if desc.layout.is_empty() {
         return Ok(());
     }
@@ -266,16 +291,20 @@ fn check_memory(
         let code = if caps.byte_strides { Code::LY01 } else { Code::ST03 };
         found.need(Steps::LAYOUT, code, Detail::Dim { dim: odd as u32, stride, want: size });
     }
-    match caps.strides {
-        StrideRule::Any => {}
-        StrideRule::NonNegative | StrideRule::Compact => {
-            if let Some((dim, stride)) = desc.layout.first_negative() {
-                found.need(Steps::LAYOUT, Code::ST01, Detail::Dim { dim: dim as u32, stride, want: 0 });
-            } else if caps.strides == StrideRule::Compact
-                && let Some((dim, stride, want)) = desc.layout.first_not_compact(Order::C)
-            {
-                found.need(Steps::LAYOUT, Code::ST02, Detail::Dim { dim: dim as u32, stride, want });
-            }
+    if caps.strides != StrideRule::Any {
+        let gap = match caps.strides {
+            StrideRule::Any | StrideRule::NonNegative => None,
+            StrideRule::Packed => desc.layout.first_not_packed(),
+            StrideRule::Compact => desc.layout.first_not_compact(Order::C),
+        };
+        if let Some((dim, stride)) = desc.layout.first_negative() {
+            found.need(Steps::LAYOUT, Code::ST01, Detail::Dim { dim: dim as u32, stride, want: 0 });
+        } else if let Some((dim, stride, want)) = gap {
+            found.need(Steps::LAYOUT, Code::ST02, Detail::Dim { dim: dim as u32, stride, want });
+        }
+        if caps.strides == StrideRule::Compact && request.order == Order::F && !either_order(desc) {
+            let text = format!("order=\"F\" was asked for, and {} has row-major tensors only", caps.name);
+            return Err(Reason::text(Code::ST02, text));
         }
     }
     if request.order != Order::Any
@@ -290,6 +319,11 @@ fn check_memory(
         found.need(Steps::LAYOUT, Code::AG01, Detail::Align { rem, need });
     }
     Ok(())
+}
+
+/// Whether row-major and column-major are the same: at most one dimension is walked.
+fn either_order(desc: &TensorDesc<'_>) -> bool {
+    desc.layout.shape.iter().filter(|n| **n > 1).count() <= 1
 }
 
 /// Who may write to shared memory.
@@ -321,9 +355,11 @@ fn check_writing(
             return without_read_only(reason, must_write, policy, decision, found);
         }
         decision.writable = false;
-        // RO01 is the refusal; a target that has read-only tensors only needs to be told.
+        // RO01 is the refusal; a target that has read-only tensors only needs to be told, one that has no others not even that.
         let code = if reason.code == Code::RO01 { Code::RO02 } else { reason.code };
-        found.reasons.push(Reason { code, detail: reason.detail });
+        if !caps.immutable || code == Code::GR02 {
+            found.reasons.push(Reason { code, detail: reason.detail });
+        }
     } else if asked_read_only {
         decision.writable = false;
         if !caps.read_only {
@@ -331,8 +367,11 @@ fn check_writing(
             return without_read_only(reason, false, policy, decision, found);
         }
     }
-    if caps.immutable && why_mutable(traits) && !request.freeze && policy.alias == AliasPolicy::OneWriter {
-        found.need(Steps::FRESH, Code::AL03, Detail::None);
+    if caps.immutable {
+        decision.writable = false;
+        if why_mutable(traits) && !request.freeze && policy.alias == AliasPolicy::OneWriter {
+            found.need(Steps::FRESH, Code::AL03, Detail::None);
+        }
     }
     Ok(())
 }
@@ -372,12 +411,13 @@ fn become_copy(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, decision: 
     decision.verdict = Verdict::Copy;
     // A copy keeps column-major where the source has it, so that the pass is one run; everything else becomes C.
     decision.order = match request.order {
+        Order::Any if caps.strides == StrideRule::Compact => Order::C,
         Order::Any if desc.layout.is_f_contiguous() && !desc.layout.is_c_contiguous() => Order::F,
         Order::Any => Order::C,
         order => order,
     };
     decision.alignment = request.alignment.max(caps.alignment_of(decision.dtype));
-    decision.writable = !(request.writable == Some(false) && caps.read_only);
+    decision.writable = !(caps.immutable || (request.writable == Some(false) && caps.read_only));
     decision.bytes_copied = desc.bytes_as(decision.dtype);
     decision.bytes_allocated = decision.bytes_copied;
 }
@@ -393,7 +433,7 @@ fn check_budget(request: &Request, policy: &Policy, decision: &Decision) -> Opti
 }
 
 fn add_hints(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, decision: &mut Decision) {
-    if request.dtype.is_none() && hints_dtype(desc, caps) {
+    if request.dtype.is_none() && decision.dtype == desc.dtype && hints_dtype(desc, caps) {
         decision.reasons.push(Reason::new(Code::HT01, Detail::Cast { from: DType::F64, to: caps.default_dtype }));
     }
 }

@@ -187,19 +187,33 @@ fn finish(
     Tensor(Arc::new(result))
 }
 
-/// Tensors of one shape side by side along a new last axis, each cast and laid out in one pass into its place in new
-/// memory: the columns of a table. The decision, made for the whole, says dtype and order; `asked` words each part.
+/// Where the parts of a whole lie in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Along {
+    /// Parts of one shape side by side along a new last axis: the columns of a table.
+    Columns,
+    /// Parts one after another along the first axis: the chunks of a column.
+    Chunks,
+}
+
+/// Tensors next to each other in one new tensor, each cast and laid out in one pass into its place. The decision, made for
+/// the whole, says dtype and order; `asked` words each part.
 ///
 /// # Errors
 ///
-/// As [`execute`], for the first part that fails; `AR01` where the shapes differ or there is no part, `DV01` where a
-/// part is not on the host.
-pub fn stack(parts: &[Tensor], decision: &Decision, asked: &[Asked<'_>], site: Label) -> Result<Tensor> {
+/// As [`execute`], for the first part that fails; `AR01` where the shapes do not fit together or there is no part, `DV01`
+/// where a part is not on the host.
+pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Asked<'_>], site: Label) -> Result<Tensor> {
     let (Some(first), Some(call)) = (parts.first(), asked.first()) else {
         return Err(Error::argument("the parts", "none", "be at least one"));
     };
-    if let Some(odd) = parts.iter().find(|part| part.shape() != first.shape()) {
-        let must = format!("be that of every part, {:?}", first.shape());
+    // What must be the same of all parts.
+    let common = |part: &Tensor| -> freehold_tensor::Dims {
+        part.shape().iter().copied().skip(usize::from(along == Along::Chunks)).collect()
+    };
+    let chunk_without_axis = along == Along::Chunks && parts.iter().any(|part| part.shape().is_empty());
+    if let Some(odd) = parts.iter().find(|part| chunk_without_axis || common(part) != common(first)) {
+        let must = format!("fit beside {:?}", first.shape());
         return Err(Error::argument("a part's shape", format!("{:?}", odd.shape()), &must));
     }
     let runtime = first.runtime();
@@ -207,12 +221,17 @@ pub fn stack(parts: &[Tensor], decision: &Decision, asked: &[Asked<'_>], site: L
         return Err(refuse(runtime, call, decision));
     }
     let mut shape = first.0.shape.clone();
-    shape.push(parts.len() as i64);
+    match along {
+        Along::Columns => shape.push(parts.len() as i64),
+        Along::Chunks => shape[0] = parts.iter().map(|part| part.shape()[0]).sum(),
+    }
     let (valid, buffer) =
         Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
-    let dims = shape.len() - 1;
-    let step = valid.strides[dims] as usize * decision.dtype.padded_size();
+    let dims = first.shape().len();
+    let axis = if along == Along::Columns { dims } else { 0 };
+    let step = valid.strides[axis] as usize * decision.dtype.padded_size();
     let options = CopyOptions { threads: call.policy.threads, ..CopyOptions::new(decision.on_loss) };
+    let mut place = 0;
     for (i, part) in parts.iter().enumerate() {
         let asked = asked.get(i).unwrap_or(call);
         if !part.device().kind.is_host() || decision.dtype.is_sub_byte() {
@@ -220,16 +239,18 @@ pub fn stack(parts: &[Tensor], decision: &Decision, asked: &[Asked<'_>], site: L
             return Err(refuse(runtime, asked, &Decision::reject(reason)));
         }
         let target = Operand {
-            data: buffer.as_ptr().wrapping_add(i * step),
+            data: buffer.as_ptr().wrapping_add(place * step),
             dtype: decision.dtype,
-            layout: crate::Layout::new(&valid.shape[..dims], &valid.strides[..dims]),
+            layout: crate::Layout::new(part.shape(), &valid.strides[..dims]),
             unit: crate::StrideUnit::Elements,
             traits: Lazy::empty(),
         };
         // SAFETY: the part's extent was validated when it was imported and its owner keeps it readable; the target is
-        // place `i` of the last axis of a fresh buffer that `allocate` made for all of them, which nobody else has.
+        // the part's own place in a fresh buffer that `allocate` made for all of them, which nobody else has: the shapes were
+        // compared above, and the places follow each other.
         unsafe { copy::copy(&target, &operand(part), &options) }
             .map_err(|e| copy_error(runtime, asked, decision, e))?;
+        place += if along == Along::Columns { 1 } else { part.shape()[0] as usize };
     }
     Ok(finish(first, valid, buffer, decision, call, site))
 }

@@ -3,7 +3,8 @@
 //!
 //! What every consumer needs is always true of our exports, whoever produced the memory: strides are written,
 //! `deleter` and `manager_ctx` are not NULL, the byte offset is folded into the pointer on devices with addresses,
-//! size-0 tensors have NULL data, flags are true, and read-only memory never leaves through a legacy capsule.
+//! size-0 tensors have NULL data, flags are true, and read-only memory never leaves through a legacy capsule, unless its
+//! consumer promises that it never writes.
 
 use std::alloc::{Layout as AllocLayout, alloc, dealloc, handle_alloc_error};
 use std::ffi::c_void;
@@ -30,11 +31,24 @@ pub struct ExportOptions<'a> {
     /// Whether the consumer takes the capsule in the same call (a C exchange table), so that it cannot be left lying
     /// about unconsumed.
     pub taken: bool,
+    /// Whether the consumer promises that it never writes, so that read-only memory may leave through a legacy capsule.
+    pub never_writes: bool,
+    /// Called with the address of the first element when the consumer lets go, before the memory is given back: from any
+    /// thread, and must not panic.
+    pub let_go: Option<fn(usize)>,
 }
 
 impl Default for ExportOptions<'_> {
     fn default() -> Self {
-        Self { consumer: Label::UNKNOWN, site: Label::NONE, max_version: dlpack::VERSION, decision: None, taken: false }
+        Self {
+            consumer: Label::UNKNOWN,
+            site: Label::NONE,
+            max_version: dlpack::VERSION,
+            decision: None,
+            taken: false,
+            never_writes: false,
+            let_go: None,
+        }
     }
 }
 
@@ -89,6 +103,7 @@ struct Block<M> {
     tensor: Tensor,
     holder: HolderId,
     ndim: usize,
+    let_go: Option<fn(usize)>,
     // shape and strides follow: 2 * ndim values.
 }
 
@@ -128,7 +143,7 @@ impl Tensor {
             flags &= !dlpack::FLAG_IS_COPIED;
         }
         let holder = self.open_holder(options);
-        Ok(VersionedCapsule(self.block(holder, |context, dl_tensor| DLManagedTensorVersioned {
+        Ok(VersionedCapsule(self.block(holder, options, |context, dl_tensor| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },
             manager_ctx: context,
             deleter: Some(release::<DLManagedTensorVersioned>),
@@ -141,10 +156,11 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// As [`Tensor::to_versioned`]; and `RO01` for read-only memory, which a legacy capsule cannot mark.
+    /// As [`Tensor::to_versioned`]; and `RO01` for read-only memory, which a legacy capsule cannot mark, unless
+    /// [`ExportOptions::never_writes`].
     pub fn to_legacy(&self, options: &ExportOptions<'_>) -> Result<LegacyCapsule> {
         self.check_describable()?;
-        if !self.is_writable() {
+        if !self.is_writable() && !options.never_writes {
             let mut message = Message::plain(
                 Code::RO01,
                 format!("export({} -> legacy capsule) would lose READ_ONLY.", self.desc()),
@@ -157,7 +173,7 @@ impl Tensor {
             return Err(Error::rejected(message, None));
         }
         let holder = self.open_holder(options);
-        Ok(LegacyCapsule(self.block(holder, |context, dl_tensor| DLManagedTensor {
+        Ok(LegacyCapsule(self.block(holder, options, |context, dl_tensor| DLManagedTensor {
             dl_tensor,
             manager_ctx: context,
             deleter: Some(release::<DLManagedTensor>),
@@ -236,7 +252,12 @@ impl Tensor {
     }
 
     /// Fills a new block; `make` builds the managed tensor from its context and tensor.
-    fn block<M>(&self, holder: HolderId, make: impl FnOnce(*mut c_void, DLTensor) -> M) -> NonNull<M> {
+    fn block<M>(
+        &self,
+        holder: HolderId,
+        options: &ExportOptions<'_>,
+        make: impl FnOnce(*mut c_void, DLTensor) -> M,
+    ) -> NonNull<M> {
         let ndim = self.0.shape.len();
         let (layout, offset) = block_layout::<M>(ndim);
         // SAFETY: the layout has a size: the block itself is not zero-sized.
@@ -253,7 +274,7 @@ impl Tensor {
         let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) });
         let managed = make(block.as_ptr().cast(), dl_tensor);
         // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
-        unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim }) };
+        unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
         block.cast()
     }
 }
@@ -265,12 +286,18 @@ impl Tensor {
 unsafe extern "C" fn release<M>(managed: *mut M) {
     let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
     // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.
-    let Block { tensor, holder, ndim, .. } = unsafe { block.as_ptr().read() };
+    let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
     // SAFETY: allocated in `Tensor::block` with this layout.
     unsafe { dealloc(block.as_ptr().cast(), block_layout::<M>(ndim).0) };
     let runtime = tensor.0.runtime.clone();
     runtime.ledger().close(holder);
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(tensor))) {
+    let give_back = || {
+        if let Some(let_go) = let_go {
+            let_go(tensor.data_ptr().addr());
+        }
+        drop(tensor);
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(give_back)) {
         runtime.ledger().count(Counter::PanicsCaught);
         // Dropping the payload could panic again; the few bytes of that second one are leaked.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

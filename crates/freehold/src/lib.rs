@@ -45,7 +45,7 @@ pub use decide::{decide, shares_plainly};
 pub use decision::{Decision, Detail, Reason, Sync};
 pub use desc::{TensorDesc, Traits};
 pub use error::{Error, Result};
-pub use execute::{convert, copy_into, describe, execute, stack};
+pub use execute::{Along, convert, copy_into, describe, execute, gather};
 pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule};
 pub use flowchart::flowchart;
 pub use freehold_tensor::copy::Description;

@@ -253,6 +253,9 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
         Code::ST01 => Text::new(format!(": {target} takes no negative strides."))
             .line(format!("{detail}; {target} accepts >= 0"))
             .fix(convert("compact")),
+        Code::ST02 if matches!(reason.detail, Detail::Text(_)) => Text::new(format!(": {target} has one order."))
+            .line(detail)
+            .fix(Fix::new(asked, copying(asked), "drop order=").with(|r| r.order = crate::Order::Any)),
         Code::ST02 => Text::new(format!(": {target} needs compact strides.")).line(detail).fix(convert("compact")),
         Code::ST03 => Text::new(": a byte stride is not a multiple of the item size (field of a packed record?).")
             .line(match &reason.detail {
@@ -271,16 +274,19 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
         Code::LY03 => Text::new(": there is no storage behind this tensor.")
             .line(detail)
             .raw("materialise it first, for example torch.empty_like(t, device=\"cpu\")"),
-        Code::CA01 => Text::new(format!(": the dtype changes, {detail}, which copies {bytes} B."))
+        Code::LY04 => Text::new(format!(": {target} has fewer dimensions."))
+            .line(detail)
+            .raw("x.reshape(...)  # fewer dimensions"),
+        Code::CA01 => widened(asked, Text::new(format!(": the dtype changes, {detail}, which copies {bytes} B.")))
             .fix(convert("cast"))
             .fix(Fix::new(asked, asked.verb, "drop dtype=: shares").with(|r| r.dtype = None)),
-        Code::CA02 => loss(asked, reason),
+        Code::CA02 => widened(asked, loss(asked, reason)),
         Code::DT01 => Text::new(": the elements are Python objects, not numbers.").line(detail).raw(annotate(
             "x.astype(\"float64\")".to_owned(),
             "#",
             "or the dtype that the objects hold",
         )),
-        Code::DT02 => missing_dtype(asked, reason),
+        Code::DT02 => widened(asked, missing_dtype(asked, reason)),
         // "what: what to do", as the adapter knows it.
         Code::DT03 => match detail.split_once(": ") {
             Some((what, recipe)) => Text::new(": DLPack has no type code for this dtype.").line(what).raw(recipe),
@@ -355,6 +361,9 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             Verb::Copy,
             "builds a tensor from sequences and numbers",
         )),
+        Code::OB02 => Text::new(format!(": {target} cannot hold this memory."))
+            .line(format!("{target} copies what it is given, or would never give it back."))
+            .fix(Fix::new(asked, Verb::Convert, format!("{bytes} B copied, once"))),
         Code::HT01 => {
             Text::new(format!(": no dtype is implied; {target}'s own default would be {}.", asked.caps.default_dtype))
                 .fix(
@@ -414,6 +423,11 @@ fn read_only(asked: &Asked<'_>, bytes: u64) -> Text {
     let target = asked.caps.name;
     let text = Text::new(" would make a writable alias of read-only memory.");
     let copy = Fix::new(asked, Verb::Copy, format!("{bytes} B copied"));
+    if asked.caps.immutable {
+        return Text::new(format!(": {target} has no writable tensors."))
+            .line("writable=True was asked for")
+            .fix(Fix::new(asked, asked.verb, "drop writable=").with(|r| r.writable = None));
+    }
     if asked.request.writable == Some(true) {
         return text
             .line(format!("owner: {}; writable=True was asked for", owner(asked)))
@@ -435,6 +449,19 @@ fn read_only(asked: &Asked<'_>, bytes: u64) -> Text {
                 .with(|r| r.writable = Some(false))
                 .under("readonly", "trust"),
         )
+}
+
+/// Adds how to keep 64 bits, where the target has a way and the source has 64.
+fn widened(asked: &Asked<'_>, mut text: Text) -> Text {
+    let wide = |dtype| asked.caps.narrowed(dtype).is_some();
+    let (from, to) = (asked.desc.map(|desc| desc.dtype), asked.request.dtype);
+    if let (Some(switch), Dialect::Python) = (asked.caps.narrows, asked.dialect)
+        && (to.is_some_and(wide) || (to.is_none() && from.is_some_and(wide)))
+    {
+        text.lines.push(format!("{} has no 64-bit types as it is configured.", asked.caps.name));
+        text.raw_fixes.push(annotate(switch.to_owned(), "#", "keeps 64 bits"));
+    }
+    text
 }
 
 fn loss(asked: &Asked<'_>, reason: &Reason) -> Text {

@@ -251,6 +251,20 @@ snapshot!(po01_copies, {
     let policy = Policy { copies: freehold::CopiesPolicy::Error, ..Policy::DEFAULT };
     told(&numpy3().strides(&[-1]), &Request::convert(), &Caps::TORCH, &policy, None, Code::PO01)
 });
+snapshot!(ly04, {
+    let flat = Caps { name: "paddle", max_ndim: 0, ..Caps::TORCH };
+    told(&numpy3(), &Request::share(), &flat, &Policy::DEFAULT, None, Code::LY04)
+});
+snapshot!(ob02, told(&numpy3(), &Request::share(), &Caps::MLX, &Policy::DEFAULT, None, Code::OB02));
+snapshot!(ca01_narrowed, told(&numpy3(), &Request::share(), &Caps::JAX, &Policy::DEFAULT, None, Code::CA01));
+snapshot!(st02_column_major, {
+    let source = Source::new("numpy", DType::F32, &[2, 3]).strides(&[1, 2]);
+    told(&source, &Request::convert().order(Order::F), &Caps::TENSORFLOW, &Policy::DEFAULT, None, Code::ST02)
+});
+snapshot!(ro01_immutable, {
+    let request = Request::convert().writable(true);
+    told(&numpy3(), &request, &Caps::JAX_X64, &Policy::DEFAULT, None, Code::RO01)
+});
 snapshot!(
     cp01,
     adapter(Code::CP01, Verb::Convert, "PyCapsule", &Caps::FREEHOLD, "its name is used_dltensor_versioned")

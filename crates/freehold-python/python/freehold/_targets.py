@@ -7,17 +7,14 @@ from typing import NamedTuple, Optional
 
 from . import _freehold
 
-# Frameworks that this version hands over to, and those it takes tensors from by protocol, with their distributions.
-_TARGETS = {"numpy": "numpy", "torch": "torch"}
-_SOURCES = {
-    "jax": "jax",
-    "tensorflow": "tensorflow",
-    "cupy": "cupy",
-    "paddle": "paddlepaddle",
-    "mlx": "mlx",
-    "pyarrow": "pyarrow",
-    "pandas": "pandas",
-    "tvm_ffi": "apache-tvm-ffi",
+# Frameworks that only give: tensors are taken from them by protocol. What is handed over to, the native half knows.
+_SOURCES = ("pandas", "polars", "onnxruntime", "drjit")
+# The distributions that have a framework under another name, where one of several may be installed.
+_DISTRIBUTIONS = {
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "cupy": ("cupy", "cupy-cuda12x", "cupy-cuda13x"),
+    "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
+    "tvm_ffi": ("apache-tvm-ffi",),
 }
 
 
@@ -36,18 +33,19 @@ class Target(NamedTuple):
     devices: tuple = ()
 
 
-def _find(name, distribution):
+def _find(name):
     imported = sys.modules.get(name) is not None
     try:
         installed = imported or importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
         installed = imported
     version = getattr(sys.modules.get(name), "__version__", None)
-    if installed and version is None:
+    for distribution in _DISTRIBUTIONS.get(name, (name,)) if installed and version is None else ():
         try:
             version = importlib.metadata.version(distribution)
+            break
         except importlib.metadata.PackageNotFoundError:
-            version = None
+            pass
     return installed, version, imported
 
 
@@ -78,8 +76,8 @@ class Targets(dict):
 def targets():
     """What is installed, and what each side takes: a dict by name, which prints as a table."""
     found = Targets()
-    for name, distribution in _TARGETS.items():
-        installed, version, imported = _find(name, distribution)
+    for name in _freehold._target_names():
+        installed, version, imported = _find(name)
         caps = _freehold._caps(name, extended="ml_dtypes" in sys.modules)
         found[name] = Target(
             name,
@@ -93,6 +91,6 @@ def targets():
             caps["default_dtype"],
             _devices(name) if installed else (),
         )
-    for name, distribution in _SOURCES.items():
-        found[name] = Target(name, *_find(name, distribution), False)
+    for name in _SOURCES:
+        found[name] = Target(name, *_find(name), False)
     return found

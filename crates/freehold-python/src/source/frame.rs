@@ -1,13 +1,16 @@
-//! `pandas.DataFrame`: one array where pandas keeps it in one block, else columns that are gathered in one pass.
+//! `pandas.DataFrame`: one array where pandas keeps it in one block, else columns that are gathered in one pass. So are the
+//! chunks of a column.
 
 use std::borrow::Cow;
 
 use freehold::{
-    Asked, Caps, Code, CopiesPolicy, CopyRule, DType, Decision, Detail, Device, Dialect, Label, Layout, Message,
-    Policy, Reason, Request, Runtime, Steps, Tensor, TensorDesc, Traits, Verdict, decide, stack,
+    Along, Asked, Caps, Code, CopiesPolicy, CopyRule, DType, Decision, Detail, Device, Dialect, Label, Layout, Message,
+    Order, Policy, Reason, Request, Runtime, Steps, Tensor, TensorDesc, Traits, Verdict, decide, gather,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+
+use freehold::tensor_algebra::{Dims, compact_strides};
 
 use super::{Ask, Fail, Imported, kind_of};
 use crate::dtype;
@@ -16,11 +19,9 @@ use crate::dtype;
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     match one_block(x)? {
         Some(values) => super::import(&values, kind_of(&values)?, ask),
-        None => Err(Fail::refused(Code::LY01, notation(x), SCATTERED).fix("fh.copy(x)  # gathers the columns")),
+        None => Err(Fail::Scattered(Box::new(Columns::import(x, ask)?))),
     }
 }
-
-const SCATTERED: &str = "its columns are not one array";
 
 fn notation(x: &Bound<'_, PyAny>) -> String {
     let shape = x.getattr("shape").and_then(|shape| shape.extract::<(i64, i64)>()).unwrap_or_default();
@@ -28,7 +29,7 @@ fn notation(x: &Bound<'_, PyAny>) -> String {
 }
 
 /// The array that holds all of a frame, if there is one: columns of one NumPy dtype that pandas keeps together.
-pub(crate) fn one_block<'py>(x: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn one_block<'py>(x: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let dtypes = x.getattr("dtypes")?.getattr("array")?;
     if dtypes.len()? > 0 {
         let (dtype, numpy) = (dtypes.get_item(0)?, x.py().import("numpy")?);
@@ -46,17 +47,24 @@ pub(crate) fn one_block<'py>(x: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py
     x.call_method0("to_numpy").map(Some)
 }
 
-/// The columns of a frame that is not one block.
+/// The columns of a frame that is not one block, or the chunks of a column that is not.
 pub(crate) struct Columns {
+    /// What messages call the parts.
     names: Vec<String>,
     parts: Vec<Tensor>,
-    shape: [i64; 2],
+    along: Along,
+    /// Of the whole.
+    shape: Dims,
+    strides: Dims,
     /// The dtype that holds all columns, as NumPy promotes.
     common: DType,
+    framework: Label,
+    /// The whole in compact notation.
+    source: String,
 }
 
 impl Columns {
-    pub(crate) fn import<'py>(x: &Bound<'py, PyAny>, ask: &Ask<'_, 'py>) -> Result<Columns, Fail> {
+    fn import<'py>(x: &Bound<'py, PyAny>, ask: &Ask<'_, 'py>) -> Result<Columns, Fail> {
         // What is on the ledger is the gathered copy, not the look at each column.
         let quiet = Ask { quiet: true, freeze: false, ..*ask };
         let (mut names, mut parts) = (Vec::new(), Vec::new());
@@ -73,7 +81,45 @@ impl Columns {
         let spelled: Vec<&str> = parts.iter().filter_map(|part| part.dtype().name()).collect();
         let common = py.import("numpy")?.getattr("result_type")?.call1(PyTuple::new(py, spelled)?)?;
         let shape = x.getattr("shape")?.extract::<(i64, i64)>()?;
-        Ok(Columns { names, parts, shape: [shape.0, shape.1], common: dtype::argument(&common)? })
+        let shape = Dims::from_slice(&[shape.0, shape.1]);
+        let common = dtype::argument(&common)?;
+        Self::of(names, parts, Along::Columns, shape, common, Label::PANDAS, notation(x))
+    }
+
+    /// The chunks of a column, each of which is one array.
+    pub(super) fn chunks(parts: Vec<Tensor>, framework: Label, source: String) -> Result<Columns, Fail> {
+        let mut shape = Dims::from_slice(parts[0].shape());
+        shape[0] = parts.iter().map(|part| part.shape()[0]).sum();
+        let common = parts[0].dtype();
+        let names = (0..parts.len()).map(|i| format!("{i}")).collect();
+        Self::of(names, parts, Along::Chunks, shape, common, framework, source)
+    }
+
+    fn of(
+        names: Vec<String>,
+        parts: Vec<Tensor>,
+        along: Along,
+        shape: Dims,
+        common: DType,
+        framework: Label,
+        source: String,
+    ) -> Result<Columns, Fail> {
+        let strides = compact_strides(&shape, Order::C).map_err(freehold::Error::capsule)?;
+        Ok(Columns { names, parts, along, shape, strides, common, framework, source })
+    }
+
+    /// What the parts are.
+    fn what(&self) -> &'static str {
+        match self.along {
+            Along::Columns => "columns",
+            Along::Chunks => "chunks",
+        }
+    }
+
+    /// Why a call that cannot gather is refused.
+    pub(crate) fn refuse(&self) -> Fail {
+        let text = format!("its {} are not one array", self.what());
+        Fail::refused(Code::LY01, self.source.clone(), text).fix(format!("fh.copy(x)  # gathers the {}", self.what()))
     }
 
     /// A column, for what depends on a tensor.
@@ -81,24 +127,33 @@ impl Columns {
         &self.parts[0]
     }
 
+    /// How many dimensions the whole has.
+    pub(crate) fn ndim(&self) -> usize {
+        self.shape.len()
+    }
+
     /// The whole as one tensor, row after row: a row is a sample.
-    fn desc<'a>(&self, strides: &'a [i64; 2], shape: &'a [i64; 2]) -> TensorDesc<'a> {
+    fn desc(&self) -> TensorDesc<'_> {
         TensorDesc {
             address: 0,
             device: Device::CPU,
             dtype: self.common,
-            layout: Layout::new(shape, strides),
+            layout: Layout::new(&self.shape, &self.strides),
             traits: Traits::empty(),
-            framework: Label::PANDAS,
+            framework: self.framework,
         }
     }
 
     pub(crate) fn decide(&self, request: &Request, caps: &Caps, policy: &Policy) -> Decision {
-        let strides = [self.shape[1].max(1), 1];
         let all = Request { copy: CopyRule::Always, freeze: false, ..*request };
-        let mut decision = decide(&self.desc(&strides, &self.shape), &all, caps, policy);
+        let mut decision = decide(&self.desc(), &all, caps, policy);
         if decision.verdict == Verdict::Reject {
             return decision;
+        }
+        if caps.own_memory {
+            // Gathered here, and then copied into the target's own memory.
+            decision.bytes_copied *= 2;
+            decision.bytes_allocated *= 2;
         }
         if !self.parts.iter().all(|part| part.dtype() == decision.dtype) {
             let mut kinds: Vec<String> = self.parts.iter().map(|part| part.dtype().to_string()).collect();
@@ -110,7 +165,7 @@ impl Columns {
             decision.steps |= Steps::CAST;
         }
         decision.reasons.retain(|reason| reason.code != Code::LY01);
-        let text = format!("{} columns, which are not one array, are gathered", self.parts.len());
+        let text = format!("{} {}, which are not one array, are gathered", self.parts.len(), self.what());
         decision.reasons.insert(0, Reason { code: Code::LY01, detail: Detail::Text(Cow::Owned(text)) });
         decision.steps |= Steps::LAYOUT;
         if request.copy == CopyRule::Always {
@@ -130,12 +185,14 @@ impl Columns {
 
     /// The refusal in words.
     pub(crate) fn message(&self, decision: &Decision, request: &Request, caps: &Caps, policy: &Policy) -> Message {
-        let strides = [self.shape[1].max(1), 1];
-        let mut asked = Asked::new(self.desc(&strides, &self.shape), request, caps, policy, Dialect::Python);
-        asked.source = Some(format!("DataFrame[{},{}] pandas cpu", self.shape[0], self.shape[1]));
+        let mut asked = Asked::new(self.desc(), request, caps, policy, Dialect::Python);
+        asked.source = Some(self.source.clone());
         let mut message = Message::of(&asked, decision);
         let share = Request { copy: CopyRule::Never, ..*request };
-        if message.code == Code::LY01 && decide(&self.first().desc(), &share, caps, policy).is_ok() {
+        if message.code == Code::LY01
+            && self.along == Along::Columns
+            && decide(&self.first().desc(), &share, caps, policy).is_ok()
+        {
             let to = if caps.name == Caps::FREEHOLD.name { String::new() } else { format!(", \"{}\"", caps.name) };
             message.fixes.push(format!("fh.share(x[{}]{to})  # a column at a time", self.names[0]));
         }
@@ -158,16 +215,19 @@ impl Columns {
             .zip(&self.names)
             .map(|(part, name)| {
                 let mut asked = Asked::new(part.desc(), request, caps, policy, Dialect::Python);
-                asked.source = Some(format!("column {name}, {}", part.desc()));
+                asked.source = Some(match self.along {
+                    Along::Columns => format!("column {name}, {}", part.desc()),
+                    Along::Chunks => format!("chunk {name}, {}", part.desc()),
+                });
                 asked
             })
             .collect();
         if decision.verdict == Verdict::Reject {
             let message = self.message(decision, request, caps, policy);
-            Runtime::global().ledger().reject(Label::PANDAS, Label::intern(caps.name), message.code);
+            Runtime::global().ledger().reject(self.framework, Label::intern(caps.name), message.code);
             return Err(freehold::Error::rejected(message, Some(decision.clone())));
         }
-        py.detach(|| stack(&self.parts, decision, &asked, site))
+        py.detach(|| gather(&self.parts, self.along, decision, &asked, site))
     }
 }
 

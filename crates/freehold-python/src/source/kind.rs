@@ -3,13 +3,13 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
-use freehold::Label;
 use freehold::dlpack::DLPackExchangeAPI;
+use freehold::{Label, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyComplex, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple, PyType};
 
-use super::{exchange, protocol, torch};
+use super::{exchange, jax, paddle, protocol, tensorflow, torch};
 use crate::names::{imported, top_module};
 use crate::numpy_abi;
 
@@ -28,8 +28,14 @@ pub(crate) enum Adapter {
     TorchWrapper,
     /// A type with a C exchange table.
     Exchange(NonNull<DLPackExchangeAPI>),
-    /// A type with `__dlpack__`; `versioned` if that takes `max_version`.
-    Dlpack { versioned: bool },
+    /// A type with `__dlpack__`; `versioned` if that takes `max_version`; `traits` are what no capsule of it says.
+    Dlpack { versioned: bool, traits: Traits },
+    /// Tensors and variables of TensorFlow.
+    TensorFlow,
+    /// `paddle.Tensor`, with its C exchange table.
+    Paddle(Option<NonNull<DLPackExchangeAPI>>),
+    /// A type whose objects stand for tensors that do not exist yet.
+    NoStorage,
     /// A bare capsule.
     Capsule,
     /// `pandas.Series` and `pandas.Index`.
@@ -59,6 +65,21 @@ pub(crate) enum Adapter {
 pub(crate) struct Kind {
     pub adapter: Adapter,
     pub framework: Label,
+}
+
+impl Kind {
+    /// Whether objects of the type are tensors of this framework, and not something that only holds or stands for one.
+    pub(crate) fn is_tensor_of(self, framework: Label) -> bool {
+        self.framework == framework
+            && matches!(
+                self.adapter,
+                Adapter::Exchange(_)
+                    | Adapter::Dlpack { .. }
+                    | Adapter::TensorFlow
+                    | Adapter::Paddle(_)
+                    | Adapter::Arrow
+            )
+    }
 }
 
 /// One remembered type. Version tags are never used twice in a process, so a type that was freed or changed cannot be
@@ -150,18 +171,26 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     }
     let framework = || match top_module(class).as_str() {
         "" | "builtins" | "__main__" => Label::PYTHON,
-        "jaxlib" => Label::JAX,
         name => Label::intern(name.trim_start_matches('_')),
     };
+    for probe in [tensorflow::kind, paddle::kind, jax::kind] {
+        if let Some(kind) = probe(x, class)? {
+            return Ok(kind);
+        }
+    }
     if let Some(table) = exchange::table_of(class)? {
         return known(Adapter::Exchange(table), framework());
     }
     if x.is_instance_of::<PyCapsule>() {
         return known(Adapter::Capsule, Label::UNKNOWN);
     }
+    // Before `__dlpack__`: Arrow's own arrays have both, and only this one tells of nulls.
+    if class.hasattr("__arrow_c_array__")? {
+        return known(Adapter::Arrow, framework());
+    }
     if class.hasattr("__dlpack__")? {
         let versioned = protocol::takes_max_version(x, class)?;
-        return known(Adapter::Dlpack { versioned }, framework());
+        return known(Adapter::Dlpack { versioned, traits: Traits::empty() }, framework());
     }
     // SAFETY: the object is alive and the GIL is held.
     if unsafe { ffi::PyObject_CheckBuffer(x.as_ptr()) } != 0 {
@@ -170,8 +199,8 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     if class.hasattr("__array_interface__")? {
         return known(Adapter::ArrayInterface, framework());
     }
-    if class.hasattr("__arrow_c_array__")? || class.hasattr("__arrow_c_stream__")? {
-        return known(Adapter::Arrow, Label::PYARROW);
+    if class.hasattr("__arrow_c_stream__")? {
+        return known(Adapter::Arrow, framework());
     }
     if x.is_instance_of::<PyBool>()
         || x.is_instance_of::<PyInt>()

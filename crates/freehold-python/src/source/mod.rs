@@ -1,15 +1,20 @@
 //! Sources: how an object of each framework becomes a [`Tensor`]. One file an adapter; nothing about a framework is
 //! known outside its file.
 
+mod arrow;
+mod arrow_abi;
 pub(crate) mod buffer;
 pub(crate) mod capsule;
 pub(crate) mod exchange;
 pub(crate) mod frame;
+mod jax;
 mod kind;
 mod numpy;
+mod paddle;
 pub(crate) mod pandas;
 mod protocol;
 mod sequence;
+mod tensorflow;
 pub(crate) mod torch;
 
 use std::borrow::Cow;
@@ -63,6 +68,8 @@ pub(crate) enum Fail {
     Error(Error),
     /// The producer's own exception, untouched.
     Python(PyErr),
+    /// The elements are in several places, and become a tensor when they are gathered.
+    Scattered(Box<frame::Columns>),
 }
 
 /// A refusal by an adapter.
@@ -116,18 +123,16 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::Masked => numpy::import_masked(x, ask),
         Adapter::TorchWrapper => Err(torch::refuse_wrapper(x)),
         Adapter::Exchange(table) => exchange::import(x, table, kind.framework, ask, Traits::empty()),
-        Adapter::Dlpack { versioned } => protocol::import(x, versioned, kind.framework, ask),
+        Adapter::Dlpack { versioned, traits } => protocol::import(x, versioned, kind.framework, ask, traits),
+        Adapter::TensorFlow => tensorflow::import(x, ask),
+        Adapter::Paddle(table) => paddle::import(x, table, ask),
+        Adapter::NoStorage => Err(jax::refuse_tracer(x)),
         Adapter::Capsule => capsule::import(x, Label::UNKNOWN, ask, Traits::empty()).map(Imported::from),
         Adapter::Pandas => pandas::import(x, ask),
         Adapter::Buffer => buffer::import(x, ask),
         Adapter::Frame => frame::import(x, ask),
         Adapter::ArrayInterface | Adapter::OwnArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
-        Adapter::Arrow => Err(Fail::refused(
-            Code::OB01,
-            format!("{} arrow", crate::names::type_name(x)),
-            "it offers the Arrow C data interface only; this version reads DLPack, buffers and __array_interface__",
-        )
-        .fix("pass the array's values through pyarrow.Array, which has __dlpack__")),
+        Adapter::Arrow => arrow::import(x, kind.framework, ask),
         Adapter::NumpyScalar => numpy::import_scalar(x, ask),
         Adapter::Scalar | Adapter::Sequence => sequence::import(x, ask),
         Adapter::None => Err(Fail::refused(
@@ -140,4 +145,17 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         )
         .fix("pass what it wraps: its array, tensor or buffer")),
     }
+}
+
+/// The memory of an object that a framework has just made for us, on the ledger as that framework's.
+pub(crate) fn of_own(x: &Bound<'_, PyAny>, framework: Label, site: Label) -> PyResult<Tensor> {
+    let ask = Ask { quiet: false, whole: false, freeze: false, fill: None, stream: None, site };
+    import(x, Kind { framework, ..kind_of(x)? }, &ask).map(|imported| imported.tensor).map_err(|fail| match fail {
+        Fail::Python(error) => error,
+        Fail::Error(error) => crate::error::raise(x.py(), error),
+        Fail::Refused(_) | Fail::Scattered(_) => {
+            let text = format!("{} made a tensor without memory", framework.as_str());
+            pyo3::exceptions::PyBufferError::new_err(text)
+        }
+    })
 }

@@ -1,13 +1,13 @@
 //! `pandas.Series` and `pandas.Index`: the NumPy array inside, where there is one without nulls.
 
-use freehold::Code;
+use freehold::{Code, Label};
 use pyo3::prelude::*;
 
 use super::{Ask, Fail, Imported, kind_of};
 use crate::names::type_name;
 
-/// The values of a series. Columns backed by NumPy share; masked and Arrow columns have no dense values until pandas
-/// makes some.
+/// The values of a series. Columns backed by NumPy share, and those of Arrow's numbers too; masked columns have no dense
+/// values until pandas makes some.
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     let py = x.py();
     let array = x.getattr("array")?;
@@ -28,6 +28,9 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     let total = x.len()?;
     if nulls > 0 && ask.fill.is_none() {
         return Err(Fail::refused(Code::NU01, source(), format!("{nulls} of {total} elements are null")));
+    }
+    if nulls == 0 && kind == "ArrowExtensionArray" {
+        return super::arrow::import(&array.call_method0("__arrow_array__")?, Label::PANDAS, ask);
     }
     let filled = match (nulls, ask.fill) {
         (1.., Some(fill)) => x.call_method1("fillna", (fill,))?,

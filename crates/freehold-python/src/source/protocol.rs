@@ -62,6 +62,7 @@ pub(super) fn import(
     versioned: bool,
     framework: Label,
     ask: &Ask<'_, '_>,
+    traits: Traits,
 ) -> Result<Imported, Fail> {
     let py = x.py();
     let device = device_of(x)?;
@@ -78,8 +79,6 @@ pub(super) fn import(
         let text = format!("__dlpack__ gave {}, not a capsule", crate::names::type_name(&made));
         return Err(Fail::refused(Code::OB01, crate::names::type_name(x), text));
     }
-    let traits =
-        if framework == Label::JAX || framework == Label::PYARROW { Traits::IMMUTABLE } else { Traits::empty() };
     let tensor = capsule::import(&made, framework, ask, traits)?;
     let says = tensor.device();
     // Pinned and managed host memory is announced as one kind and described as another by some producers.

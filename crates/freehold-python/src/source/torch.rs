@@ -121,7 +121,7 @@ pub(super) fn kind(torch_module: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -
     }
     let adapter = match torch(py)? {
         Some(_) => Adapter::Torch,
-        None => Adapter::Dlpack { versioned: true },
+        None => Adapter::Dlpack { versioned: true, traits: Traits::empty() },
     };
     Ok(Kind { adapter, framework })
 }

@@ -1,9 +1,18 @@
-//! Targets: how a tensor becomes an object of each framework.
+//! Targets: how a tensor becomes an object of each framework. One file a framework; nothing about a framework is known
+//! outside its file and its row of `Caps`.
 
+mod cupy;
+mod jax;
+mod mlx;
 pub(crate) mod numpy;
+mod offer;
+mod paddle;
+mod pyarrow;
+mod tensorflow;
 mod torch;
+mod tvm_ffi;
 
-use freehold::{Caps, DType, Decision, Error, Label, Tensor};
+use freehold::{Asked, Caps, DType, Decision, Error, Label, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyString, PyType};
@@ -13,7 +22,7 @@ use crate::names::top_module;
 use crate::tensor::PyTensor;
 
 /// Who takes the result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Target {
     /// `fh.Tensor`.
     Freehold,
@@ -21,7 +30,45 @@ pub(crate) enum Target {
     Numpy,
     /// `torch.Tensor`.
     Torch,
+    /// A framework that is reached through Python.
+    Other(&'static Framework),
 }
+
+/// A framework that is reached through Python, as its own file describes it.
+pub(crate) struct Framework {
+    /// As `to=` spells it, and the module that `to=` may be.
+    name: &'static str,
+    /// Other first components of its types' `__module__`.
+    modules: &'static [&'static str],
+    label: Label,
+    /// What it takes of a source that could not be described.
+    plain: &'static Caps,
+    /// What it takes of a tensor with so many dimensions, as the process has configured it.
+    caps: fn(Python<'_>, &Tensor, usize) -> &'static Caps,
+    export: fn(&Handover<'_, '_>, Tensor) -> PyResult<Py<PyAny>>,
+    /// For a target that only holds memory of its own: makes a new object, and has `fill` write its values.
+    #[expect(clippy::type_complexity, reason = "used once, and named by its field")]
+    receive: Option<fn(&Handover<'_, '_>, &Tensor, &Decision, &dyn Fn(&Tensor) -> PyResult<()>) -> PyResult<Py<PyAny>>>,
+}
+
+/// What an export is told.
+pub(crate) struct Handover<'a, 'py> {
+    pub py: Python<'py>,
+    /// For the ledger's edge.
+    pub decision: Option<&'a Decision>,
+    /// The line of the caller.
+    pub site: Label,
+}
+
+const FRAMEWORKS: &[&Framework] = &[
+    &jax::FRAMEWORK,
+    &tensorflow::FRAMEWORK,
+    &paddle::FRAMEWORK,
+    &mlx::FRAMEWORK,
+    &pyarrow::FRAMEWORK,
+    &tvm_ffi::FRAMEWORK,
+    &cupy::FRAMEWORK,
+];
 
 impl Target {
     /// The target that `to=` names: a name, a module, a type, or `None`.
@@ -52,16 +99,27 @@ impl Target {
         } else {
             String::new()
         };
-        match name.as_str() {
-            "freehold" => Ok(Target::Freehold),
-            "numpy" => Ok(Target::Numpy),
-            "torch" => Ok(Target::Torch),
-            _ => {
-                let shown = to.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
-                let must = "name one of the targets of this version: \"numpy\", \"torch\", or None for fh.Tensor \
-                            (every framework's own from_dlpack takes that)";
-                Err(raise(to.py(), Error::argument("to", shown, must)))
-            }
+        Self::named(&name).ok_or_else(|| {
+            let shown = to.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
+            let names = FRAMEWORKS.iter().map(|framework| format!("{:?}", framework.name)).collect::<Vec<_>>();
+            let must = format!(
+                "name one of the targets: \"numpy\", \"torch\", {}, or None for fh.Tensor (every framework's own \
+                 from_dlpack takes that)",
+                names.join(", ")
+            );
+            raise(to.py(), Error::argument("to", shown, &must))
+        })
+    }
+
+    fn named(name: &str) -> Option<Target> {
+        match name {
+            "freehold" => Some(Target::Freehold),
+            "numpy" => Some(Target::Numpy),
+            "torch" => Some(Target::Torch),
+            _ => FRAMEWORKS
+                .iter()
+                .find(|framework| framework.name == name || framework.modules.contains(&name))
+                .map(|framework| Target::Other(framework)),
         }
     }
 
@@ -72,6 +130,21 @@ impl Target {
             Target::Freehold => &Caps::FREEHOLD,
             Target::Torch => &Caps::TORCH,
             Target::Numpy => crate::dtype::numpy_caps(py, tensor, wanted),
+            Target::Other(framework) => (framework.caps)(py, tensor, tensor.shape().len()),
+        }
+    }
+
+    /// As [`Target::caps`], for parts that make a tensor with so many dimensions.
+    pub(crate) fn caps_of_whole(
+        self,
+        py: Python<'_>,
+        part: &Tensor,
+        ndim: usize,
+        wanted: Option<DType>,
+    ) -> &'static Caps {
+        match self {
+            Target::Other(framework) => (framework.caps)(py, part, ndim),
+            _ => self.caps(py, part, wanted),
         }
     }
 
@@ -81,6 +154,7 @@ impl Target {
             Target::Freehold => &Caps::FREEHOLD,
             Target::Torch => &Caps::TORCH,
             Target::Numpy => &Caps::NUMPY,
+            Target::Other(framework) => framework.plain,
         }
     }
 
@@ -90,6 +164,7 @@ impl Target {
             Target::Freehold => Label::FREEHOLD,
             Target::Numpy => Label::NUMPY,
             Target::Torch => Label::TORCH,
+            Target::Other(framework) => framework.label,
         }
     }
 
@@ -106,8 +181,43 @@ impl Target {
             Target::Freehold => PyTensor::object(py, tensor),
             Target::Numpy => numpy::export(py, tensor, decision, site),
             Target::Torch => torch::export(py, &tensor, decision, site),
+            Target::Other(framework) => {
+                (framework.export)(&Handover { py, decision, site }, tensor).map(|object| object.into_bound(py))
+            }
         }
     }
+
+    /// Whether the target only holds memory that it allocated.
+    #[inline]
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, Target::Other(framework) if framework.receive.is_some())
+    }
+
+    /// Copies into a new object of a target that only holds its own memory.
+    pub(crate) fn receive<'py>(
+        self,
+        py: Python<'py>,
+        source: &Tensor,
+        decision: &Decision,
+        asked: &Asked<'_>,
+        site: Label,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Target::Other(Framework { receive: Some(receive), .. }) = self else {
+            return self.export(py, source.clone(), Some(decision), site);
+        };
+        let fill = |into: &Tensor| {
+            // SAFETY: the destination was made for this call, so no other thread knows of it.
+            py.detach(|| unsafe { freehold::copy_into(source, into, asked, site) }).map_err(|error| raise(py, error))
+        };
+        receive(&Handover { py, decision: Some(decision), site }, source, decision, &fill)
+            .map(|object| object.into_bound(py))
+    }
+}
+
+/// The targets by name with the distributions that have them, for `fh.targets()`.
+#[pyfunction]
+pub(crate) fn _target_names() -> Vec<&'static str> {
+    ["numpy", "torch"].into_iter().chain(FRAMEWORKS.iter().map(|framework| framework.name)).collect()
 }
 
 /// Strides in bytes and dimensions as NumPy and the buffer protocol count them.

@@ -1,7 +1,8 @@
 //! PyTorch tensors over a tensor's memory.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 
+use freehold::dlpack::DLPackExchangeAPI;
 use freehold::{Decision, ExportOptions, Label, Tensor};
 use pyo3::prelude::*;
 
@@ -23,14 +24,27 @@ pub(super) fn export<'py>(
         return py.import("torch")?.getattr("from_dlpack")?.call1((ours,));
     };
     let options = ExportOptions { consumer: Label::TORCH, site, decision, taken: true, ..ExportOptions::default() };
-    let managed = tensor.to_versioned(&options).map_err(|error| raise(py, error))?.into_raw();
+    through_table(py, tensor, torch.table, &options)
+}
+
+/// An object of the framework whose exchange table this is, over the tensor's memory.
+#[inline]
+pub(super) fn through_table<'py>(
+    py: Python<'py>,
+    tensor: &Tensor,
+    table: NonNull<DLPackExchangeAPI>,
+    options: &ExportOptions<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let managed = tensor.to_versioned(options).map_err(|error| raise(py, error))?.into_raw();
     let mut object = ptr::null_mut();
-    // SAFETY: the table is PyTorch's, of our major version; the managed tensor is ours to give. PyTorch leaves one that
-    // it refuses with the caller (tests/interop/test_rows_x_exchange.py holds it to that), so it is released here.
+    // SAFETY: the table is the framework's, of our major version; the managed tensor is ours to give. PyTorch and Paddle leave
+    // one that they refuse with the caller (tests/interop/test_rows_x_exchange.py and test_frameworks_paddle.py hold them to that),
+    // so it is released here.
     unsafe {
-        let Some(to_py) = (*torch.table.as_ptr()).managed_tensor_to_py_object_no_sync else {
+        let Some(to_py) = (*table.as_ptr()).managed_tensor_to_py_object_no_sync else {
             crate::source::exchange::release(managed);
-            return Err(pyo3::exceptions::PyRuntimeError::new_err("PyTorch's exchange table has no consumer function"));
+            let text = format!("the exchange table of {} has no consumer function", options.consumer.as_str());
+            return Err(pyo3::exceptions::PyRuntimeError::new_err(text));
         };
         if to_py(managed, &mut object) != 0 {
             let error = PyErr::fetch(py);

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use freehold::dlpack::{CAPSULE_LEGACY, CAPSULE_VERSIONED, DLManagedTensor, DLManagedTensorVersioned, VERSION};
 use freehold::ledger::Counter;
-use freehold::{Error, ExportOptions, Label, Request, Runtime, Tensor};
+use freehold::{Error, ExportOptions, Label, LegacyCapsule, Request, Runtime, Tensor, VersionedCapsule};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -56,20 +56,27 @@ pub(super) fn export<'py>(
         ..ExportOptions::default()
     };
     match version {
-        Some((major, _)) if major >= VERSION.0 => {
-            let managed = from(tensor, made, |tensor| tensor.to_versioned(&options))
-                .map_err(|error| raise(py, error))?
-                .into_raw();
-            // SAFETY: the managed tensor is ours until the capsule has it.
-            unsafe { wrap(py, managed, CAPSULE_VERSIONED, destroy_versioned, |m| (*m).deleter) }
-        }
-        _ => {
-            let managed =
-                from(tensor, made, |tensor| tensor.to_legacy(&options)).map_err(|error| raise(py, error))?.into_raw();
-            // SAFETY: as above.
-            unsafe { wrap(py, managed, CAPSULE_LEGACY, destroy_legacy, |m| (*m).deleter) }
-        }
+        Some((major, _)) if major >= VERSION.0 => versioned_capsule(
+            py,
+            from(tensor, made, |tensor| tensor.to_versioned(&options)).map_err(|error| raise(py, error))?,
+        ),
+        _ => legacy_capsule(
+            py,
+            from(tensor, made, |tensor| tensor.to_legacy(&options)).map_err(|error| raise(py, error))?,
+        ),
     }
+}
+
+/// The Python object around a versioned capsule.
+pub(crate) fn versioned_capsule(py: Python<'_>, managed: VersionedCapsule) -> PyResult<Bound<'_, PyCapsule>> {
+    // SAFETY: the managed tensor is ours until the capsule has it, and its deleter is its own.
+    unsafe { wrap(py, managed.into_raw(), CAPSULE_VERSIONED, destroy_versioned, |m| (*m).deleter) }
+}
+
+/// The Python object around a legacy capsule.
+pub(crate) fn legacy_capsule(py: Python<'_>, managed: LegacyCapsule) -> PyResult<Bound<'_, PyCapsule>> {
+    // SAFETY: as above.
+    unsafe { wrap(py, managed.into_raw(), CAPSULE_LEGACY, destroy_legacy, |m| (*m).deleter) }
 }
 
 /// Exports from the one handle that there is: a clone would be a second holder of a copy, which then is no longer the

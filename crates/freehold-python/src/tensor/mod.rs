@@ -15,6 +15,7 @@ use pyo3::types::{PyCapsule, PyTuple};
 use crate::call;
 use crate::error::raise;
 
+pub(crate) use capsule::{legacy_capsule, versioned_capsule};
 pub(crate) use pickle::_unpickle;
 
 /// A tensor at the boundary: shape, strides, dtype and device over a buffer that somebody owns.

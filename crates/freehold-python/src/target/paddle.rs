@@ -1,0 +1,122 @@
+//! `paddle.Tensor`s over a tensor's memory, through Paddle's C exchange table.
+//!
+//! Paddle finds the deleter of foreign memory by the address of its first element. Two imports of one address are one entry of
+//! its table, and one of them is never given back (measured on 3.3.1). So what lives in Paddle is kept here by address: a second
+//! share of the same view is another tensor of Paddle's over its first import, one of another view at the same address is
+//! a copy, and that is decided and said.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use freehold::tensor_algebra::Dims;
+use freehold::{Caps, DType, ExportOptions, Label, Tensor};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use super::offer::{Reads, capsule};
+use super::{Framework, Handover};
+use crate::gil::{self, Deferred};
+use crate::source::exchange;
+
+pub(super) static FRAMEWORK: Framework =
+    Framework { name: "paddle", modules: &[], label: Label::PADDLE, plain: &Caps::PADDLE, caps, export, receive: None };
+
+/// What Paddle has of an address.
+struct Import {
+    dtype: DType,
+    shape: Dims,
+    strides: Dims,
+    /// A weak reference to the tensor that Paddle made.
+    first: Option<Py<PyAny>>,
+}
+
+impl Import {
+    /// The first tensor, if it lives and views the same elements.
+    fn same<'py>(&self, py: Python<'py>, tensor: &Tensor) -> Option<Bound<'py, PyAny>> {
+        if self.dtype != tensor.dtype() || self.shape[..] != *tensor.shape() || self.strides[..] != *tensor.strides() {
+            return None;
+        }
+        self.first.as_ref()?.bind(py).call0().ok().filter(|first| !first.is_none())
+    }
+}
+
+static LIVE: Mutex<Option<HashMap<usize, Import>>> = Mutex::new(None);
+
+fn live() -> MutexGuard<'static, Option<HashMap<usize, Import>>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first import of this address while it lives: `None` if there is none, `Some(None)` if it views something else.
+fn first<'py>(py: Python<'py>, tensor: &Tensor) -> Option<Option<Bound<'py, PyAny>>> {
+    // Calling the weak reference runs no Python code but may, like any call, let another thread in, which would wait for the
+    // lock with the GIL in its hands: so what is called is taken out first.
+    let found = {
+        let live = live();
+        let import = live.as_ref()?.get(&tensor.data_ptr().addr())?;
+        Import {
+            dtype: import.dtype,
+            shape: import.shape.clone(),
+            strides: import.strides.clone(),
+            first: import.first.as_ref().map(|first| first.clone_ref(py)),
+        }
+    };
+    Some(found.same(py, tensor))
+}
+
+/// Called when Paddle lets go, from any thread.
+fn let_go(address: usize) {
+    let gone = live().as_mut().and_then(|live| live.remove(&address));
+    if let Some(first) = gone.and_then(|import| import.first) {
+        gil::give_back(Deferred::Object(first.into_ptr()));
+    }
+}
+
+fn caps(py: Python<'_>, tensor: &Tensor, _ndim: usize) -> &'static Caps {
+    match first(py, tensor) {
+        Some(None) if tensor.numel() > 0 => &Caps::PADDLE_AGAIN,
+        _ => &Caps::PADDLE,
+    }
+}
+
+fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
+    let py = handover.py;
+    let paddle = py.import("paddle")?;
+    if tensor.numel() == 0 {
+        // All empty tensors have one address, NULL; and there is nothing to share.
+        let arguments = PyDict::new(py);
+        arguments.set_item("dtype", tensor.dtype().name())?;
+        return paddle.call_method("empty", (PyTuple::new(py, tensor.shape())?,), Some(&arguments)).map(Bound::unbind);
+    }
+    if let Some(Some(first)) = first(py, &tensor) {
+        return first.call_method0("detach").map(Bound::unbind);
+    }
+    let class = paddle.getattr("Tensor")?.cast_into::<PyType>()?;
+    let address = tensor.data_ptr().addr();
+    let made = match exchange::table_of(&class)? {
+        Some(table) => {
+            let options = ExportOptions {
+                consumer: Label::PADDLE,
+                site: handover.site,
+                decision: handover.decision,
+                taken: true,
+                let_go: Some(let_go),
+                ..ExportOptions::default()
+            };
+            super::torch::through_table(py, &tensor, table, &options)?
+        }
+        None => {
+            // An older Paddle takes a capsule.
+            let capsule = capsule(handover, &tensor, Label::PADDLE, Reads::Versioned)?;
+            return paddle
+                .getattr("utils")?
+                .getattr("dlpack")?
+                .call_method1("from_dlpack", (capsule,))
+                .map(Bound::unbind);
+        }
+    };
+    let first = py.import("weakref")?.getattr("ref")?.call1((&made,))?.unbind();
+    let (shape, strides) = (Dims::from_slice(tensor.shape()), Dims::from_slice(tensor.strides()));
+    let import = Import { dtype: tensor.dtype(), shape, strides, first: Some(first) };
+    live().get_or_insert_default().insert(address, import);
+    Ok(made.unbind())
+}
