@@ -1,6 +1,7 @@
 """What every test of this folder gets: the ledger must be as it was."""
 
 import gc
+import sys
 
 import pytest
 
@@ -8,6 +9,11 @@ try:
     import freehold as fh
 except ImportError:  # the documentation's own tests run without the package
     fh = None
+
+# TensorFlow brings an LLVM of its own, and the process ends where the Triton of PyTorch brings a second: what imports
+# TensorFlow runs in a process apart, from test_apart.py, or when it is named.
+APART = ["test_frameworks_tensorflow.py", "test_matrix.py"]
+collect_ignore = [] if any(name in argument for name in APART for argument in sys.argv) else APART
 
 FAILED = pytest.StashKey[bool]()
 

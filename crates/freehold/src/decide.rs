@@ -106,6 +106,7 @@ pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) ->
         || !devices.contains(desc.device.kind)
         || !desc.address.is_multiple_of(u64::from(caps.alignment_of(desc.dtype).max(1)))
         || caps.immutable
+        || caps.own_memory
         || matches!(caps.strides, StrideRule::Compact | StrideRule::Packed)
         || desc.layout.shape.len() > caps.max_ndim as usize
         || !rows_nest(desc)

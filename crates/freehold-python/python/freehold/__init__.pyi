@@ -1,7 +1,20 @@
 from collections.abc import Sequence
 from os import PathLike
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, Optional, SupportsIndex, Union
+from typing import Any, Literal, NamedTuple, Optional, SupportsIndex, TypedDict, Union, overload
+
+from typing_extensions import Unpack
+
+# Whatever is not installed is Any to a type checker.
+import cupy  # type: ignore
+import jax  # type: ignore
+import mlx.core  # type: ignore
+import numpy  # type: ignore
+import paddle  # type: ignore
+import pyarrow  # type: ignore
+import tensorflow  # type: ignore
+import torch  # type: ignore
+import tvm_ffi  # type: ignore
 
 _Target = Union[str, ModuleType, type, None]
 _Order = Literal["C", "F", "any"]
@@ -154,43 +167,102 @@ class Target(NamedTuple):
 
 ledger: Ledger
 
-def share(
-    x: Any,
-    to: _Target = None,
-    *,
-    writable: Optional[bool] = None,
-    freeze: bool = False,
-    stream: Any = None,
-    detach: bool = False,
-) -> Any: ...
-def convert(
-    x: Any,
-    to: _Target = None,
-    *,
-    dtype: Any = None,
-    device: Any = None,
-    order: Optional[_Order] = None,
-    writable: Optional[bool] = None,
-    freeze: bool = False,
-    stream: Any = None,
-    detach: bool = False,
-    on_loss: _OnLoss = "error",
-    fill: Any = None,
-    copy: Optional[bool] = None,
-) -> Any: ...
-def copy(
-    x: Any,
-    to: _Target = None,
-    *,
-    dtype: Any = None,
-    device: Any = None,
-    order: Optional[_Order] = None,
-    out: Any = None,
-    stream: Any = None,
-    detach: bool = False,
-    on_loss: _OnLoss = "error",
-    fill: Any = None,
-) -> Any: ...
+class _ShareWishes(TypedDict, total=False):
+    writable: Optional[bool]
+    freeze: bool
+    stream: Any
+    detach: bool
+
+@overload
+def share(x: Any, to: None = None, **wishes: Unpack[_ShareWishes]) -> Tensor: ...
+@overload
+def share(x: Any, to: Literal["numpy"], **wishes: Unpack[_ShareWishes]) -> numpy.ndarray[Any, Any]: ...
+@overload
+def share(x: Any, to: Literal["torch"], **wishes: Unpack[_ShareWishes]) -> torch.Tensor: ...
+@overload
+def share(x: Any, to: Literal["jax"], **wishes: Unpack[_ShareWishes]) -> jax.Array: ...
+@overload
+def share(x: Any, to: Literal["tensorflow"], **wishes: Unpack[_ShareWishes]) -> tensorflow.Tensor: ...
+@overload
+def share(x: Any, to: Literal["paddle"], **wishes: Unpack[_ShareWishes]) -> paddle.Tensor: ...
+@overload
+def share(x: Any, to: Literal["mlx"], **wishes: Unpack[_ShareWishes]) -> mlx.core.array: ...
+@overload
+def share(x: Any, to: Literal["pyarrow"], **wishes: Unpack[_ShareWishes]) -> Union[pyarrow.Array, pyarrow.Tensor]: ...
+@overload
+def share(x: Any, to: Literal["tvm_ffi"], **wishes: Unpack[_ShareWishes]) -> tvm_ffi.Tensor: ...
+@overload
+def share(x: Any, to: Literal["cupy"], **wishes: Unpack[_ShareWishes]) -> cupy.ndarray: ...
+@overload
+def share(x: Any, to: Union[str, ModuleType, type], **wishes: Unpack[_ShareWishes]) -> Any: ...
+
+class _ConvertWishes(TypedDict, total=False):
+    dtype: Any
+    device: Any
+    order: Optional[_Order]
+    writable: Optional[bool]
+    freeze: bool
+    stream: Any
+    detach: bool
+    on_loss: _OnLoss
+    fill: Any
+    copy: Optional[bool]
+
+@overload
+def convert(x: Any, to: None = None, **wishes: Unpack[_ConvertWishes]) -> Tensor: ...
+@overload
+def convert(x: Any, to: Literal["numpy"], **wishes: Unpack[_ConvertWishes]) -> numpy.ndarray[Any, Any]: ...
+@overload
+def convert(x: Any, to: Literal["torch"], **wishes: Unpack[_ConvertWishes]) -> torch.Tensor: ...
+@overload
+def convert(x: Any, to: Literal["jax"], **wishes: Unpack[_ConvertWishes]) -> jax.Array: ...
+@overload
+def convert(x: Any, to: Literal["tensorflow"], **wishes: Unpack[_ConvertWishes]) -> tensorflow.Tensor: ...
+@overload
+def convert(x: Any, to: Literal["paddle"], **wishes: Unpack[_ConvertWishes]) -> paddle.Tensor: ...
+@overload
+def convert(x: Any, to: Literal["mlx"], **wishes: Unpack[_ConvertWishes]) -> mlx.core.array: ...
+@overload
+def convert(x: Any, to: Literal["pyarrow"], **wishes: Unpack[_ConvertWishes]) -> Union[pyarrow.Array, pyarrow.Tensor]: ...
+@overload
+def convert(x: Any, to: Literal["tvm_ffi"], **wishes: Unpack[_ConvertWishes]) -> tvm_ffi.Tensor: ...
+@overload
+def convert(x: Any, to: Literal["cupy"], **wishes: Unpack[_ConvertWishes]) -> cupy.ndarray: ...
+@overload
+def convert(x: Any, to: Union[str, ModuleType, type], **wishes: Unpack[_ConvertWishes]) -> Any: ...
+
+class _CopyWishes(TypedDict, total=False):
+    dtype: Any
+    device: Any
+    order: Optional[_Order]
+    out: Any
+    stream: Any
+    detach: bool
+    on_loss: _OnLoss
+    fill: Any
+
+@overload
+def copy(x: Any, to: None = None, **wishes: Unpack[_CopyWishes]) -> Tensor: ...
+@overload
+def copy(x: Any, to: Literal["numpy"], **wishes: Unpack[_CopyWishes]) -> numpy.ndarray[Any, Any]: ...
+@overload
+def copy(x: Any, to: Literal["torch"], **wishes: Unpack[_CopyWishes]) -> torch.Tensor: ...
+@overload
+def copy(x: Any, to: Literal["jax"], **wishes: Unpack[_CopyWishes]) -> jax.Array: ...
+@overload
+def copy(x: Any, to: Literal["tensorflow"], **wishes: Unpack[_CopyWishes]) -> tensorflow.Tensor: ...
+@overload
+def copy(x: Any, to: Literal["paddle"], **wishes: Unpack[_CopyWishes]) -> paddle.Tensor: ...
+@overload
+def copy(x: Any, to: Literal["mlx"], **wishes: Unpack[_CopyWishes]) -> mlx.core.array: ...
+@overload
+def copy(x: Any, to: Literal["pyarrow"], **wishes: Unpack[_CopyWishes]) -> Union[pyarrow.Array, pyarrow.Tensor]: ...
+@overload
+def copy(x: Any, to: Literal["tvm_ffi"], **wishes: Unpack[_CopyWishes]) -> tvm_ffi.Tensor: ...
+@overload
+def copy(x: Any, to: Literal["cupy"], **wishes: Unpack[_CopyWishes]) -> cupy.ndarray: ...
+@overload
+def copy(x: Any, to: Union[str, ModuleType, type], **wishes: Unpack[_CopyWishes]) -> Any: ...
 def from_dlpack(x: Any, /, *, device: Any = None, copy: Optional[bool] = None) -> Tensor: ...
 def plan(
     x: Any,

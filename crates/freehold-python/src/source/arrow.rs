@@ -201,22 +201,24 @@ impl Source<'_, '_> {
 
     /// Booleans: a byte for each bit.
     fn unpack(&self, arrays: &[ArrayBox], ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
-        let mut values: Vec<u8> = Vec::new();
-        for array in arrays {
+        let length = arrays.iter().map(|array| array.length).sum();
+        let options = ask.options(self.framework, Traits::empty(), None);
+        let tensor = Tensor::zeros_on(Device::CPU, DType::BOOL, &[length], &options)?;
+        let mut place = tensor.data_ptr();
+        for array in arrays.iter().filter(|array| array.length > 0) {
             let data = array.data()?.cast::<u8>();
-            if data.is_null() && array.length > 0 {
+            if data.is_null() {
                 return Err(failed("its buffer of values is NULL"));
             }
-            // SAFETY: the buffer has a bit for each element from 0 to `offset + length`, by the interface's promise.
-            let bit = |i: i64| unsafe { *data.add((i >> 3) as usize) } >> (i & 7) & 1;
-            values.extend((array.offset..array.offset + array.length).map(bit));
+            for i in array.offset..array.offset + array.length {
+                // SAFETY: the buffer has a bit for each element from 0 to `offset + length`, by the interface's promise; the
+                // tensor is new, nobody else has it, and has a byte for each element of every array.
+                unsafe {
+                    place.write(*data.add((i >> 3) as usize) >> (i & 7) & 1);
+                    place = place.add(1);
+                }
+            }
         }
-        let length = values.len() as i64;
-        let data = values.as_mut_ptr();
-        let owner = Owner::Value(Box::new(values));
-        let raw = RawTensor { data, shape: &[length], strides: None, dtype: DType::BOOL, device: Device::CPU, owner };
-        // SAFETY: the vector is the owner, and moving it does not move its elements.
-        let tensor = unsafe { Tensor::from_raw(raw, &ask.options(self.framework, Traits::empty(), None)) }?;
         Ok(Imported { tensor, built: true })
     }
 }

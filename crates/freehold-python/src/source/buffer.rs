@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 
 use freehold::tensor_algebra::Dims;
-use freehold::{Code, DType, Device, Label, Owner, RawTensor, Tensor, Traits};
+use freehold::{Code, DType, Device, DeviceKind, Label, Owner, RawTensor, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -146,10 +146,47 @@ pub(super) fn import_array_interface(
     framework: Label,
     ask: &Ask<'_, '_>,
 ) -> Result<Imported, Fail> {
+    import_interface(x, "__array_interface__", Device::CPU, framework, ask)
+}
+
+/// An object with `__cuda_array_interface__`. The interface does not name the device, so a process with several says nothing
+/// of which one it is.
+pub(super) fn import_cuda_array_interface(
+    x: &Bound<'_, PyAny>,
+    framework: Label,
+    ask: &Ask<'_, '_>,
+) -> Result<Imported, Fail> {
+    let devices = freehold::device::devices();
+    let mut cuda = devices.iter().filter(|device| device.kind == DeviceKind::CUDA);
+    match (cuda.next(), cuda.next()) {
+        (Some(only), None) => import_interface(x, "__cuda_array_interface__", *only, framework, ask),
+        (None, _) => Err(Fail::refused(
+            Code::DV02,
+            type_name(x),
+            "its __cuda_array_interface__ names memory of a CUDA device, and there is none here",
+        )
+        .fix("copy it to the host where its device is")),
+        (Some(_), Some(_)) => Err(Fail::refused(
+            Code::DV03,
+            type_name(x),
+            "its __cuda_array_interface__ does not say on which of several devices it is",
+        )
+        .fix("pass an object with __dlpack__, which does")),
+    }
+}
+
+/// Either of the two interfaces, which say the same of memory in different places.
+fn import_interface(
+    x: &Bound<'_, PyAny>,
+    attribute: &str,
+    device: Device,
+    framework: Label,
+    ask: &Ask<'_, '_>,
+) -> Result<Imported, Fail> {
     let py = x.py();
-    let interface = x.getattr("__array_interface__")?;
+    let interface = x.getattr(attribute)?;
     let interface = interface.cast::<PyDict>().map_err(PyErr::from)?;
-    let malformed = |what: &str| Fail::refused(Code::OB01, type_name(x), format!("its __array_interface__ {what}"));
+    let malformed = |what: &str| Fail::refused(Code::OB01, type_name(x), format!("its {attribute} {what}"));
     let need =
         |key: &str| interface.get_item(key)?.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(key.to_owned()));
     let shape: Vec<i64> = need("shape").and_then(|v| v.extract()).map_err(|_| malformed("has no shape"))?;
@@ -206,8 +243,7 @@ pub(super) fn import_array_interface(
             (view.buf.cast::<u8>().wrapping_add(offset as usize), held.into_owner())
         }
     };
-    let raw =
-        RawTensor { data: pointer, shape: &shape, strides: strides.as_deref(), dtype, device: Device::CPU, owner };
+    let raw = RawTensor { data: pointer, shape: &shape, strides: strides.as_deref(), dtype, device, owner };
     // SAFETY: the object promises, by the interface's own contract, that the memory is valid while the object (and
     // the dictionary it gave) lives; a buffer's bounds were checked above.
     let tensor = unsafe { Tensor::from_raw(raw, &ask.options(framework, traits, None)) }?;

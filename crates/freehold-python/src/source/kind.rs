@@ -48,7 +48,9 @@ pub(crate) enum Adapter {
     ArrayInterface,
     /// `__array_interface__` that this object has and its type has not.
     OwnArrayInterface,
-    /// The Arrow C data interface, and nothing else.
+    /// `__cuda_array_interface__`, and no `__dlpack__`.
+    CudaArrayInterface,
+    /// The Arrow C data interface.
     Arrow,
     /// A NumPy scalar.
     NumpyScalar,
@@ -184,8 +186,9 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     if x.is_instance_of::<PyCapsule>() {
         return known(Adapter::Capsule, Label::UNKNOWN);
     }
-    // Before `__dlpack__`: Arrow's own arrays have both, and only this one tells of nulls.
-    if class.hasattr("__arrow_c_array__")? {
+    // Before `__dlpack__`: Arrow's own arrays have both, and only this one tells of nulls. Not where there is an array
+    // interface: Pillow's images have both, and to Arrow they are a list of pixels of four bytes.
+    if class.hasattr("__arrow_c_array__")? && !class.hasattr("__array_interface__")? {
         return known(Adapter::Arrow, framework());
     }
     if class.hasattr("__dlpack__")? {
@@ -198,6 +201,9 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     }
     if class.hasattr("__array_interface__")? {
         return known(Adapter::ArrayInterface, framework());
+    }
+    if class.hasattr("__cuda_array_interface__")? {
+        return known(Adapter::CudaArrayInterface, framework());
     }
     if class.hasattr("__arrow_c_stream__")? {
         return known(Adapter::Arrow, framework());

@@ -132,6 +132,7 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::Buffer => buffer::import(x, ask),
         Adapter::Frame => frame::import(x, ask),
         Adapter::ArrayInterface | Adapter::OwnArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
+        Adapter::CudaArrayInterface => buffer::import_cuda_array_interface(x, kind.framework, ask),
         Adapter::Arrow => arrow::import(x, kind.framework, ask),
         Adapter::NumpyScalar => numpy::import_scalar(x, ask),
         Adapter::Scalar | Adapter::Sequence => sequence::import(x, ask),

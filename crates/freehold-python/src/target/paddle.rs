@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use freehold::tensor_algebra::Dims;
 use freehold::{Caps, DType, ExportOptions, Label, Tensor};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyModule, PyTuple, PyType};
 
 use super::offer::{Reads, capsule};
 use super::{Framework, Handover};
@@ -78,11 +78,23 @@ fn caps(py: Python<'_>, tensor: &Tensor, _ndim: usize) -> &'static Caps {
     }
 }
 
+/// An empty tensor of the two dtypes that Paddle takes through DLPack and makes no tensors of: an array of NumPy, which
+/// Paddle needs itself, has an address of its own even where it has no elements.
+fn empty_unsigned<'py>(paddle: &Bound<'py, PyModule>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
+    let py = paddle.py();
+    let shape = PyTuple::new(py, tensor.shape())?;
+    let array = py.import("numpy")?.call_method1("zeros", (shape, tensor.dtype().name()))?;
+    paddle.getattr("utils")?.getattr("dlpack")?.call_method1("from_dlpack", (array,))
+}
+
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
     let py = handover.py;
     let paddle = py.import("paddle")?;
     if tensor.numel() == 0 {
         // All empty tensors have one address, NULL; and there is nothing to share.
+        if matches!(tensor.dtype(), DType::U32 | DType::U64) {
+            return empty_unsigned(&paddle, &tensor).map(Bound::unbind);
+        }
         let arguments = PyDict::new(py);
         arguments.set_item("dtype", tensor.dtype().name())?;
         return paddle.call_method("empty", (PyTuple::new(py, tensor.shape())?,), Some(&arguments)).map(Bound::unbind);

@@ -1,0 +1,21 @@
+"""Runs the files that import TensorFlow, which cannot be in one process with all the others."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import APART
+from frameworks import framework
+
+framework("jax")  # only to skip, or to fail in CI, where the frameworks are not installed
+
+
+@pytest.mark.parametrize("name", APART)
+def test_apart(name):
+    file = Path(__file__).with_name(name)
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout
