@@ -9,7 +9,7 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use freehold::tensor_algebra::Dims;
-use freehold::{Code, DType, Device, Label, Owner, RawTensor, Tensor, Traits};
+use freehold::{Code, DType, Device, Label, RawTensor, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
