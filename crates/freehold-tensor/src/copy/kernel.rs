@@ -3,6 +3,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::ahead;
 use super::level::Level;
 
 /// Converts `n` consecutive values and returns how many of them lost something; unchecked loops return 0.
@@ -84,23 +85,11 @@ fn each<O: Op>(dst: &mut [Target<O>], src: &[Source<O>]) -> O::Mark {
 /// Bytes that a store fills at most: one that crosses a cache line takes twice as long.
 const LINE: usize = 64;
 
-/// Where pieces of a run begin and end: `n` values whose target starts at `dst`.
-///
-/// A long run is three pieces: whole vectors from the start, whole vectors from the next cache line of the target,
-/// and whole vectors up to the end. They overlap, so some values are converted twice, which is cheaper than one by
-/// one.
-#[inline(always)]
-fn pieces<O: Op>(dst: *const u8, n: usize) -> ([(usize, usize); 3], usize) {
-    let size = size_of::<O::Dst>();
-    // What a loop of four of the widest vectors writes, or reads where that is more values.
-    let block = 4 * LINE / size.min(size_of::<O::Src>());
-    let short = dst.addr().wrapping_neg() % LINE;
-    if n < 4 * block || !short.is_multiple_of(size) {
-        return ([(0, n); 3], 1);
-    }
-    let start = short / size;
-    let end = start + (n - start) / block * block;
-    ([(start, end), (0, block), (n - block, n)], 3)
+/// Values of a part of a long run: many enough for a loop over four of the widest vectors on either side, and for what
+/// goes before and after a loop not to count.
+const fn part<O: Op>() -> usize {
+    let (size, step) = (size_of::<O::Dst>(), size_of::<O::Src>());
+    2048 / if size < step { step } else { size }
 }
 
 /// # Safety
@@ -108,20 +97,35 @@ fn pieces<O: Op>(dst: *const u8, n: usize) -> ([(usize, usize); 3], usize) {
 /// As for [`Kernel`].
 #[inline(always)]
 unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    let (pieces, count) = pieces::<O>(dst, n);
     let (size, step) = (size_of::<O::Dst>(), size_of::<O::Src>());
-    let mut lost = O::Mark::NONE;
-    for &(start, end) in &pieces[..count] {
+    let piece = |start: usize, len: usize| {
+        debug_assert!(start + len <= n);
         // SAFETY: the caller guarantees `n` values on each side, initialised in `src`, without overlap, and a piece
         // lies in 0..n; byte arrays have alignment 1, so any address is aligned.
         let (dst, src) = unsafe {
             (
-                std::slice::from_raw_parts_mut(dst.add(start * size).cast(), end - start),
-                std::slice::from_raw_parts(src.add(start * step).cast(), end - start),
+                std::slice::from_raw_parts_mut(dst.add(start * size).cast(), len),
+                std::slice::from_raw_parts(src.add(start * step).cast(), len),
             )
         };
-        lost = lost.or(each::<O>(dst, src));
-    }
+        each::<O>(dst, src)
+    };
+    let part = const { part::<O>() };
+    let short = dst.addr().wrapping_neg() % LINE;
+    let lost = if n < 2 * part || !short.is_multiple_of(size) {
+        piece(0, n)
+    } else {
+        // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some
+        // values are converted twice, which is cheaper than one by one.
+        let mut lost = piece(0, part).or(piece(n - part, part));
+        let mut at = short / size;
+        while at + part <= n {
+            ahead::near(src.wrapping_add(at * step), part * step);
+            lost = lost.or(piece(at, part));
+            at += part;
+        }
+        lost
+    };
     if !lost.any() {
         return 0;
     }

@@ -14,8 +14,11 @@
 //!   are fastest along different axes, lines of the source are turned in a block by vectors (see `turn`), so that both
 //!   sides move whole lines of the cache; a cast runs on the narrower side of the turn. Destinations that no cache
 //!   would keep are written past it (see `stream`), and large ones by several threads (see `threads`).
+//! * **Memory is asked for ahead of time** (see `ahead`): kernels ask a little further on, and long runs for lines of
+//!   several pages at once, which a processor in one page does not do by itself.
 //! * Nothing is allocated for up to eight dimensions.
 
+mod ahead;
 mod batch;
 mod convert;
 mod describe;
@@ -28,6 +31,7 @@ mod lanes;
 mod lazy;
 mod level;
 mod line;
+mod long;
 mod loss;
 mod ops;
 mod packed;

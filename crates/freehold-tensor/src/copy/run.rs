@@ -150,6 +150,13 @@ impl Steps {
             unsafe { move_tiny(self.level, size, dst, src, plan) };
             return 0;
         }
+        if let (Class::Run, true) = (&way.class, way.stream) {
+            let (_, _, col) = plan.split();
+            // SAFETY: the caller's guarantees: both sides are one run from here.
+            let lost = unsafe { self.long_run(dst.offset(plan.dst_start), src.offset(plan.src_start), col.n) };
+            stream::fence();
+            return lost;
+        }
         let (outer, row, col) = plan.split();
         let first = self.first_cols(way, dst, plan);
         let band = (BAND / way.rows).max(1) * way.rows;

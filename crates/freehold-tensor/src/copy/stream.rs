@@ -8,6 +8,13 @@ pub(super) const STREAMS: bool = cfg!(all(target_arch = "x86_64", not(miri)));
 /// Bytes of a line of the cache.
 pub(super) const LINE: usize = 64;
 
+/// Bytes of a page of memory.
+pub(super) const PAGE: usize = 4096;
+
+/// Pages that are read or written together, a little of each in turn: a third more comes from memory than from one page
+/// after the other.
+pub(super) const PAGES: usize = 4;
+
 /// Copies `n` bytes; whole lines of the destination go past the caches. [`fence`] must follow, on the same thread,
 /// before another thread is told of them.
 ///
@@ -73,6 +80,11 @@ pub(super) fn fence() {
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::{LINE, PAGE, PAGES};
+
+    /// Lines of one page before it is the next page's turn.
+    const TURN: usize = 2;
+
     /// All parts of a line are stored one after the other, so that it leaves as one write.
     macro_rules! lines {
         ($name:ident, $vector:ty, $parts:literal, $load:ident, $store:ident $(, #[$feature:meta])?) => {
@@ -81,17 +93,26 @@ mod x86 {
             /// As for [`super::put_lines`].
             $(#[$feature])?
             pub(super) unsafe fn $name(dst: *mut u8, src: *const u8, lines: usize) {
-                let (mut to, mut from) = (dst.cast::<$vector>(), src.cast::<$vector>());
-                for _ in 0..lines {
-                    // SAFETY: one line of the caller's on either side; the destination is aligned, loads need not be.
+                let (to, from) = (dst.cast::<$vector>(), src.cast::<$vector>());
+                let put = |line: usize| {
+                    // SAFETY: a line of the caller's on either side; the destination is aligned, loads need not be.
                     unsafe {
-                        let line: [_; $parts] = std::array::from_fn(|i| $load(from.add(i)));
-                        for (i, part) in line.into_iter().enumerate() {
-                            $store(to.add(i), part);
+                        let parts: [_; $parts] = std::array::from_fn(|i| $load(from.add(line * $parts + i)));
+                        for (i, part) in parts.into_iter().enumerate() {
+                            $store(to.add(line * $parts + i), part);
                         }
-                        (to, from) = (to.add($parts), from.add($parts));
+                    }
+                };
+                const PAGE_LINES: usize = PAGE / LINE;
+                let together = lines / (PAGES * PAGE_LINES) * (PAGES * PAGE_LINES);
+                for group in (0..together).step_by(PAGES * PAGE_LINES) {
+                    for turn in (0..PAGE_LINES).step_by(TURN) {
+                        for page in 0..PAGES {
+                            (0..TURN).for_each(|i| put(group + page * PAGE_LINES + turn + i));
+                        }
                     }
                 }
+                (together..lines).for_each(put);
             }
         };
     }

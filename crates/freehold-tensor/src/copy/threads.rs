@@ -11,7 +11,7 @@ use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
 use super::plan::Plan;
 use super::run::{Steps, Unit};
-use super::stream::LINE;
+use super::stream::{LINE, PAGE};
 use super::way::{Class, Way};
 
 /// Bytes that repay a thread: waking one costs about 10 us, in which a core copies some 200 KiB.
@@ -19,9 +19,6 @@ const PER_THREAD: u64 = 512 << 10;
 
 /// Pieces for each thread, so that one that was held up is not waited for long.
 const PIECES: u64 = 4;
-
-/// No two pieces share a page, as far as the axis that is cut allows.
-const PAGE: usize = 4096;
 
 /// What [`set_num_threads`] asked for; 0 for the default.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
@@ -186,6 +183,8 @@ struct Cut {
 }
 
 impl Cut {
+    /// No two pieces share a page, as far as the axis that is cut allows.
+    ///
     /// Cuts along the outermost axis that is long enough for so many pieces, or else the one that gives the most;
     /// `None` where there is but one.
     fn new(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, pieces: u64) -> Option<Cut> {

@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use super::ahead;
+
 /// A conversion of `N` values at once.
 pub(super) trait Body {
     /// Values of a step, at most 64.
@@ -45,6 +47,7 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
         let short = dst.addr().wrapping_neg() % LINE.min(B::N * B::DST);
         let mut i = if short != 0 && short.is_multiple_of(B::DST) { short / B::DST } else { B::N };
         while i + 4 * B::N <= n {
+            ahead::near(src.wrapping_add(i * B::SRC), 4 * B::N * B::SRC);
             for k in 0..4 {
                 lost |= at(i + k * B::N);
             }

@@ -1,0 +1,54 @@
+//! One long run on both sides, into a destination that is written past the caches.
+//!
+//! The source is asked for ahead of time, several pages at once (see `ahead`), and what is only moved is moved so (see
+//! `stream`).
+
+use super::ahead::Ahead;
+use super::plan::Axis;
+use super::run::{Block, Steps, Tile, Unit};
+use super::stream::{self, LINE};
+
+/// Bytes of the wider side that are converted at once: a piece of the source is in the L1 cache when its turn comes, and
+/// stays there beside what it becomes. Longer pieces let reading and writing wait for each other.
+const PIECE: usize = 2048;
+
+impl Steps {
+    /// Copies `n` compact elements of whole bytes, and returns how many lost something. [`stream::fence`] must follow.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Steps::run`], for these elements.
+    #[inline(never)] // keeps the blocks out of the stack frame of copies that need none
+    pub(super) unsafe fn long_run(&self, dst: *mut u8, src: *const u8, n: usize) -> u64 {
+        let (ws, wd) = (self.src_unit.block_size(), self.dst_unit.block_size());
+        if self.is_plain() {
+            // SAFETY: the caller's guarantees.
+            unsafe { stream::put(self.level, dst, src, n * wd) };
+            return 0;
+        }
+        debug_assert!(matches!((self.src_unit, self.dst_unit), (Unit::Bytes(_), Unit::Bytes(_))));
+        let mut blocks = [const { Block::new() }; 2];
+        let [read, out] = blocks.each_mut().map(Block::start);
+        let ahead = Ahead::new(src, n * ws);
+        let piece = (PIECE / ws.max(wd)).max(1);
+        // The first piece ends where a line of the destination does, where an element does, too.
+        let head = dst.align_offset(LINE);
+        let first = if head.is_multiple_of(wd) && head / wd < piece { head / wd } else { 0 };
+        let none = Axis { n: 1, dst: 0, src: 0 };
+        let col = Axis { n, dst: wd as isize, src: ws as isize };
+        let (mut at, mut lost) = (0, 0u64);
+        while at < n {
+            let cols = if at == 0 && first != 0 { first } else { piece }.min(n - at);
+            ahead.ask(at * ws, cols * ws);
+            let offset = (at * ws) as isize;
+            let tile = Tile { rows: 1, cols, dst: 0, src: offset, row: none, col, lead: 0, last: true };
+            // SAFETY: elements of the caller's runs; a piece fits a block.
+            unsafe {
+                lost += self.values(out, read, src, tile, Some(src.offset(offset))) as u64;
+                stream::put(self.level, dst.add(at * wd), out, cols * wd);
+            }
+            at += cols;
+        }
+        lost
+    }
+}
