@@ -11,10 +11,14 @@ use crate::names::{imported, type_name};
 pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
     let Some(jax) = imported(x.py(), "jax")? else { return Ok(None) };
     let framework = Label::JAX;
-    if class.is_subclass(&jax.getattr("core")?.getattr("Tracer")?)? {
+    // While JAX is being imported it has nothing yet.
+    let (Some(core), Some(array)) = (jax.getattr_opt("core")?, jax.getattr_opt("Array")?) else { return Ok(None) };
+    if let Some(tracer) = core.getattr_opt("Tracer")?
+        && class.is_subclass(&tracer)?
+    {
         return Ok(Some(Kind { adapter: Adapter::NoStorage, framework }));
     }
-    if !x.is_instance(&jax.getattr("Array")?)? {
+    if !x.is_instance(&array)? {
         return Ok(None);
     }
     let versioned = protocol::takes_max_version(x, class)?;

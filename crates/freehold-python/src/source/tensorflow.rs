@@ -11,9 +11,9 @@ use crate::names::{imported, type_name};
 /// What a type of TensorFlow offers.
 pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
     let Some(tf) = imported(x.py(), "tensorflow")? else { return Ok(None) };
-    // While TensorFlow is being imported it has nothing yet.
-    let Some(tensor) = tf.getattr_opt("Tensor")? else { return Ok(None) };
-    for base in [tensor, tf.getattr("Variable")?, tf.getattr("SparseTensor")?, tf.getattr("RaggedTensor")?] {
+    for name in ["Tensor", "Variable", "SparseTensor", "RaggedTensor"] {
+        // While TensorFlow is being imported it has nothing yet.
+        let Some(base) = tf.getattr_opt(name)? else { return Ok(None) };
         if class.is_subclass(&base)? {
             return Ok(Some(Kind { adapter: Adapter::TensorFlow, framework: Label::TENSORFLOW }));
         }
