@@ -30,6 +30,8 @@ copies() {
         say "copies, $threads threads"
         "$PYTHON" tests/bench/copies.py "$threads" | tee -a "$results"
     done
+    say "small copies, and the search for losses"
+    cargo bench --quiet -p freehold-tensor --bench small | tee -a "$results"
 }
 
 case $what in

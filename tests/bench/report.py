@@ -58,9 +58,16 @@ def handovers(lines) -> list[str]:
 
 
 def copies(lines) -> list[str]:
-    """GB/s read and written; then Freehold over memcpy, and over the better of the two frameworks."""
+    """GB/s read and written; then Freehold over memcpy, and over the better of the two frameworks. Or two times."""
     out = []
     for (title, threads), rows in grouped(lines).items():
+        if "ns" in rows[0]:
+            one, other = rows[0]["ns"]
+            out += ["", f"### {title}", "", f"| ns a copy | {one} | {other} | ratio |", "|---|---:|---:|---:|"]
+            for row in rows:
+                a, b = row["ns"].values()
+                out.append(f"| {row['row']} | {a:.0f} | {b:.0f} | {b / a:.2f} |")
+            continue
         out += ["", f"### {title}, {threads} thread{'s' if threads > 1 else ''}", ""]
         out += ["| GB/s | memcpy | NumPy | PyTorch | Freehold | / memcpy | / better |", "|---|---:|---:|---:|---:|---:|---:|"]
         for row in rows:

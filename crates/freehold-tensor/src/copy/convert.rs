@@ -1,5 +1,6 @@
 //! The conversion of a compact run: one kernel, or two with a type between, lifted to complex where asked.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use super::find::{Mode, direct};
@@ -42,6 +43,44 @@ enum Lift {
     AnyPart {
         from: usize,
     },
+}
+
+/// A cast that a thread asked for before: to choose its kernels takes as long as to convert some hundred values.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    asked: (DType, DType, OnLoss, bool, Level),
+    pub kind: CastKind,
+    pub convert: Option<Convert>,
+}
+
+/// How many casts a thread remembers; each has one place.
+const PLACES: usize = 32;
+
+thread_local!(static KNOWN: [Cell<Option<Known>>; PLACES] = const { [const { Cell::new(None) }; PLACES] });
+
+impl Known {
+    /// What there is to know of a cast.
+    #[inline]
+    pub(super) fn of(from: DType, to: DType, on_loss: OnLoss, saturate: bool) -> Known {
+        let asked = (from, to, on_loss, saturate, Level::best());
+        // A mixture in which common dtypes have places of their own.
+        let place = usize::from(from.code) + usize::from(from.bits) / 8 * 3 + usize::from(to.code) * 5;
+        let place = (place + usize::from(to.bits) / 8 * 7) % PLACES;
+        let known = KNOWN.with(|known| known[place].get());
+        match known {
+            Some(known) if known.asked == asked => known,
+            _ => Known::ask(asked, place),
+        }
+    }
+
+    #[cold]
+    fn ask(asked: (DType, DType, OnLoss, bool, Level), place: usize) -> Known {
+        let (from, to, on_loss, saturate, _) = asked;
+        let convert = Convert::new(from, to, on_loss, saturate);
+        let known = Known { asked, kind: cast_kind(from, to), convert };
+        KNOWN.with(|all| all[place].set(Some(known)));
+        known
+    }
 }
 
 /// A conversion between two dtypes, for compact runs in native byte order with one byte for a sub-byte value.

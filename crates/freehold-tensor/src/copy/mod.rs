@@ -63,7 +63,7 @@ pub use threads::{num_threads, set_num_threads};
 use std::num::NonZeroUsize;
 
 use crate::{DType, FieldError, Layout, StrideUnit};
-use convert::Convert;
+use convert::Known;
 use lazy::Resolve;
 use plan::{Axes, Plan};
 use run::Steps;
@@ -241,7 +241,7 @@ impl Job {
         let convert = if from == to {
             None
         } else {
-            let convert = Convert::new(scalar(from), scalar(to), options.on_loss, options.saturate);
+            let convert = Known::of(scalar(from), scalar(to), options.on_loss, options.saturate).convert;
             Some(convert.ok_or_else(|| unsupported.clone())?)
         };
         let resolve = |dtype, traits, unit: run::Unit| {

@@ -1,14 +1,22 @@
 //! Short ways for copies so small that to plan them would cost more than to make them.
 
-use super::convert::Convert;
-use super::{CastKind, CopyOptions, OnLoss, Operand, cast_kind};
+use std::mem::MaybeUninit;
+
+use super::convert::{Convert, Known};
+use super::{CastKind, CopyOptions, Lazy, OnLoss, Operand};
 use crate::StrideUnit;
 
 /// Bytes of a run that needs no plan: at most this, neither threads nor streams come into question.
 const RUN: usize = 256 << 10;
 
+/// Bytes of the larger side of a copy whose rows, or elements, may be walked without a plan.
+const SMALL: usize = 4 << 10;
+
+/// Bytes of a row that repays a call.
+const ROW: usize = 32;
+
 /// Elements that a loop has moved before a plan would be made.
-const LOOP: usize = 96;
+const LOOP: usize = 512;
 
 /// The most dimensions of such a loop.
 const NDIM: usize = 8;
@@ -38,7 +46,7 @@ pub(super) unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOp
         if is_run(dst, to) && is_run(src, from) {
             run(dst, src, n, (to, from), options)
         } else {
-            n <= LOOP && dst.dtype == src.dtype && elements(dst, src, to)
+            n * to.max(from) <= SMALL && scattered(dst, src, n, (to, from), options)
         }
     }
 }
@@ -91,58 +99,180 @@ unsafe fn run(
         unsafe { std::ptr::copy_nonoverlapping(src.data.cast_const(), dst.data, n * to) };
         return true;
     }
-    let kind = cast_kind(src.dtype, dst.dtype);
-    let forbidden = kind == CastKind::TruthOrReal && options.on_loss == OnLoss::Error;
-    if forbidden || !src.traits.is_empty() || src.dtype.lanes != 1 || dst.dtype.lanes != 1 {
-        return false;
-    }
-    let Some(convert) = Convert::new(src.dtype, dst.dtype, options.on_loss, options.saturate) else { return false };
+    let Some(convert) = cast(dst, src, options) else { return false };
     // What is lost is counted again by the long way.
     // SAFETY: `n` elements on both sides, apart.
     let lost = unsafe { convert.run(dst.data, src.data, n) };
     lost == 0
 }
 
-/// Copies elements one by one.
+/// The conversion of a cast for which there is nothing else to do, unless it is forbidden.
+#[inline]
+fn cast(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Option<Convert> {
+    if !(src.traits - Lazy::PADDED).is_empty() || src.dtype.lanes != 1 || dst.dtype.lanes != 1 {
+        return None;
+    }
+    let known = Known::of(src.dtype, dst.dtype, options.on_loss, options.saturate);
+    let forbidden = known.kind == CastKind::TruthOrReal && options.on_loss == OnLoss::Error;
+    if forbidden { None } else { known.convert }
+}
+
+/// An axis with its size and steps in bytes, the destination's first.
+type Axis = (usize, isize, isize);
+
+/// Room for all elements of one side.
+#[repr(align(64))]
+struct Block([MaybeUninit<u8>; SMALL]);
+
+impl Block {
+    const fn new() -> Block {
+        Block([MaybeUninit::uninit(); SMALL])
+    }
+
+    fn start(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// Moves elements without a plan; a cast converts them all at once, by way of blocks where they are not one run.
 ///
 /// # Safety
 ///
-/// As for [`super::copy`], for one dtype of `size` bytes and a shape of at most [`LOOP`] elements.
-unsafe fn elements(dst: &Operand<'_>, src: &Operand<'_>, size: usize) -> bool {
-    let mut axes = [(0usize, 0isize, 0isize); NDIM];
+/// As for [`super::copy`], for `n` elements of these sizes, of which each side has at most [`SMALL`] bytes.
+#[inline(never)] // keeps the blocks out of the stack frame of copies that need none
+unsafe fn scattered(
+    dst: &Operand<'_>,
+    src: &Operand<'_>,
+    n: usize,
+    (to, from): (usize, usize),
+    options: &CopyOptions,
+) -> bool {
+    let mut all = [(0usize, 0isize, 0isize); NDIM];
     let mut used = 0;
     for ((&n, &d), &s) in dst.layout.shape.iter().zip(dst.layout.strides).zip(src.layout.strides) {
         if n == 1 {
             continue;
         }
-        let scale = |unit: StrideUnit| if unit == StrideUnit::Bytes { 1 } else { size as i64 };
-        let (Some(d), Some(s)) = (d.checked_mul(scale(dst.unit)), s.checked_mul(scale(src.unit))) else { return false };
+        let scale = |unit: StrideUnit, size: usize| if unit == StrideUnit::Bytes { 1 } else { size as i64 };
+        let steps = (d.checked_mul(scale(dst.unit, to)), s.checked_mul(scale(src.unit, from)));
+        let (Some(d), Some(s)) = steps else { return false };
         let far = |step: i64| step.unsigned_abs() > 1 << 40;
         if d == 0 || far(d) || far(s) {
             return false; // to be refused by name
         }
-        axes[used] = (n as usize, d as isize, s as isize);
+        all[used] = (n as usize, d as isize, s as isize);
         used += 1;
     }
-    let axes = &axes[..used];
+    let axes = &mut all[..used];
+    if dst.dtype == src.dtype {
+        // SAFETY: the caller's guarantees.
+        return unsafe { place(dst.data, src.data, axes, n, to) };
+    }
+    let Some(convert) = cast(dst, src, options) else { return false };
+    let (mut read, mut made) = (Block::new(), Block::new());
+    let (read, made) = (read.start(), made.start());
+    // The same elements as one run of this size, on the destination's side or the source's.
+    let mut sides = [[0; NDIM]; 2];
+    for (side, size) in sides.iter_mut().zip([from, to]) {
+        axes.iter().zip(side.iter_mut()).rev().fold(size, |step, (axis, run)| {
+            *run = step as isize;
+            step * axis.0
+        });
+    }
+    let [values, results] = sides;
+    let src_run = axes.iter().zip(values).all(|(axis, run)| axis.2 == run);
+    let dst_run = axes.iter().zip(results).all(|(axis, run)| axis.1 == run);
+    let mut moved = all;
+    let moved = &mut moved[..used];
+    // SAFETY: the caller's guarantees; a block holds what `SMALL` bytes hold, and is read where it was written.
+    unsafe {
+        let mut from_run = src.data.cast_const();
+        if !src_run {
+            moved.iter_mut().zip(values).for_each(|(axis, run)| axis.1 = run);
+            if !place(read, src.data, moved, n, from) {
+                return false;
+            }
+            from_run = read;
+        }
+        if dst_run {
+            return convert.run(dst.data, from_run, n) == 0;
+        }
+        if convert.run(made, from_run, n) != 0 {
+            return false;
+        }
+        let axes = &all[..used];
+        moved.iter_mut().zip(axes).zip(results).for_each(|((axis, own), run)| *axis = (own.0, own.1, run));
+        place(dst.data, made, moved, n, to)
+    }
+}
+
+/// Moves elements of `size` bytes: rows that are runs on both sides as such, others one by one, unless they are too
+/// many.
+///
+/// # Safety
+///
+/// Every element of the axes, `n` in all, is readable from `src` and writable from `dst`, without overlap.
+#[inline]
+unsafe fn place(dst: *mut u8, src: *const u8, axes: &[Axis], n: usize, size: usize) -> bool {
     // SAFETY: the caller's guarantees, with elements as plain words of the same size.
     unsafe {
+        if let [outer @ .., (cols, d, s)] = axes
+            && (*d, *s) == (size as isize, size as isize)
+            && cols * size >= ROW
+        {
+            rows(dst, src, outer, cols * size);
+            return true;
+        }
+        if n > LOOP {
+            return false;
+        }
         match size {
-            1 => nest::<u8>(dst.data, src.data, axes),
-            2 => nest::<u16>(dst.data, src.data, axes),
-            4 => nest::<u32>(dst.data, src.data, axes),
-            8 => nest::<u64>(dst.data, src.data, axes),
-            16 => nest::<[u64; 2]>(dst.data, src.data, axes),
+            1 => nest::<u8>(dst, src, axes),
+            2 => nest::<u16>(dst, src, axes),
+            4 => nest::<u32>(dst, src, axes),
+            8 => nest::<u64>(dst, src, axes),
+            16 => nest::<[u64; 2]>(dst, src, axes),
             _ => return false,
         }
     }
     true
 }
 
+/// Copies a row of so many bytes from and to every position of the axes.
+///
+/// # Safety
+///
+/// As for [`place`], in rows.
+unsafe fn rows(dst: *mut u8, src: *const u8, axes: &[Axis], bytes: usize) {
+    // SAFETY: the caller's guarantees; two pieces of a row may overlap.
+    unsafe {
+        match axes {
+            [(n, d, s)] if bytes <= 4 * ROW => {
+                for i in 0..*n as isize {
+                    let (dst, src) = (dst.offset(i * d), src.offset(i * s));
+                    let piece =
+                        |at: usize| dst.add(at).cast::<[u8; ROW]>().write(src.add(at).cast::<[u8; ROW]>().read());
+                    (0..bytes / ROW).for_each(|k| piece(k * ROW));
+                    piece(bytes - ROW);
+                }
+            }
+            [(n, d, s)] => {
+                for i in 0..*n as isize {
+                    std::ptr::copy_nonoverlapping(src.offset(i * s), dst.offset(i * d), bytes);
+                }
+            }
+            [(n, d, s), inner @ ..] => {
+                (0..*n as isize).for_each(|i| rows(dst.offset(i * d), src.offset(i * s), inner, bytes));
+            }
+            [] => std::ptr::copy_nonoverlapping(src, dst, bytes),
+        }
+    }
+}
+
 /// # Safety
 ///
 /// Every element of the axes, with steps in bytes, is readable from `src` and writable from `dst`.
-unsafe fn nest<T: Copy>(dst: *mut u8, src: *const u8, axes: &[(usize, isize, isize)]) {
+unsafe fn nest<T: Copy>(dst: *mut u8, src: *const u8, axes: &[Axis]) {
     // SAFETY: elements of the caller's axes; unaligned on both sides.
     unsafe {
         match axes {
