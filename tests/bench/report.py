@@ -69,6 +69,11 @@ def copies(lines) -> list[str]:
                 out.append(f"| {row['row']} | {a:.0f} | {b:.0f} | {b / a:.2f} |")
             continue
         out += ["", f"### {title}, {threads} thread{'s' if threads > 1 else ''}", ""]
+        if "freehold" not in rows[0]["gbs"]:
+            names = list(rows[0]["gbs"])
+            out += [f"| GB/s | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+            out += [f"| {row['row']} | " + " | ".join(f"{row['gbs'][n]:.1f}" for n in names) + " |" for row in rows]
+            continue
         out += ["| GB/s | memcpy | NumPy | PyTorch | Freehold | / memcpy | / better |", "|---|---:|---:|---:|---:|---:|---:|"]
         for row in rows:
             speed = row["gbs"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import freehold as fh
-from capsules import DTYPES, READ_ONLY
+from capsules import DTYPES, PADDED, READ_ONLY
 from frameworks import aligned, framework, pointer, values
-from producers import over_bytes, refused
+from producers import Made, Modern, over_bytes, refused
 from row_tools import read_only
 
 tvm_ffi = framework("tvm_ffi")
@@ -56,6 +56,17 @@ def test_negative_strides_and_transposes_are_carried():
     a = np.arange(6.0).reshape(2, 3)
     for x in (a[::-1], a.T, a[:, ::2], a[:0], a[0, 0:1].reshape(())):
         assert np.asarray(fh.share(fh.share(x, "tvm_ffi"), "numpy")).tolist() == x.tolist()
+
+
+def test_what_tvm_ffi_refuses_is_given_back():
+    padded = Made(np.zeros(5, "u1"), shape=(5,), strides=(1,), dtype=(17, 4, 1), flags=PADDED)
+    t = fh.from_dlpack(Modern(padded))
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="not yet supported"):
+            fh.share(t, "tvm_ffi")
+    assert padded.deletes == 0
+    del t
+    assert padded.deletes == 1
 
 
 def test_the_same_tensor_comes_back():

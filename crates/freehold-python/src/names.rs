@@ -14,6 +14,28 @@ pub(crate) fn imported<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Boun
     Ok(modules.bind(py).get_item(name)?.filter(|module| !module.is_none()))
 }
 
+/// Something of a module's that is looked up once: to import a module that is there costs as much as a handover.
+pub(crate) struct Named {
+    module: &'static str,
+    path: &'static [&'static str],
+    found: PyOnceLock<Py<PyAny>>,
+}
+
+impl Named {
+    pub(crate) const fn new(module: &'static str, path: &'static [&'static str]) -> Named {
+        Named { module, path, found: PyOnceLock::new() }
+    }
+
+    /// Imports the module if it must; what could not be had is looked for again.
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let found = self.found.get_or_try_init(py, || {
+            let module = py.import(self.module)?.into_any();
+            self.path.iter().try_fold(module, |object, name| object.getattr(*name)).map(Bound::unbind)
+        })?;
+        Ok(found.bind(py))
+    }
+}
+
 /// The first component of a type's `__module__`: the framework that it belongs to.
 pub(crate) fn top_module(class: &Bound<'_, PyAny>) -> String {
     class

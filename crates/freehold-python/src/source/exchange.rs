@@ -7,6 +7,7 @@ use freehold::dlpack::{DLManagedTensorVersioned, DLPackExchangeAPI, VERSION};
 use freehold::{Code, ImportOptions, Label, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCapsule, PyInt, PyType};
 
 use super::{Ask, Fail, Imported};
@@ -43,6 +44,26 @@ pub(crate) fn table_of(class: &Bound<'_, PyType>) -> PyResult<Option<NonNull<DLP
         table = header.prev_api.cast();
     }
     Ok(None)
+}
+
+/// A table that was looked for once.
+pub(crate) struct Shared(PyOnceLock<Option<NonNull<DLPackExchangeAPI>>>);
+
+// SAFETY: tables are static memory that nobody writes to, as DLPack asks.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub(crate) const fn new() -> Shared {
+        Shared(PyOnceLock::new())
+    }
+
+    pub(crate) fn get(
+        &self,
+        py: Python<'_>,
+        find: impl FnOnce() -> PyResult<Option<NonNull<DLPackExchangeAPI>>>,
+    ) -> PyResult<Option<NonNull<DLPackExchangeAPI>>> {
+        self.0.get_or_try_init(py, find).copied()
+    }
 }
 
 /// A managed tensor from an object whose type has the table. The caller owns it.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::offer::{Offer, Reads};
 use super::{Framework, Handover};
-use crate::names::imported;
+use crate::names::Named;
 
 pub(super) static FRAMEWORK: Framework =
     Framework { name: "jax", modules: &["jaxlib"], label: Label::JAX, plain: &Caps::JAX, caps, export, receive: None };
@@ -17,19 +17,14 @@ pub(super) static FRAMEWORK: Framework =
 /// The row for how the process has configured JAX: the setting can change, and differ from thread to thread. It is only
 /// read; where JAX cannot be imported, the export says so.
 fn caps(py: Python<'_>, _tensor: &Tensor, _ndim: usize) -> &'static Caps {
-    let wide = || -> PyResult<bool> {
-        let module = match imported(py, "jax")? {
-            Some(module) => module,
-            None => py.import("jax")?.into_any(),
-        };
-        module.getattr(pyo3::intern!(py, "config"))?.getattr(pyo3::intern!(py, "jax_enable_x64"))?.is_truthy()
-    };
+    static CONFIG: Named = Named::new("jax", &["config"]);
+    let wide = || CONFIG.get(py)?.getattr(pyo3::intern!(py, "jax_enable_x64"))?.is_truthy();
     if wide().unwrap_or(false) { &Caps::JAX_X64 } else { &Caps::JAX }
 }
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
-    let py = handover.py;
-    let from_dlpack = py.import("jax.dlpack")?.getattr(pyo3::intern!(py, "from_dlpack"))?;
+    static FROM_DLPACK: Named = Named::new("jax.dlpack", &["from_dlpack"]);
+    let from_dlpack = FROM_DLPACK.get(handover.py)?;
     let offer = Offer::new(handover, &tensor, Label::JAX, Reads::LegacyImmutable)?;
     from_dlpack.call1((offer,)).map(Bound::unbind)
 }

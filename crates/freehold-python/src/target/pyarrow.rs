@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use super::offer::{Offer, Reads};
 use super::{Framework, Handover};
+use crate::names::Named;
 
 pub(super) static FRAMEWORK: Framework = Framework {
     name: "pyarrow",
@@ -17,8 +18,9 @@ pub(super) static FRAMEWORK: Framework = Framework {
 };
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
-    let class = if tensor.shape().len() == 1 { "Array" } else { "Tensor" };
-    let class = handover.py.import("pyarrow")?.getattr(class)?;
+    static ARRAY: Named = Named::new("pyarrow", &["Array", "from_dlpack"]);
+    static TENSOR: Named = Named::new("pyarrow", &["Tensor", "from_dlpack"]);
+    let from_dlpack = if tensor.shape().len() == 1 { &ARRAY } else { &TENSOR }.get(handover.py)?;
     let offer = Offer::new(handover, &tensor, Label::PYARROW, Reads::Versioned)?;
-    class.call_method1(pyo3::intern!(handover.py, "from_dlpack"), (offer,)).map(Bound::unbind)
+    from_dlpack.call1((offer,)).map(Bound::unbind)
 }

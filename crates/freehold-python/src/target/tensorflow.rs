@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use super::offer::{Reads, capsule};
 use super::{Framework, Handover};
+use crate::names::Named;
 
 pub(super) static FRAMEWORK: Framework = Framework {
     name: "tensorflow",
@@ -17,8 +18,8 @@ pub(super) static FRAMEWORK: Framework = Framework {
 };
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
-    let py = handover.py;
-    let dlpack = py.import("tensorflow")?.getattr("experimental")?.getattr("dlpack")?;
+    static FROM_DLPACK: Named = Named::new("tensorflow", &["experimental", "dlpack", "from_dlpack"]);
+    let from_dlpack = FROM_DLPACK.get(handover.py)?;
     let capsule = capsule(handover, &tensor, Label::TENSORFLOW, Reads::LegacyImmutable)?;
-    dlpack.getattr(pyo3::intern!(py, "from_dlpack"))?.call1((capsule,)).map(Bound::unbind)
+    from_dlpack.call1((capsule,)).map(Bound::unbind)
 }

@@ -37,9 +37,9 @@ pub(super) fn through_table<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let managed = tensor.to_versioned(options).map_err(|error| raise(py, error))?.into_raw();
     let mut object = ptr::null_mut();
-    // SAFETY: the table is the framework's, of our major version; the managed tensor is ours to give. PyTorch and Paddle leave
-    // one that they refuse with the caller (tests/interop/test_rows_x_exchange.py and test_frameworks_paddle.py hold them to that),
-    // so it is released here.
+    // SAFETY: the table is the framework's, of our major version; the managed tensor is ours to give. PyTorch, Paddle and
+    // tvm-ffi leave one that they refuse with the caller (tests/interop/test_rows_x_exchange.py and test_frameworks_*.py hold them
+    // to that), so it is released here.
     unsafe {
         let Some(to_py) = (*table.as_ptr()).managed_tensor_to_py_object_no_sync else {
             crate::source::exchange::release(managed);

@@ -1,10 +1,13 @@
-//! `tvm_ffi.Tensor`s over a tensor's memory: a carrier that takes whatever a capsule says.
+//! `tvm_ffi.Tensor`s over a tensor's memory, through tvm-ffi's C exchange table: a carrier that takes whatever a capsule says.
 
-use freehold::{Caps, Label, Tensor};
+use freehold::{Caps, ExportOptions, Label, Tensor};
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use super::offer::{Reads, capsule};
 use super::{Framework, Handover};
+use crate::names::Named;
+use crate::source::exchange::{self, Shared};
 
 pub(super) static FRAMEWORK: Framework = Framework {
     name: "tvm_ffi",
@@ -17,7 +20,22 @@ pub(super) static FRAMEWORK: Framework = Framework {
 };
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
+    static CLASS: Named = Named::new("tvm_ffi", &["Tensor"]);
+    static FROM_DLPACK: Named = Named::new("tvm_ffi", &["from_dlpack"]);
+    static TABLE: Shared = Shared::new();
     let py = handover.py;
-    let from_dlpack = py.import("tvm_ffi")?.getattr(pyo3::intern!(py, "from_dlpack"))?;
-    from_dlpack.call1((capsule(handover, &tensor, Label::TVM_FFI, Reads::Versioned)?,)).map(Bound::unbind)
+    let table = TABLE.get(py, || exchange::table_of(CLASS.get(py)?.cast::<PyType>()?))?;
+    let Some(table) = table else {
+        // An older tvm-ffi takes a capsule.
+        let capsule = capsule(handover, &tensor, Label::TVM_FFI, Reads::Versioned)?;
+        return FROM_DLPACK.get(py)?.call1((capsule,)).map(Bound::unbind);
+    };
+    let options = ExportOptions {
+        consumer: Label::TVM_FFI,
+        site: handover.site,
+        decision: handover.decision,
+        taken: true,
+        ..ExportOptions::default()
+    };
+    super::torch::through_table(py, &tensor, table, &options).map(Bound::unbind)
 }
