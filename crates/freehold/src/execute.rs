@@ -3,11 +3,10 @@
 use freehold_ledger::{Edge, Role};
 use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 use crate::decision::{Decision, Detail, LossDetail, Reason};
 use crate::message::{Asked, Message};
-use crate::tensor::{Inner, Owner, Tensor, unit_of};
+use crate::tensor::{Allocation, Inner, Owner, Tensor, unit_of};
 use crate::validate::Valid;
 use crate::{Caps, Code, Device, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide};
 use freehold_device::Buffer;
@@ -90,7 +89,7 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
     let (valid, buffer) = Tensor::allocate(
         Device::CPU,
         decision.dtype,
-        &inner.shape,
+        tensor.shape(),
         decision.order,
         decision.alignment,
         padded,
@@ -106,7 +105,7 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
     let target = Operand {
         data: buffer.as_ptr(),
         dtype: decision.dtype,
-        layout: crate::Layout::new(&valid.shape, &valid.strides),
+        layout: valid.layout(),
         unit: crate::StrideUnit::Elements,
         traits: if padded { Lazy::PADDED } else { Lazy::empty() },
     };
@@ -156,7 +155,7 @@ fn finish(
     traits.set(Traits::PADDED, from.traits.contains(Traits::PADDED) && decision.dtype == from.dtype);
     traits.set(Traits::READ_ONLY, !decision.writable);
     let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
-    let mut result = Inner {
+    let mut result = Tensor(valid.dims.finish(Inner {
         data: valid.data,
         byte_offset: 0,
         device: decision.device,
@@ -165,13 +164,11 @@ fn finish(
         framework: Label::FREEHOLD,
         holder: freehold_ledger::HolderId::NONE,
         owns_record: false,
-        shape: valid.shape,
-        strides: valid.strides,
-        alloc,
+        alloc: Allocation::new(alloc),
         frozen: None,
         runtime: from.runtime.clone(),
         owner: Owner::Buffer(buffer),
-    };
+    }));
     let codes: SmallVec<[Code; 4]> = decision.codes();
     let edge = Edge {
         from: from.holder,
@@ -183,8 +180,8 @@ fn finish(
         bytes: decision.bytes_copied,
         sync: decision.sync,
     };
-    Tensor::record(&mut result, Role::Owner, site, Some(&edge));
-    Tensor(Arc::new(result))
+    result.record(Role::Owner, site, Some(&edge));
+    result
 }
 
 /// Where the parts of a whole lie in it.
@@ -220,7 +217,7 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
     if decision.verdict == Verdict::Reject {
         return Err(refuse(runtime, call, decision));
     }
-    let mut shape = first.0.shape.clone();
+    let mut shape = freehold_tensor::Dims::from_slice(first.shape());
     match along {
         Along::Columns => shape.push(parts.len() as i64),
         Along::Chunks => shape[0] = parts.iter().map(|part| part.shape()[0]).sum(),
@@ -229,7 +226,7 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
         Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
     let dims = first.shape().len();
     let axis = if along == Along::Columns { dims } else { 0 };
-    let step = valid.strides[axis] as usize * decision.dtype.padded_size();
+    let step = valid.dims.strides()[axis] as usize * decision.dtype.padded_size();
     let options = CopyOptions { threads: call.policy.threads, ..CopyOptions::new(decision.on_loss) };
     let mut place = 0;
     for (i, part) in parts.iter().enumerate() {
@@ -241,7 +238,7 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
         let target = Operand {
             data: buffer.as_ptr().wrapping_add(place * step),
             dtype: decision.dtype,
-            layout: crate::Layout::new(part.shape(), &valid.strides[..dims]),
+            layout: crate::Layout::new(part.shape(), &valid.dims.strides()[..dims]),
             unit: crate::StrideUnit::Elements,
             traits: Lazy::empty(),
         };

@@ -6,16 +6,16 @@
 //! size-0 tensors have NULL data, flags are true, and read-only memory never leaves through a legacy capsule, unless its
 //! consumer promises that it never writes.
 
-use std::alloc::{Layout as AllocLayout, alloc, dealloc, handle_alloc_error};
+use std::alloc::Layout as AllocLayout;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use freehold_ledger::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Role};
+use freehold_ledger::{Counter, Edge, HolderId};
 
+use crate::block;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
-use crate::tensor::unit_of;
-use crate::{Code, Decision, Error, Label, Message, Result, Sync, Tensor, Traits, Verdict};
+use crate::{Code, Decision, Error, Label, Message, Result, Runtime, Sync, Tensor, Traits, Verdict};
 
 /// Who takes the capsule.
 #[derive(Clone, Copy, Debug)]
@@ -107,10 +107,11 @@ struct Block<M> {
     // shape and strides follow: 2 * ndim values.
 }
 
-fn block_layout<M>(ndim: usize) -> (AllocLayout, usize) {
-    let dims = AllocLayout::array::<i64>(2 * ndim).expect("ndim is at most 64");
-    let (layout, offset) = AllocLayout::new::<Block<M>>().extend(dims).expect("ndim is at most 64");
-    (layout.pad_to_align(), offset)
+#[inline]
+fn block_layout<M>(ndim: usize) -> AllocLayout {
+    let size = size_of::<Block<M>>() + ndim * 2 * size_of::<i64>();
+    // SAFETY: the alignment is a power of two, and the size of at most 64 dimensions is far from overflow.
+    unsafe { AllocLayout::from_size_align_unchecked(size, align_of::<Block<M>>()) }
 }
 
 impl Tensor {
@@ -127,6 +128,18 @@ impl Tensor {
         } else {
             dlpack::VERSION
         };
+        let flags = if self.0.traits.is_empty() { 0 } else { self.capsule_flags() };
+        let holder = self.open_holder(options);
+        Ok(VersionedCapsule(self.block(holder, options, |context, dl_tensor| DLManagedTensorVersioned {
+            version: DLPackVersion { major, minor },
+            manager_ctx: context,
+            deleter: Some(release::<DLManagedTensorVersioned>),
+            flags: dlpack::flags_to(flags),
+            dl_tensor,
+        })))
+    }
+
+    fn capsule_flags(&self) -> u64 {
         let mut flags = 0;
         for (bit, flag) in [
             (Traits::READ_ONLY, dlpack::FLAG_READ_ONLY),
@@ -142,14 +155,7 @@ impl Tensor {
             // dlpack.h: the consumer of a copy is its sole owner. While another export or handle lives it is not.
             flags &= !dlpack::FLAG_IS_COPIED;
         }
-        let holder = self.open_holder(options);
-        Ok(VersionedCapsule(self.block(holder, options, |context, dl_tensor| DLManagedTensorVersioned {
-            version: DLPackVersion { major, minor },
-            manager_ctx: context,
-            deleter: Some(release::<DLManagedTensorVersioned>),
-            flags: dlpack::flags_to(flags),
-            dl_tensor,
-        })))
+        flags
     }
 
     /// A legacy capsule over this tensor's memory.
@@ -182,8 +188,7 @@ impl Tensor {
 
     /// A `DLTensor` that borrows this tensor's shape and strides: valid while the tensor is.
     pub fn as_dltensor(&self) -> DLTensor {
-        let inner = &*self.0;
-        self.dltensor(inner.shape.as_ptr().cast_mut(), inner.strides.as_ptr().cast_mut())
+        self.dltensor(self.shape().as_ptr().cast_mut(), self.strides().as_ptr().cast_mut())
     }
 
     fn dltensor(&self, shape: *mut i64, strides: *mut i64) -> DLTensor {
@@ -192,7 +197,7 @@ impl Tensor {
         DLTensor {
             data: if empty { std::ptr::null_mut() } else { inner.data.cast() },
             device: dlpack::device_to(inner.device),
-            ndim: inner.shape.len() as i32,
+            ndim: self.shape().len() as i32,
             dtype: dtype_to(inner.dtype),
             shape,
             strides,
@@ -201,41 +206,28 @@ impl Tensor {
     }
 
     /// A capsule describes bytes: what only traits can say must be resolved before.
+    #[inline]
     fn check_describable(&self) -> Result<()> {
+        const MORE: Traits = Traits::CONJ.union(Traits::NEG).union(Traits::SWAPPED).union(Traits::BYTE_STRIDES);
+        if self.0.traits.intersects(MORE) { self.refuse_bytes() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refuse_bytes(&self) -> Result<()> {
         let (code, what) = if self.0.traits.intersects(Traits::CONJ | Traits::NEG) {
             (Code::LZ01, "lazy conj or neg bits")
         } else if self.0.traits.contains(Traits::SWAPPED) {
             (Code::BO01, "the other byte order")
-        } else if self.0.traits.contains(Traits::BYTE_STRIDES) {
-            (Code::ST03, "byte strides that are not multiples of the item size")
         } else {
-            return Ok(());
+            (Code::ST03, "byte strides that are not multiples of the item size")
         };
         let text = format!("export({}): a capsule cannot carry {what}.", self.desc());
         Err(Error::rejected(Message::plain(code, text, "convert it first: the copy resolves it"), None))
     }
 
+    #[inline]
     fn open_holder(&self, options: &ExportOptions<'_>) -> HolderId {
         let inner = &*self.0;
-        let ledger = inner.runtime.ledger();
-        let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
-        flags.set(HolderFlags::READ_ONLY, !self.is_writable());
-        flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
-        flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
-        let desc = HolderDesc {
-            role: Role::Holder,
-            framework: options.consumer,
-            site: options.site,
-            device: inner.device,
-            address: inner.data.addr() as u64,
-            dtype: inner.dtype,
-            padded: inner.traits.contains(Traits::PADDED),
-            unit: unit_of(inner.traits),
-            shape: &inner.shape,
-            strides: &inner.strides,
-            alloc: inner.alloc,
-            flags,
-        };
         // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
         let codes = options.decision.filter(|d| d.verdict == Verdict::Share).map(Decision::codes);
         let edge = Edge {
@@ -248,7 +240,7 @@ impl Tensor {
             bytes: 0,
             sync: Sync::None,
         };
-        ledger.open(&desc, Some(&edge))
+        self.lend(options.consumer, options.site, options.taken, &edge)
     }
 
     /// Fills a new block; `make` builds the managed tensor from its context and tensor.
@@ -258,18 +250,19 @@ impl Tensor {
         options: &ExportOptions<'_>,
         make: impl FnOnce(*mut c_void, DLTensor) -> M,
     ) -> NonNull<M> {
-        let ndim = self.0.shape.len();
-        let (layout, offset) = block_layout::<M>(ndim);
-        // SAFETY: the layout has a size: the block itself is not zero-sized.
-        let raw = unsafe { alloc(layout) };
-        let Some(block) = NonNull::new(raw.cast::<Block<M>>()) else { handle_alloc_error(layout) };
-        // SAFETY: `offset` is inside the allocation, and `2 * ndim` values fit behind it by its layout.
-        let dims = unsafe { raw.add(offset) }.cast::<i64>();
-        // SAFETY: as above; both sources have `ndim` values, and the block overlaps neither.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.0.shape.as_ptr(), dims, ndim);
-            std::ptr::copy_nonoverlapping(self.0.strides.as_ptr(), dims.add(ndim), ndim);
-        }
+        let (shape, strides) = (self.shape(), self.strides());
+        let ndim = shape.len();
+        let block = block::acquire(block_layout::<M>(ndim)).cast::<Block<M>>();
+        // SAFETY: `2 * ndim` values fit behind the block by its layout; both sources have `ndim` values, and the new block
+        // overlaps neither.
+        let dims = unsafe {
+            let dims = block.as_ptr().add(1).cast::<i64>();
+            for i in 0..ndim {
+                dims.add(i).write(shape[i]);
+                dims.add(ndim + i).write(strides[i]);
+            }
+            dims
+        };
         // SAFETY: `ndim` values of shape lie before the strides.
         let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) });
         let managed = make(block.as_ptr().cast(), dl_tensor);
@@ -281,23 +274,27 @@ impl Tensor {
 
 /// The deleter of every export: any thread, no GIL, after a panic, in a forked child.
 ///
-/// Closes the ledger record before anything is freed, frees the block, then drops the tensor, which may run a
+/// Closes the ledger record before the memory is given back, frees the block, then drops the tensor, which may run a
 /// foreign deleter or an owner's drop. A panic there is caught, since it cannot cross into C.
 unsafe extern "C" fn release<M>(managed: *mut M) {
     let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
     // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.
     let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
-    // SAFETY: allocated in `Tensor::block` with this layout.
-    unsafe { dealloc(block.as_ptr().cast(), block_layout::<M>(ndim).0) };
-    let runtime = tensor.0.runtime.clone();
-    runtime.ledger().close(holder);
-    let give_back = || {
-        if let Some(let_go) = let_go {
-            let_go(tensor.data_ptr().addr());
-        }
-        drop(tensor);
-    };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(give_back)) {
+    // SAFETY: acquired in `Tensor::block` with this layout.
+    unsafe { block::release(block.cast(), block_layout::<M>(ndim)) };
+    tensor.0.runtime.ledger().close(holder);
+    if let Some(let_go) = let_go {
+        quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));
+    }
+    if let Some(last) = tensor.0.let_go() {
+        let runtime = last.inner().runtime.clone();
+        quietly(&runtime, || drop(last));
+    }
+}
+
+/// Runs what may panic where a panic cannot pass.
+fn quietly(runtime: &Runtime, run: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
         runtime.ledger().count(Counter::PanicsCaught);
         // Dropping the payload could panic again; the few bytes of that second one are leaked.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

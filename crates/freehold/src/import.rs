@@ -9,10 +9,10 @@ use std::ptr::NonNull;
 use freehold_device::Buffer;
 use freehold_ledger::{HolderId, Role};
 use freehold_tensor::{Dims, compact_strides};
-use std::sync::Arc;
 
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, ForeignCapsule};
-use crate::tensor::{CapsuleOwner, Inner, Owner, Tensor, unit_of};
+use crate::handle::Draft;
+use crate::tensor::{Allocation, CapsuleOwner, Inner, Owner, Tensor, unit_of};
 use crate::validate::{Valid, validate};
 use crate::view::Element;
 use crate::{Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Traits};
@@ -221,7 +221,7 @@ impl Tensor {
             let error = crate::FieldError::new("data", 0, "not be NULL when the tensor has elements");
             return Err(Error::capsule(error));
         }
-        let valid = Valid { data, byte_offset: 0, device, dtype, shape, strides };
+        let valid = Valid { data, byte_offset: 0, device, dtype, dims: Draft::copied(&shape, &strides) };
         Ok(Self::build(valid, traits, owner, options))
     }
 
@@ -276,7 +276,7 @@ impl Tensor {
         })?;
         let buffer = made.map_err(|e| Error::allocation(&e))?;
         let valid =
-            Valid { data: buffer.as_ptr(), byte_offset: 0, device, dtype, shape: Dims::from_slice(shape), strides };
+            Valid { data: buffer.as_ptr(), byte_offset: 0, device, dtype, dims: Draft::copied(shape, &strides) };
         Ok((valid, buffer))
     }
 
@@ -314,31 +314,25 @@ impl Tensor {
 
     #[inline]
     pub(crate) fn build(valid: Valid, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
-        let Valid { data, byte_offset, device, dtype, shape, strides } = valid;
-        // Filled where it will stay: `Inner` is some 270 bytes, and moving it twice costs as much as the rest.
-        let mut arc = Arc::<Inner>::new_uninit();
-        let place = Arc::get_mut(&mut arc).expect("nobody else has the new allocation");
-        let inner = place.write(Inner {
+        let Valid { data, byte_offset, device, dtype, dims } = valid;
+        let mut tensor = Tensor(dims.finish(Inner {
             data,
             byte_offset,
             device,
             dtype,
             traits,
             framework: options.framework,
-            holder: HolderId::NONE,
             owns_record: false,
-            shape,
-            strides,
-            alloc: options.alloc,
+            holder: HolderId::NONE,
+            alloc: Allocation::new(options.alloc),
             frozen: None,
             runtime: options.runtime.clone(),
             owner,
-        });
+        }));
         if !options.quiet {
-            Tensor::record(inner, Role::Owner, options.site, None);
+            tensor.record(Role::Owner, options.site, None);
         }
-        // SAFETY: `place` was written above.
-        Tensor(unsafe { arc.assume_init() })
+        tensor
     }
 }
 

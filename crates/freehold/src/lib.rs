@@ -20,7 +20,9 @@
 //!   so that a reused address is never mistaken for the old buffer.
 //! * Only the [`dlpack`] module names the `dlpark` crate.
 
+mod block;
 mod caps;
+mod count;
 mod decide;
 mod decision;
 mod desc;
@@ -31,6 +33,7 @@ mod export;
 mod fix;
 mod flowchart;
 mod fork;
+mod handle;
 mod import;
 mod message;
 mod policy;

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use freehold_device::Buffer;
-use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Role};
-use freehold_tensor::{Dims, Extent, Strided};
+use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
+use freehold_tensor::{Extent, Strided};
 
 use crate::dlpack::ForeignCapsule;
+use crate::handle::{Draft, Handle};
 use crate::{Code, DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
 
 /// Who frees the memory behind a tensor, and how.
@@ -107,6 +107,7 @@ pub struct Frozen {
     to: Label,
 }
 
+/// The facts of a tensor. Its shape and strides are beside them, in the same allocation.
 pub(crate) struct Inner {
     /// First element; offsets are folded in where the device allows it. Dangling or NULL where there is no element.
     pub(crate) data: *mut u8,
@@ -116,15 +117,33 @@ pub(crate) struct Inner {
     pub(crate) dtype: DType,
     pub(crate) traits: Traits,
     pub(crate) framework: Label,
-    pub(crate) holder: HolderId,
     /// Whether this tensor opened `holder` and so closes it; a derived view names its parent's record.
     pub(crate) owns_record: bool,
-    pub(crate) shape: Dims,
-    pub(crate) strides: Dims,
-    pub(crate) alloc: Option<(u64, u64)>,
-    pub(crate) frozen: Option<Frozen>,
+    pub(crate) holder: HolderId,
+    pub(crate) alloc: Allocation,
+    /// Boxed: few tensors are watched, and a handle must fit a small block.
+    pub(crate) frozen: Option<Box<Frozen>>,
     pub(crate) runtime: Runtime,
     pub(crate) owner: Owner,
+}
+
+/// The allocation that a tensor's memory is part of. Its end is not 0 where it is known.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Allocation {
+    base: u64,
+    end: u64,
+}
+
+impl Allocation {
+    #[inline]
+    pub(crate) fn new(known: Option<(u64, u64)>) -> Allocation {
+        known.map_or(Allocation::default(), |(base, len)| Allocation { base, end: base.saturating_add(len) })
+    }
+
+    #[inline]
+    pub(crate) fn known(self) -> Option<(u64, u64)> {
+        (self.end != 0).then_some((self.base, self.end - self.base))
+    }
 }
 
 // SAFETY: the data pointer is only read or written through unsafe or exclusive access; everything else is plain data
@@ -133,21 +152,20 @@ unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if self.frozen.is_some() {
-            self.check_frozen();
+impl Inner {
+    /// The end of the tensor, before anything is given back.
+    #[inline]
+    pub(crate) fn end(&self, shape: &[i64], strides: &[i64]) {
+        if let Some(frozen) = &self.frozen {
+            self.check_frozen(frozen, Layout::new(shape, strides));
         }
         // Erase before free: once the owner is dropped the address may be another buffer's.
         if self.owns_record {
             self.runtime.ledger().close(self.holder);
         }
     }
-}
 
-impl Inner {
-    fn checksum(&self) -> Option<u64> {
-        let layout = Layout::new(&self.shape, &self.strides);
+    fn checksum(&self, layout: Layout<'_>) -> Option<u64> {
         let unit = unit_of(self.traits);
         let extent: Extent = layout.extent(self.dtype, self.traits.contains(Traits::PADDED), unit).ok()?;
         if !self.device.kind.is_host() || extent.is_empty() {
@@ -159,15 +177,56 @@ impl Inner {
         Some(xxhash_rust::xxh3::xxh3_64(bytes))
     }
 
-    fn check_frozen(&self) {
-        let (Some(frozen), Some(now)) = (self.frozen, self.checksum()) else { return };
+    #[cold]
+    fn check_frozen(&self, frozen: &Frozen, layout: Layout<'_>) {
+        let Some(now) = self.checksum(layout) else { return };
         if now != frozen.checksum {
             let ledger = self.runtime.ledger();
             // The record is still open: it is closed after this.
             let buffer =
                 ledger.holder(self.holder).map_or_else(|| "a buffer".into(), |held| format!("buffer #{}", held.buffer));
-            let note = format!("{buffer} changed while lent to {}: {}", frozen.to.as_str(), Tensor::describe(self));
+            let desc = self.desc(layout);
+            let note = format!("{buffer} changed while lent to {}: {desc}", frozen.to.as_str());
             ledger.hazard(Code::AL01, &[self.holder], note);
+        }
+    }
+
+    #[inline]
+    fn desc<'a>(&self, layout: Layout<'a>) -> TensorDesc<'a> {
+        TensorDesc {
+            address: self.data.addr() as u64,
+            device: self.device,
+            dtype: self.dtype,
+            layout,
+            traits: self.traits,
+            framework: self.framework,
+        }
+    }
+
+    #[inline]
+    fn holder_desc<'a>(&self, layout: Layout<'a>, role: Role, site: Label) -> HolderDesc<'a> {
+        let traits = self.traits;
+        let mut flags = HolderFlags::empty();
+        if !traits.is_empty() {
+            flags.set(HolderFlags::READ_ONLY, traits.intersects(Traits::READ_ONLY));
+            flags.set(HolderFlags::IMMUTABLE, traits.intersects(Traits::IMMUTABLE));
+            flags.set(HolderFlags::COPIED, traits.intersects(Traits::IS_COPIED));
+            flags.set(HolderFlags::DETACHED, traits.intersects(Traits::DETACHED));
+            flags.set(HolderFlags::FROZEN, traits.intersects(Traits::FROZEN));
+        }
+        HolderDesc {
+            role,
+            framework: self.framework,
+            site,
+            device: self.device,
+            address: self.data.addr() as u64,
+            dtype: self.dtype,
+            padded: traits.contains(Traits::PADDED),
+            unit: unit_of(traits),
+            shape: layout.shape,
+            strides: layout.strides,
+            alloc: self.alloc.known(),
+            flags,
         }
     }
 }
@@ -181,17 +240,19 @@ pub(crate) fn unit_of(traits: Traits) -> StrideUnit {
 /// Cloning shares the handle. The memory is given back when the last clone and the last export are gone, on
 /// whatever thread that happens.
 #[derive(Clone)]
-pub struct Tensor(pub(crate) Arc<Inner>);
+pub struct Tensor(pub(crate) Handle);
 
 impl Tensor {
     /// Dimensions.
+    #[inline]
     pub fn shape(&self) -> &[i64] {
-        &self.0.shape
+        self.0.shape()
     }
 
     /// Steps between neighbours, in elements (in bytes with [`Traits::BYTE_STRIDES`]); never absent.
+    #[inline]
     pub fn strides(&self) -> &[i64] {
-        &self.0.strides
+        self.0.strides()
     }
 
     /// Element type.
@@ -235,8 +296,9 @@ impl Tensor {
     }
 
     /// Shape and strides.
+    #[inline]
     pub fn layout(&self) -> Layout<'_> {
-        Layout::new(&self.0.shape, &self.0.strides)
+        Layout::new(self.shape(), self.strides())
     }
 
     /// Whether a holder may write.
@@ -246,7 +308,7 @@ impl Tensor {
 
     /// Whether this handle is the only one: no clone, no derived view and no export of it lives.
     pub fn is_sole(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        self.0.is_sole()
     }
 
     /// Number of elements.
@@ -261,20 +323,13 @@ impl Tensor {
 
     /// The allocation that the memory is part of, where the producer said: base and length.
     pub fn allocation(&self) -> Option<(u64, u64)> {
-        self.0.alloc
+        self.0.alloc.known()
     }
 
     /// What [`crate::decide`] looks at.
     #[inline]
     pub fn desc(&self) -> TensorDesc<'_> {
-        TensorDesc {
-            address: self.0.data.addr() as u64,
-            device: self.0.device,
-            dtype: self.0.dtype,
-            layout: self.layout(),
-            traits: self.0.traits,
-            framework: self.0.framework,
-        }
+        self.0.desc(self.layout())
     }
 
     /// The view for overlap tests.
@@ -317,15 +372,13 @@ impl Tensor {
             framework: parent.framework,
             holder: parent.holder,
             owns_record: false,
-            shape: parent.shape.clone(),
-            strides: parent.strides.clone(),
             alloc: parent.alloc,
             frozen: None,
             runtime: parent.runtime.clone(),
             owner: Owner::Parent(self.clone()),
         };
         change(&mut inner);
-        Tensor(Arc::new(inner))
+        Tensor(Draft::copied(self.shape(), self.strides()).finish(inner))
     }
 
     /// The same memory, read-only.
@@ -335,8 +388,7 @@ impl Tensor {
 
     /// The handle as one pointer, for a C interface. It keeps its count until [`Tensor::from_handle`] takes it back.
     pub fn into_handle(self) -> NonNull<c_void> {
-        let raw = Arc::into_raw(self.0).cast_mut().cast::<c_void>();
-        NonNull::new(raw).expect("an Arc is never null")
+        self.0.into_raw().cast()
     }
 
     /// The tensor behind a handle.
@@ -345,64 +397,55 @@ impl Tensor {
     ///
     /// * `handle` came from [`Tensor::into_handle`], and its count is passed on: each is taken back once.
     pub unsafe fn from_handle(handle: NonNull<c_void>) -> Tensor {
-        // SAFETY: the caller says that the pointer came from `Arc::into_raw` and that the count is this call's.
-        Tensor(unsafe { Arc::from_raw(handle.as_ptr().cast::<Inner>()) })
+        // SAFETY: forwarded from the caller.
+        Tensor(unsafe { Handle::from_raw(handle.cast()) })
     }
 
     /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
     /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing). `to`: whom it is lent to.
     pub fn watch(&self, to: Label) -> Tensor {
         self.derive(|inner| {
-            inner.frozen = inner.checksum().map(|checksum| Frozen { checksum, to });
+            inner.frozen = inner.checksum(self.layout()).map(|checksum| Box::new(Frozen { checksum, to }));
             inner.traits |= Traits::FROZEN;
         })
     }
 
-    /// Opens the ledger record of a new tensor.
-    pub(crate) fn record(inner: &mut Inner, role: Role, site: Label, edge: Option<&Edge<'_>>) {
-        inner.holder = inner.runtime.books().open(&Self::holder_desc(inner, role, site), edge);
-        inner.owns_record = true;
+    /// Opens the ledger record of a new tensor, which has one handle.
+    #[inline]
+    pub(crate) fn record(&mut self, role: Role, site: Label, edge: Option<&Edge<'_>>) {
+        let ledger = self.0.runtime.books();
+        if ledger.level() == Level::Off {
+            return;
+        }
+        let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
+        if let Some(inner) = self.0.get_mut() {
+            inner.holder = id;
+            inner.owns_record = true;
+        }
     }
 
     /// Notes a copy into this tensor's memory.
     pub(crate) fn copied(&self, edge: &Edge<'_>, site: Label) {
-        let inner = &*self.0;
-        inner.runtime.ledger().copied(inner.holder, &Self::holder_desc(inner, Role::Holder, site), edge);
+        let desc = self.0.holder_desc(self.layout(), Role::Holder, site);
+        self.0.runtime.ledger().copied(self.0.holder, &desc, edge);
     }
 
-    fn holder_desc(inner: &Inner, role: Role, site: Label) -> HolderDesc<'_> {
-        let mut flags = HolderFlags::empty();
-        flags.set(HolderFlags::READ_ONLY, inner.traits.intersects(Traits::READ_ONLY));
-        flags.set(HolderFlags::IMMUTABLE, inner.traits.intersects(Traits::IMMUTABLE));
-        flags.set(HolderFlags::COPIED, inner.traits.intersects(Traits::IS_COPIED));
-        flags.set(HolderFlags::DETACHED, inner.traits.intersects(Traits::DETACHED));
-        flags.set(HolderFlags::FROZEN, inner.traits.intersects(Traits::FROZEN));
-        HolderDesc {
-            role,
-            framework: inner.framework,
-            site,
-            device: inner.device,
-            address: inner.data.addr() as u64,
-            dtype: inner.dtype,
-            padded: inner.traits.contains(Traits::PADDED),
-            unit: unit_of(inner.traits),
-            shape: &inner.shape,
-            strides: &inner.strides,
-            alloc: inner.alloc,
-            flags,
+    /// The record of somebody to whom the memory goes.
+    #[inline]
+    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
+        let ledger = self.0.runtime.ledger();
+        if ledger.level() == Level::Off {
+            return HolderId::NONE;
         }
-    }
-
-    fn describe(inner: &Inner) -> String {
-        let desc = TensorDesc {
-            address: inner.data.addr() as u64,
-            device: inner.device,
-            dtype: inner.dtype,
-            layout: Layout::new(&inner.shape, &inner.strides),
-            traits: inner.traits,
-            framework: inner.framework,
-        };
-        desc.to_string()
+        let inner = &*self.0;
+        let mut flags = if taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
+        if !inner.traits.is_empty() {
+            flags.set(HolderFlags::READ_ONLY, !self.is_writable());
+            flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
+            flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
+        }
+        let desc = inner.holder_desc(self.layout(), Role::Holder, site);
+        ledger.open(&HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
     }
 }
 

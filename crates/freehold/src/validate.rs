@@ -1,21 +1,25 @@
 //! Validation of a foreign `DLTensor`: every field, before it is used.
 
-use freehold_tensor::{Dims, MAX_NDIM, compact_strides};
-use smallvec::SmallVec;
+use freehold_tensor::{MAX_NDIM, compact_strides};
 
 use crate::dlpack::{DLTensor, device_from, dtype_from};
+use crate::handle::Draft;
 use crate::tensor::unit_of;
 use crate::{DType, Device, DeviceKind, FieldError, Layout, Traits};
 
 /// A tensor's fields after every rule held.
-#[derive(Debug)]
 pub(crate) struct Valid {
     pub(crate) data: *mut u8,
     pub(crate) byte_offset: u64,
     pub(crate) device: Device,
     pub(crate) dtype: DType,
-    pub(crate) shape: Dims,
-    pub(crate) strides: Dims,
+    pub(crate) dims: Draft,
+}
+
+impl Valid {
+    pub(crate) fn layout(&self) -> Layout<'_> {
+        Layout::new(self.dims.shape(), self.dims.strides())
+    }
 }
 
 /// Devices whose `data` is an opaque handle: an offset cannot be added to it.
@@ -51,16 +55,20 @@ pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Vali
         // dlpack.h: "for vanilla CPU memory, pinned memory, or managed memory, this is set to 0". There is one host.
         device.id = 0;
     }
-    // SAFETY: forwarded from the caller.
-    let shape = unsafe { dims(t.shape, ndim) };
-    let shape = shape.ok_or(FieldError::new("shape", 0, "not be NULL when ndim > 0"))?;
-    // SAFETY: forwarded from the caller.
-    let strides = match unsafe { dims(t.strides, ndim) } {
-        Some(strides) => strides,
-        None => compact_strides(&shape, crate::Order::C)?,
+    if ndim > 0 && t.shape.is_null() {
+        return Err(FieldError::new("shape", 0, "not be NULL when ndim > 0"));
+    }
+    // SAFETY: forwarded from the caller; both are not NULL where there is a dimension.
+    let dims = unsafe {
+        if ndim > 0 && t.strides.is_null() {
+            let shape: freehold_tensor::Dims = (0..ndim).map(|i| t.shape.add(i).read_unaligned()).collect();
+            Draft::copied(&shape, &compact_strides(&shape, crate::Order::C)?)
+        } else {
+            copied(t.shape, t.strides, ndim)
+        }
     };
     let padded = traits.contains(Traits::PADDED);
-    let extent = Layout::new(&shape, &strides).validate(dtype, padded, unit_of(traits))?;
+    let extent = Layout::new(dims.shape(), dims.strides()).validate(dtype, padded, unit_of(traits))?;
 
     let mut data = t.data.cast::<u8>();
     let mut byte_offset = 0;
@@ -73,31 +81,32 @@ pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Vali
         } else {
             let fits = |at: u64, by: i64| at.checked_add_signed(by).filter(|a| *a <= i64::MAX.cast_unsigned());
             let wraps = || FieldError::new("byte_offset", t.byte_offset, "keep every element inside the address space");
-            let first = (data.addr() as u64)
+            (data.addr() as u64)
                 .checked_add(t.byte_offset)
                 .filter(|first| fits(*first, extent.lo).is_some() && fits(*first, extent.hi).is_some())
                 .ok_or_else(wraps)?;
-            let _ = first;
             data = data.wrapping_add(usize::try_from(t.byte_offset).map_err(|_| wraps())?);
         }
     }
-    Ok(Valid { data, byte_offset, device, dtype, shape, strides })
+    Ok(Valid { data, byte_offset, device, dtype, dims })
 }
 
+/// Shape and strides, read once: the producer may change its own meanwhile.
+///
 /// # Safety
 ///
-/// `pointer` is NULL or points to `ndim` readable values.
-unsafe fn dims(pointer: *const i64, ndim: usize) -> Option<Dims> {
-    if ndim == 0 {
-        return Some(SmallVec::new());
-    }
-    if pointer.is_null() {
-        return None;
-    }
-    if pointer.is_aligned() {
-        // SAFETY: `ndim` values are readable by the caller's word, and the pointer is aligned.
-        return Some(Dims::from_slice(unsafe { std::slice::from_raw_parts(pointer, ndim) }));
-    }
-    // SAFETY: `i < ndim`, which the caller says is readable; nothing promises alignment here.
-    Some((0..ndim).map(|i| unsafe { pointer.add(i).read_unaligned() }).collect())
+/// * `shape` and `strides` point to `ndim` readable values; nothing promises alignment.
+#[inline]
+unsafe fn copied(shape: *const i64, strides: *const i64, ndim: usize) -> Draft {
+    let fill = |dims: *mut i64| {
+        for i in 0..ndim {
+            // SAFETY: `i < ndim`: readable by the caller's word, and the draft has room for `ndim` twice.
+            unsafe {
+                dims.add(i).write(shape.add(i).read_unaligned());
+                dims.add(ndim + i).write(strides.add(i).read_unaligned());
+            }
+        }
+    };
+    // SAFETY: `fill` writes both halves.
+    unsafe { Draft::new(ndim, fill) }
 }

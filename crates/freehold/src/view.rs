@@ -1,7 +1,6 @@
 //! Typed access to host tensors.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use crate::tensor::{Owner, Tensor, unit_of};
 use crate::{Code, DType, Decision, Error, Message, Result, StrideUnit, Traits};
@@ -94,7 +93,7 @@ impl Tensor {
             Err(Error::rejected(Message::plain(code, text, fix), None::<Decision>))
         };
         let ours = matches!(self.0.owner, Owner::Buffer(_) | Owner::Value(_));
-        if !self.is_writable() || !ours || Arc::strong_count(&self.0) != 1 {
+        if !self.is_writable() || !ours || !self.is_sole() {
             return refuse(Code::RO01, "the memory is read-only, foreign, or held by somebody else.", "copy it first");
         }
         if !self.layout().is_c_contiguous() || !self.0.data.cast::<T>().is_aligned() {

@@ -1,0 +1,235 @@
+//! One allocation for a tensor: the count of its handles, what it is, its shape and strides.
+
+use std::alloc::Layout as AllocLayout;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+
+use crate::block;
+use crate::count::Count;
+use crate::tensor::Inner;
+
+/// What handles point to. Shape and strides, `ndim` values each, follow.
+#[repr(C)]
+struct Node {
+    count: Count,
+    ndim: u32,
+    inner: Inner,
+}
+
+// Six dimensions fit a kept block.
+const _: () = assert!(size_of::<Node>() + 6 * 2 * size_of::<i64>() <= block::SIZE && align_of::<Node>() == 8);
+
+fn layout(ndim: usize) -> AllocLayout {
+    let size = size_of::<Node>() + ndim * 2 * size_of::<i64>();
+    // SAFETY: the alignment is a power of two, and the size of at most 64 dimensions is far from overflow.
+    unsafe { AllocLayout::from_size_align_unchecked(size, align_of::<Node>()) }
+}
+
+/// The shape behind a node, with the strides behind it.
+///
+/// # Safety
+///
+/// * `node` points to a block of `layout(ndim)` for some `ndim`.
+#[inline]
+unsafe fn dims(node: NonNull<Node>) -> *mut i64 {
+    // SAFETY: the node is followed by the dimensions, or by nothing, inside its block.
+    unsafe { node.as_ptr().add(1).cast() }
+}
+
+/// Shape and strides in a block that becomes a tensor's.
+pub(crate) struct Draft {
+    node: NonNull<Node>,
+    ndim: usize,
+}
+
+impl Draft {
+    /// A block for `ndim` dimensions, at most 64, which `fill` writes: the shape, then the strides.
+    ///
+    /// # Safety
+    ///
+    /// * `fill` writes `2 * ndim` values, or panics.
+    #[inline]
+    pub(crate) unsafe fn new(ndim: usize, fill: impl FnOnce(*mut i64)) -> Draft {
+        assert!(ndim <= freehold_tensor::MAX_NDIM, "callers check");
+        let draft = Draft { node: block::acquire(layout(ndim)).cast(), ndim };
+        // SAFETY: the block was just acquired for `ndim`.
+        fill(unsafe { dims(draft.node) });
+        draft
+    }
+
+    /// A copy of a shape and strides of one length.
+    #[inline]
+    pub(crate) fn copied(shape: &[i64], strides: &[i64]) -> Draft {
+        let ndim = shape.len();
+        assert!(strides.len() == ndim, "callers check");
+        let fill = |dims: *mut i64| {
+            // SAFETY: both slices have `ndim` values, for which the new block has room twice.
+            unsafe {
+                ptr::copy_nonoverlapping(shape.as_ptr(), dims, ndim);
+                ptr::copy_nonoverlapping(strides.as_ptr(), dims.add(ndim), ndim);
+            }
+        };
+        // SAFETY: `fill` writes both halves.
+        unsafe { Draft::new(ndim, fill) }
+    }
+
+    #[inline]
+    pub(crate) fn shape(&self) -> &[i64] {
+        // SAFETY: `new` wrote `ndim` values there.
+        unsafe { std::slice::from_raw_parts(dims(self.node), self.ndim) }
+    }
+
+    #[inline]
+    pub(crate) fn strides(&self) -> &[i64] {
+        // SAFETY: as for the shape, which comes before.
+        unsafe { std::slice::from_raw_parts(dims(self.node).add(self.ndim), self.ndim) }
+    }
+
+    /// The first handle.
+    #[inline]
+    pub(crate) fn finish(self, inner: Inner) -> Handle {
+        let Draft { node, ndim } = self;
+        std::mem::forget(self);
+        // SAFETY: the block is ours, large enough and aligned for a node.
+        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u32, inner }) };
+        Handle(node)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // SAFETY: acquired in `new` for `ndim`; `finish` forgets the draft.
+        unsafe { block::release(self.node.cast(), layout(self.ndim)) }
+    }
+}
+
+/// A counted pointer to a tensor's facts, as an `Arc` of a struct with the dimensions in the same allocation.
+pub(crate) struct Handle(NonNull<Node>);
+
+// SAFETY: a handle shares an `Inner`, which is `Send + Sync`, and any thread may be the last to let go of it: the owner in
+// it is `Send` too. The dimensions are never written to after `Draft::new`.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    #[inline]
+    fn node(&self) -> &Node {
+        // SAFETY: a handle counts, so the node lives; it is only changed through `get_mut`.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn shape(&self) -> &[i64] {
+        // SAFETY: a finished draft: `ndim` values of shape follow the node.
+        unsafe { std::slice::from_raw_parts(dims(self.0), self.node().ndim as usize) }
+    }
+
+    #[inline]
+    pub(crate) fn strides(&self) -> &[i64] {
+        let ndim = self.node().ndim as usize;
+        // SAFETY: as above, and `ndim` strides after them.
+        unsafe { std::slice::from_raw_parts(dims(self.0).add(ndim), ndim) }
+    }
+
+    /// Whether this is the only handle.
+    #[inline]
+    pub(crate) fn is_sole(&self) -> bool {
+        self.node().count.is_one()
+    }
+
+    /// The facts, while this is the only handle.
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Inner> {
+        // SAFETY: the only handle is borrowed exclusively, so that nobody reads the node and no other handle can be made.
+        self.is_sole().then(|| unsafe { &mut (*self.0.as_ptr()).inner })
+    }
+
+    /// Lets go; gives the handle back if it is the last, for a caller who must do so where a panic cannot pass.
+    #[inline]
+    pub(crate) fn let_go(self) -> Option<LastHandle> {
+        let node = self.0;
+        let last = self.node().count.sub();
+        std::mem::forget(self);
+        last.then(|| LastHandle(node))
+    }
+
+    /// As a pointer that keeps the count.
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<u8> {
+        let raw = self.0.cast();
+        std::mem::forget(self);
+        raw
+    }
+
+    /// The handle of a pointer.
+    ///
+    /// # Safety
+    ///
+    /// * `raw` came from [`Handle::into_raw`], and its count is passed on.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: NonNull<u8>) -> Handle {
+        Handle(raw.cast())
+    }
+}
+
+impl Deref for Handle {
+    type Target = Inner;
+
+    #[inline]
+    fn deref(&self) -> &Inner {
+        &self.node().inner
+    }
+}
+
+impl Clone for Handle {
+    #[inline]
+    fn clone(&self) -> Handle {
+        self.node().count.add();
+        Handle(self.0)
+    }
+}
+
+impl Drop for Handle {
+    #[inline]
+    fn drop(&mut self) {
+        if self.node().count.sub() {
+            drop(LastHandle(self.0));
+        }
+    }
+}
+
+/// What the last handle leaves: dropping it ends the tensor.
+pub(crate) struct LastHandle(NonNull<Node>);
+
+impl LastHandle {
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner {
+        // SAFETY: the last handle is gone and this is its only successor, so the node lives and nobody changes it.
+        unsafe { &self.0.as_ref().inner }
+    }
+}
+
+impl Drop for LastHandle {
+    #[inline(never)]
+    fn drop(&mut self) {
+        // Also if the owner's drop panics.
+        struct Free(NonNull<Node>);
+        impl Drop for Free {
+            fn drop(&mut self) {
+                // SAFETY: acquired by a draft for `ndim`, and its contents are dropped.
+                unsafe { block::release(self.0.cast(), layout((*self.0.as_ptr()).ndim as usize)) }
+            }
+        }
+        let free = Free(self.0);
+        // SAFETY: the count reached zero, so this is the only access, and the contents are dropped once. The shape and the
+        // strides, which the end of a tensor looks at, stay until `free`.
+        unsafe {
+            let ndim = free.0.as_ref().ndim as usize;
+            let shape = std::slice::from_raw_parts(dims(free.0), ndim);
+            let strides = std::slice::from_raw_parts(dims(free.0).add(ndim), ndim);
+            (*free.0.as_ptr()).inner.end(shape, strides);
+            ptr::drop_in_place(&raw mut (*free.0.as_ptr()).inner);
+        }
+    }
+}
