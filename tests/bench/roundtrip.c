@@ -16,7 +16,7 @@ enum { BATCH = 20000, ROUNDS = 40, LEVELS = 3 };
 static float values[64];
 static int64_t shape[2] = {4, 4}, strides[2] = {4, 1}, odd_strides[2] = {8, 2};
 static fh_caps torch = {.struct_size = sizeof(fh_caps)};
-static fh_runtime *runtimes[LEVELS], *runtime;
+static fh_runtime *const runtime = NULL; /* the process's own, as most programs use it */
 static fh_tensor *held[LEVELS], *source;
 static DLManagedTensorVersioned good, bad, spread;
 
@@ -32,6 +32,11 @@ static void check(fh_status status, fh_error *error) {
   if (status == FH_OK) return;
   fprintf(stderr, "%s\n", fh_error_message(error));
   exit(1);
+}
+
+static void set_level(int level) {
+  fh_error *error = NULL;
+  check(fh_ledger_set_level(runtime, level, &error), error);
 }
 
 static fh_tensor *import(void) {
@@ -170,7 +175,7 @@ static void table(const char *title, void (*freehold)(void), void (*other)(void)
   for (int round = 0; round < ROUNDS; ++round) {
     for (int who = 0; who <= LEVELS; ++who) {
       double each;
-      if (who < LEVELS) runtime = runtimes[who], source = held[who];
+      if (who < LEVELS) set_level(who), source = held[who];
       else if (other == NULL) continue;
       each = batch(who < LEVELS ? freehold : other, n);
       if (each < best[who]) best[who] = each;
@@ -189,8 +194,7 @@ int main(void) {
   spread = capsule(2, odd_strides);
   check(fh_caps_for("torch", &torch, &error), error);
   for (int level = 0; level < LEVELS; ++level) {
-    check(fh_runtime_new(level, NULL, &runtimes[level], &error), error);
-    runtime = runtimes[level];
+    set_level(level);
     held[level] = import();
   }
 #ifdef TVM_FFI
@@ -210,7 +214,6 @@ int main(void) {
 #endif
   for (int level = 0; level < LEVELS; ++level) {
     fh_tensor_release(held[level]);
-    fh_runtime_free(runtimes[level]);
   }
   return 0;
 }

@@ -74,18 +74,28 @@ pub(crate) unsafe fn label(label: *const c_char) -> (Label, Label) {
     // SAFETY: forwarded from the caller.
     unsafe {
         if !label.is_null()
-            && let Some(framework) = Label::well_known(CStr::from_ptr(label).to_bytes())
+            && let Some(framework) = Label::well_known_in_c(label)
         {
             return (framework, Label::NONE);
         }
-        text(label, |text| match text {
-            None => (Label::C, Label::NONE),
-            Some(text) => match text.split_once('@') {
-                None => (Label::intern(text), Label::NONE),
-                Some((framework, site)) => (Label::intern(framework), Label::intern(site)),
-            },
-        })
+        new_label(label)
     }
+}
+
+/// # Safety
+///
+/// As [`text`].
+#[cold]
+unsafe fn new_label(label: *const c_char) -> (Label, Label) {
+    let parts = |text: Option<&str>| match text {
+        None => (Label::C, Label::NONE),
+        Some(text) => match text.split_once('@') {
+            None => (Label::intern(text), Label::NONE),
+            Some((framework, site)) => (Label::intern(framework), Label::intern(site)),
+        },
+    };
+    // SAFETY: forwarded from the caller.
+    unsafe { text(label, parts) }
 }
 
 /// The place of a call: the whole label, unless it has the form `framework@site`.

@@ -99,19 +99,80 @@ const KEYS: [u64; WELL_KNOWN.len()] = {
     keys
 };
 
+/// Where a key would be in [`SLOTS`].
+const fn slot(key: u64, multiplier: u64) -> usize {
+    (key.wrapping_mul(multiplier) >> 58) as usize
+}
+
+/// The first odd number that sends every key to a slot of its own.
+const MULTIPLIER: u64 = {
+    let mut multiplier = 0x9E37_79B9_7F4A_7C15;
+    'search: loop {
+        let (mut taken, mut i) = (0_u64, 0);
+        while i < KEYS.len() {
+            if KEYS[i] != u64::MAX {
+                let bit = 1 << slot(KEYS[i], multiplier);
+                if taken & bit != 0 {
+                    multiplier += 2;
+                    continue 'search;
+                }
+                taken |= bit;
+            }
+            i += 1;
+        }
+        break multiplier;
+    }
+};
+
+/// The well-known name at each slot: its key and its number.
+const SLOTS: [(u64, u32); 64] = {
+    let mut slots = [(u64::MAX, 0); 64];
+    let mut i = 0;
+    while i < KEYS.len() {
+        if KEYS[i] != u64::MAX {
+            slots[slot(KEYS[i], MULTIPLIER)] = (KEYS[i], i as u32);
+        }
+        i += 1;
+    }
+    slots
+};
+
 impl Label {
+    #[inline]
+    fn of_key(key: u64) -> Option<Label> {
+        let (known, number) = SLOTS[slot(key, MULTIPLIER)];
+        (known == key).then_some(Label(number))
+    }
+
     /// The label of a short well-known name, which is what callers pass most; `None` for any other.
     #[inline]
     pub fn well_known(name: &[u8]) -> Option<Label> {
-        if name.len() > 8 {
+        // The length too: a name may end with NUL.
+        if name.len() > 8 || name.last() == Some(&0) {
             return None;
         }
-        let mut word = [0; 8];
-        word[..name.len()].copy_from_slice(name);
-        let key = u64::from_le_bytes(word);
-        // The length too: a name may end with NUL.
-        let i = KEYS.iter().position(|known| *known == key).filter(|&i| WELL_KNOWN[i].len() == name.len())?;
-        Some(Label(i as u32))
+        Label::of_key(name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    }
+
+    /// As [`Label::well_known`], of a C string, which is read no further than needed.
+    ///
+    /// # Safety
+    ///
+    /// * `text` points to readable bytes up to a NUL.
+    #[inline]
+    pub unsafe fn well_known_in_c(text: *const std::ffi::c_char) -> Option<Label> {
+        let mut key = 0;
+        for i in 0..9 {
+            // SAFETY: no byte before this one was NUL.
+            let byte = unsafe { text.cast::<u8>().add(i).read() };
+            if byte == 0 {
+                return Label::of_key(key);
+            }
+            if i < 8 {
+                key |= u64::from(byte) << (8 * i);
+            }
+        }
+        None
     }
 
     /// The label of a name. The same name gives the same label for the life of the process.
@@ -232,7 +293,11 @@ mod tests {
         for (i, name) in WELL_KNOWN.iter().enumerate() {
             assert_eq!(Label::intern(name), Label(i as u32));
             assert_eq!(Label(i as u32).as_str(), *name);
-            assert_eq!(Label::well_known(name.as_bytes()), (name.len() <= 8).then_some(Label(i as u32)));
+            let known = (name.len() <= 8).then_some(Label(i as u32));
+            assert_eq!(Label::well_known(name.as_bytes()), known);
+            let text = std::ffi::CString::new(*name).expect("no NUL");
+            // SAFETY: a C string.
+            assert_eq!(unsafe { Label::well_known_in_c(text.as_ptr()) }, known);
         }
         for other in ["c\0", "torchx", "torc", "\0", "tensorflow"] {
             assert_eq!(Label::well_known(other.as_bytes()), None, "{other:?}");

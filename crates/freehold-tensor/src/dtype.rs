@@ -183,6 +183,19 @@ impl DType {
         }
     }
 
+    /// Bytes of one element of the dtypes that nearly every tensor has, which need no further check: one lane of an integer,
+    /// float, bfloat, complex or bool of a power of two bytes. `None` says nothing.
+    #[inline]
+    pub const fn plain_size(self) -> Option<usize> {
+        // By code: the widths in bytes, each a bit of its own value.
+        const WIDTHS: [u8; 7] = [0b1111, 0b1111, 0b1110, 0, 0b0010, 0b11100, 0b0001];
+        if self.lanes != 1 || self.code as usize >= WIDTHS.len() || !self.bits.is_multiple_of(8) {
+            return None;
+        }
+        let size = self.bits / 8;
+        if size.is_power_of_two() && WIDTHS[self.code as usize] & size != 0 { Some(size as usize) } else { None }
+    }
+
     /// Checks the fields of a dtype that came from a foreign struct: known code, bits that the code allows, at
     /// least one lane (DLPack 1.3, `DLDataType`).
     pub fn validate(self) -> Result<(), FieldError> {

@@ -43,39 +43,42 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A block for `ndim` dimensions, at most 64, which `fill` writes: the shape, then the strides.
+    /// A block for `ndim` dimensions that are still to be written.
     ///
     /// # Safety
     ///
-    /// * `fill` writes `2 * ndim` values, or panics.
+    /// * Shape and strides are written before they are read, and before the draft is finished.
     #[inline]
-    pub(crate) unsafe fn new(ndim: usize, fill: impl FnOnce(*mut i64)) -> Draft {
-        assert!(ndim <= freehold_tensor::MAX_NDIM, "callers check");
-        let draft = Draft { node: block::acquire(layout(ndim)).cast(), ndim };
-        // SAFETY: the block was just acquired for `ndim`.
-        fill(unsafe { dims(draft.node) });
-        draft
+    pub(crate) unsafe fn room(ndim: usize) -> Draft {
+        debug_assert!(ndim <= freehold_tensor::MAX_NDIM, "callers check");
+        Draft { node: block::acquire(layout(ndim)).cast(), ndim }
+    }
+
+    /// Where the dimensions are: the shape, then the strides.
+    #[inline]
+    pub(crate) fn place(&mut self) -> *mut i64 {
+        // SAFETY: the block was acquired for `ndim` dimensions.
+        unsafe { dims(self.node) }
     }
 
     /// A copy of a shape and strides of one length.
     #[inline]
     pub(crate) fn copied(shape: &[i64], strides: &[i64]) -> Draft {
         let ndim = shape.len();
-        assert!(strides.len() == ndim, "callers check");
-        let fill = |dims: *mut i64| {
-            // SAFETY: both slices have `ndim` values, for which the new block has room twice.
-            unsafe {
-                ptr::copy_nonoverlapping(shape.as_ptr(), dims, ndim);
-                ptr::copy_nonoverlapping(strides.as_ptr(), dims.add(ndim), ndim);
-            }
-        };
-        // SAFETY: `fill` writes both halves.
-        unsafe { Draft::new(ndim, fill) }
+        assert!(strides.len() == ndim && ndim <= freehold_tensor::MAX_NDIM, "callers check");
+        // SAFETY: both halves are written here: both slices have `ndim` values, for which the new block has room twice.
+        unsafe {
+            let mut draft = Draft::room(ndim);
+            let place = draft.place();
+            ptr::copy_nonoverlapping(shape.as_ptr(), place, ndim);
+            ptr::copy_nonoverlapping(strides.as_ptr(), place.add(ndim), ndim);
+            draft
+        }
     }
 
     #[inline]
     pub(crate) fn shape(&self) -> &[i64] {
-        // SAFETY: `new` wrote `ndim` values there.
+        // SAFETY: `ndim` values are there, by the word of who called `room`.
         unsafe { std::slice::from_raw_parts(dims(self.node), self.ndim) }
     }
 
@@ -98,7 +101,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // SAFETY: acquired in `new` for `ndim`; `finish` forgets the draft.
+        // SAFETY: acquired in `room` for `ndim`; `finish` forgets the draft.
         unsafe { block::release(self.node.cast(), layout(self.ndim)) }
     }
 }
@@ -107,7 +110,7 @@ impl Drop for Draft {
 pub(crate) struct Handle(NonNull<Node>);
 
 // SAFETY: a handle shares an `Inner`, which is `Send + Sync`, and any thread may be the last to let go of it: the owner in
-// it is `Send` too. The dimensions are never written to after `Draft::new`.
+// it is `Send` too. The dimensions of a finished draft are never written to.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}

@@ -13,7 +13,7 @@ use freehold_tensor::{Dims, compact_strides};
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, ForeignCapsule};
 use crate::handle::Draft;
 use crate::tensor::{Allocation, CapsuleOwner, Inner, Owner, Tensor, unit_of};
-use crate::validate::{Valid, validate};
+use crate::validate::{Valid, check};
 use crate::view::Element;
 use crate::{Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Traits};
 
@@ -343,35 +343,45 @@ fn somebody_has(valid: &Valid, options: &ImportOptions) -> bool {
     options.runtime.ledger().owner(valid.device, valid.data.addr() as u64).is_some()
 }
 
+#[inline]
 fn checked_pointer<T>(pointer: *mut T) -> Result<NonNull<T>> {
     match NonNull::new(pointer) {
-        None => Err(Error::argument("the capsule pointer", "NULL", "point to a managed tensor")),
-        Some(p) if !p.is_aligned() => {
-            Err(Error::argument("the capsule pointer", format!("{p:p}"), "be aligned to 8 bytes"))
-        }
-        Some(p) => Ok(p),
+        Some(p) if p.is_aligned() => Ok(p),
+        _ => Err(bad_pointer(pointer)),
     }
+}
+
+#[cold]
+fn bad_pointer<T>(pointer: *mut T) -> Error {
+    match NonNull::new(pointer) {
+        None => Error::argument("the capsule pointer", "NULL", "point to a managed tensor"),
+        Some(p) => Error::argument("the capsule pointer", format!("{p:p}"), "be aligned to 8 bytes"),
+    }
+}
+
+#[cold]
+fn refused(error: crate::FieldError) -> Error {
+    tracing::debug!(field = error.field, value = %error.value, "capsule refused");
+    Error::capsule(error)
 }
 
 /// # Safety
 ///
-/// As [`validate`].
+/// As [`check`].
 #[inline]
 unsafe fn checked_tensor(tensor: *const DLTensor, padded: bool, traits: &mut Traits) -> Result<Valid> {
     // The flag says something only of elements that do not fill bytes.
     // SAFETY: forwarded from the caller; the dtype is plain data.
-    let dtype = dlpack::dtype_from(unsafe { (*tensor).dtype });
-    traits.set(Traits::PADDED, padded && dtype.is_sub_byte());
+    let padded = padded && dlpack::dtype_from(unsafe { (*tensor).dtype }).is_sub_byte();
+    traits.set(Traits::PADDED, padded);
     // SAFETY: forwarded from the caller.
-    unsafe { validate(tensor, *traits) }.map_err(|error| {
-        tracing::debug!(field = error.field, value = %error.value, "capsule refused");
-        Error::capsule(error)
-    })
+    unsafe { check(tensor, *traits) }.map_err(refused)
 }
 
 /// # Safety
 ///
 /// `raw` is a versioned managed tensor that the caller gives up, of a major version that is not ours.
+#[cold]
 unsafe fn refuse_major(raw: NonNull<DLManagedTensorVersioned>, version: DLPackVersion) -> Error {
     // SAFETY: dlpack.h keeps version, manager_ctx, deleter and flags where they are in every major version, so that
     // the deleter can be called.

@@ -27,6 +27,72 @@ fn is_opaque(kind: DeviceKind) -> bool {
     matches!(kind, DeviceKind::OPENCL | DeviceKind::VULKAN | DeviceKind::METAL | DeviceKind::WEBGPU)
 }
 
+/// What nearly every tensor is, in a third of the time: a plain dtype, host memory, no offset, sizes and strides that are
+/// positive and fit 30 bits. `None` says nothing: [`validate`] decides then, and says the same of what is accepted here.
+///
+/// # Safety
+///
+/// As [`validate`].
+#[inline]
+unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
+    /// Products of two such numbers, one for each dimension that a kept block has room for, are below 2^63.
+    const BITS: u32 = 30;
+    const MAX_PLAIN_NDIM: usize = 7;
+    // SAFETY: forwarded from the caller; copying it out means that no field is read twice.
+    let t = unsafe { t.read() };
+    let (device, dtype, ndim) = (device_from(t.device), dtype_from(t.dtype), t.ndim as usize);
+    let size = dtype.plain_size()? as i64;
+    if device.kind != DeviceKind::CPU
+        || device.id < 0
+        || t.byte_offset != 0
+        || t.data.is_null()
+        || ndim > MAX_PLAIN_NDIM
+        || t.shape.is_null()
+        || t.strides.is_null()
+    {
+        return None;
+    }
+    let (mut bits, mut numel, mut last) = (0, 1_i64, 0_i64);
+    // SAFETY: shape and strides have `ndim` values by the caller's word, and the draft room for them; all are written
+    // before the draft leaves the block, and a draft that is dropped is not read.
+    let dims = unsafe {
+        let mut draft = Draft::room(ndim);
+        let place = draft.place();
+        for i in 0..ndim {
+            let (n, s) = (t.shape.add(i).read_unaligned(), t.strides.add(i).read_unaligned());
+            place.add(i).write(n);
+            place.add(ndim + i).write(s);
+            // Signs too: a negative number has high bits.
+            bits |= n | s;
+            numel = numel.checked_mul(n)?;
+            last = last.wrapping_add(n.wrapping_sub(1).wrapping_mul(s));
+        }
+        draft
+    };
+    let end = last.checked_add(1)?.checked_mul(size)?;
+    let fits = (t.data.addr() as u64).checked_add_signed(end).is_some_and(|end| end <= i64::MAX.cast_unsigned());
+    if bits >> BITS != 0 || numel == 0 || !fits {
+        return None;
+    }
+    Some(Valid { data: t.data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
+}
+
+/// Checks a foreign tensor, by the short way where that is enough: see [`validate`].
+///
+/// # Safety
+///
+/// As [`validate`].
+#[inline]
+pub(crate) unsafe fn check(t: *const DLTensor, traits: Traits) -> Result<Valid, FieldError> {
+    let short = !traits.intersects(Traits::PADDED | Traits::BYTE_STRIDES);
+    // SAFETY: forwarded from the caller.
+    match if short { unsafe { plain(t) } } else { None } {
+        Some(valid) => Ok(valid),
+        // SAFETY: forwarded from the caller.
+        None => unsafe { validate(t, traits) },
+    }
+}
+
 /// Checks a foreign tensor against DLPack 1.3 and copies its shape and strides out. NULL strides are accepted from
 /// any version as compact row-major (forbidden to producers since 1.2; ONNX Runtime and MXNet still do it).
 ///
@@ -34,7 +100,6 @@ fn is_opaque(kind: DeviceKind) -> bool {
 ///
 /// * `t` points to a readable `DLTensor`.
 /// * Where `ndim` is between 1 and 64, a non-NULL `shape` and a non-NULL `strides` point to `ndim` readable `i64`.
-#[inline]
 pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Valid, FieldError> {
     // SAFETY: the caller says that it is readable; copying it out means that no field is read twice.
     let t = unsafe { t.read() };
@@ -96,17 +161,76 @@ pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Vali
 /// # Safety
 ///
 /// * `shape` and `strides` point to `ndim` readable values; nothing promises alignment.
-#[inline]
 unsafe fn copied(shape: *const i64, strides: *const i64, ndim: usize) -> Draft {
-    let fill = |dims: *mut i64| {
+    // SAFETY: both halves are written here. `i < ndim`: readable by the caller's word, and the draft has room for `ndim` twice.
+    unsafe {
+        let mut draft = Draft::room(ndim);
+        let place = draft.place();
         for i in 0..ndim {
-            // SAFETY: `i < ndim`: readable by the caller's word, and the draft has room for `ndim` twice.
-            unsafe {
-                dims.add(i).write(shape.add(i).read_unaligned());
-                dims.add(ndim + i).write(strides.add(i).read_unaligned());
+            place.add(i).write(shape.add(i).read_unaligned());
+            place.add(ndim + i).write(strides.add(i).read_unaligned());
+        }
+        draft
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dlpack::{device_to, dtype_to};
+
+    #[test]
+    fn the_short_way_says_what_the_long_one_does() {
+        let sizes = [-1, 0, 1, 2, 3, 1 << 29, 1 << 30, 1 << 61, i64::MAX, i64::MIN];
+        let mut memory = 0_u64;
+        let data = (&raw mut memory).cast();
+        let high = std::ptr::without_provenance_mut(i64::MAX as usize - 64);
+        let dtypes =
+            [DType::F32, DType::C128, DType::U8, DType::new(0, 4), DType::new(6, 16), DType::F32.with_lanes(2)];
+        let devices = [
+            Device::CPU,
+            Device { id: 3, ..Device::CPU },
+            Device { id: -1, ..Device::CPU },
+            Device::new(DeviceKind::CUDA, 1),
+        ];
+        let (mut short, mut long) = (0, 0);
+        let mut compare = |shape: &mut [i64], strides: &mut [i64], data, byte_offset, dtype, device| {
+            let t = DLTensor {
+                data,
+                device: device_to(device),
+                ndim: shape.len() as i32,
+                dtype: dtype_to(dtype),
+                shape: shape.as_mut_ptr(),
+                strides: strides.as_mut_ptr(),
+                byte_offset,
+            };
+            // SAFETY: shape and strides have `ndim` values.
+            let Some(valid) = (unsafe { plain(&t) }) else { return long += 1 };
+            short += 1;
+            // SAFETY: as above.
+            let same = unsafe { validate(&t, Traits::empty()) }.expect("what the short way takes is valid");
+            assert_eq!((valid.data, valid.byte_offset, valid.device, valid.dtype), (same.data, 0, same.device, dtype));
+            assert_eq!(valid.layout(), same.layout());
+        };
+        for a in sizes {
+            for b in sizes {
+                for s in sizes {
+                    compare(&mut [a, b], &mut [s, 1], data, 0, DType::F32, Device::CPU);
+                    compare(&mut [b, a], &mut [1, s], high, 0, DType::F64, Device::CPU);
+                }
             }
         }
-    };
-    // SAFETY: `fill` writes both halves.
-    unsafe { Draft::new(ndim, fill) }
+        for dtype in dtypes {
+            for device in devices {
+                for (data, offset) in [(data, 0), (data, 8), (std::ptr::null_mut(), 0)] {
+                    compare(&mut [2, 3], &mut [3, 1], data, offset, dtype, device);
+                    compare(&mut [], &mut [], data, offset, dtype, device);
+                }
+            }
+        }
+        for ndim in 1..=9 {
+            compare(&mut vec![2; ndim], &mut vec![1 << 29; ndim], data, 0, DType::U8, Device::CPU);
+        }
+        assert!(short > 40 && long > 40, "{short} {long}");
+    }
 }
