@@ -49,9 +49,9 @@ step_miri() {
         cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
 }
 
-# Every order in which the threads of the ledger's models can run. The flag changes every crate, hence the folder.
+# Every order in which the threads of the models of the ledger and of a tensor's count can run. The flag changes every crate, hence the folder.
 step_loom() {
-    CARGO_TARGET_DIR=$TARGET/loom RUSTFLAGS="--cfg loom" cargo test --release -p freehold-ledger --lib loom_
+    CARGO_TARGET_DIR=$TARGET/loom RUSTFLAGS="--cfg loom" cargo test --release -p freehold-ledger -p freehold --lib loom_
 }
 
 step_python() {
