@@ -1,7 +1,5 @@
 //! `BoundaryError` and `BoundaryWarning`.
 
-use std::ffi::CString;
-
 use freehold::{Decision, Error};
 use pyo3::exceptions::{PyBufferError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
@@ -62,8 +60,12 @@ fn build(py: Python<'_>, error: &Error, decision: Option<Decision>) -> PyResult<
     Ok(PyErr::from_value(value))
 }
 
-/// Warns at the caller's line. Python's own filters decide what is shown; by default one line warns once.
-pub(crate) fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
-    let text = CString::new(text.replace('\0', " ")).expect("the NULs were replaced");
-    PyErr::warn(py, boundary_warning(py)?, &text, 1)
+/// Warns at the caller's line. Python's own filters decide what is shown; by default one line warns once about one thing,
+/// whatever numbers are in the text.
+#[cold]
+pub(crate) fn warn(py: Python<'_>, text: &str, about: &str) -> PyResult<()> {
+    let told = py.import("freehold._text")?.getattr("Told")?.call1((text, about))?;
+    let warning = boundary_warning(py)?.call1((told,))?;
+    // A function of ours has no frame, so the first is the caller's: the default of `stacklevel`.
+    py.import("warnings")?.getattr("warn")?.call1((warning,)).map(drop)
 }

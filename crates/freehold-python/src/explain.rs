@@ -5,7 +5,7 @@ use freehold::{Caps, Layout, Order, Policy, Request, StrideUnit, Tensor, Traits,
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::{call, json, ledger};
+use crate::{call, ledger};
 
 /// One object: what it is, in words. Two objects: whether they share memory, which bytes, and how many, exactly.
 #[pyfunction]
@@ -36,7 +36,11 @@ fn card<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     let strides = tensor.strides();
     let in_bytes: Vec<i64> = if bytes { strides.to_vec() } else { strides.iter().map(|s| s * size).collect() };
     let mut out = format!("{desc}\n");
-    let mut line = |name: &str, value: String| out.push_str(&format!("  {name:<10} {value}\n"));
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut line = |name: &str, value: String| {
+        out.push_str(&format!("  {name:<10} {value}\n"));
+        rows.push((name.to_owned(), value));
+    };
     line("shape", list(tensor.shape()));
     if bytes {
         line("strides", format!("{} bytes", list(&in_bytes)));
@@ -63,7 +67,9 @@ fn card<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
         let convert = decide(&desc, &Request::convert(), caps, &Policy::DEFAULT);
         line(&format!("-> {}", caps.name), format!("share: {share}; convert: {convert}"));
     }
-    json::text(py, out.trim_end())
+    let facts = PyDict::new(py);
+    facts.set_item("rows", rows)?;
+    text(py, out.trim_end(), &facts)
 }
 
 fn order(layout: &Layout<'_>) -> String {

@@ -142,6 +142,10 @@ impl PyLedger {
         json::text(py, &ledger().text_report_with(options))
     }
 
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        json::html(slf.as_any(), "ledger")
+    }
+
     fn __repr__(&self) -> String {
         let live = ledger().stats().live;
         format!(
@@ -212,7 +216,8 @@ pub(crate) fn given_back(py: Python<'_>, tensor: Tensor) -> PyResult<()> {
     still.sort_unstable();
     still.dedup();
     let holders = if still.is_empty() { "a view".to_owned() } else { still.join(", ") };
-    warn(py, &format!("{what} is still lent to {holders} at the end of its with block"))
+    let about = format!("is still lent to {holders} at the end of its with block");
+    warn(py, &format!("{what} {about}"), &about)
 }
 
 /// Whether anything was ever lent frozen and watched by checksum.
@@ -237,7 +242,8 @@ fn warn_now(py: Python<'_>) -> PyResult<()> {
     for hazard in ledger().hazards() {
         if hazard.code == Code::AL01 && hazard.at_ns > seen {
             WARNED_NS.fetch_max(hazard.at_ns, Ordering::Relaxed);
-            warn(py, &format!("AL01: {}", hazard.note))?;
+            let text = format!("AL01: {}", hazard.note);
+            warn(py, &text, &text)?;
         }
     }
     Ok(())

@@ -238,6 +238,10 @@ impl PyTensor {
         }
     }
 
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::json::html(slf.as_any(), "tensor")
+    }
+
     fn __repr__(&self) -> String {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(tensor) => {
