@@ -102,7 +102,11 @@ def main(arguments: list[str]) -> None:
                 if path.suffix == ".whl":
                     finish_wheel(path)
                 else:
-                    path.write_bytes(weakened(path.read_bytes()))
+                    # Not written in place: a process that has it loaded reads the old file to its end.
+                    new = path.with_suffix(".new")
+                    new.write_bytes(weakened(path.read_bytes()))
+                    new.chmod(path.stat().st_mode)
+                    new.replace(path)
         case _:
             sys.exit(__doc__)
 

@@ -10,6 +10,19 @@ use crate::policy;
 use crate::target::Target;
 
 /// What will happen at the boundary, or did not, and why. True if something is handed over.
+///
+/// Made by fh.plan; the attribute `decision` of a BoundaryError is the one that said no.
+///
+/// >>> import numpy as np
+/// >>> d = fh.plan(np.zeros(3)[::-1], "torch", copy=False)
+/// >>> d
+/// fh.Decision(f64[3] numpy cpu -> f64[3] torch cpu: reject (layout): ST01)
+/// >>> bool(d), d.codes
+/// (False, ('ST01',))
+/// >>> d.fixes
+/// ('fh.convert(x, "torch")                   # 24 B copied: compact',)
+/// >>> print(d.explain().splitlines()[-1])
+/// => reject (layout): ST01
 #[pyclass(frozen, name = "Decision", module = "freehold")]
 pub(crate) struct PyDecision {
     decision: Decision,

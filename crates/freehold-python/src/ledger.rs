@@ -25,7 +25,19 @@ fn report<'py>(py: Python<'py>, value: serde_json::Result<Value>) -> PyResult<Bo
     json::object(py, &value)
 }
 
-/// The ledger of the process.
+/// The ledger of the process: who owns which buffer, who holds it, what was copied and why, what was never given back.
+///
+/// >>> import numpy as np
+/// >>> mark = fh.ledger.mark()
+/// >>> a = np.zeros(4)
+/// >>> t = fh.share(a, "torch")
+/// >>> [holder["framework"] for holder in fh.ledger.owner(a)["holders"]]
+/// ['torch']
+/// >>> len(fh.ledger.leaks(since=mark))
+/// 2
+/// >>> del t
+/// >>> fh.ledger.leaks(since=mark)
+/// []
 #[pyclass(frozen, name = "Ledger", module = "freehold")]
 pub(crate) struct PyLedger;
 

@@ -30,6 +30,11 @@ from ._freehold import (
     share,
 )
 
+# What type checkers know, without an import of `typing`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._targets import Targets
+
 __all__ = [
     "BoundaryError",
     "BoundaryWarning",
@@ -46,8 +51,13 @@ __all__ = [
     "targets",
 ]
 
+# Where they are found, for `help` and for pickles.
+for _verb in (convert, copy, explain, from_dlpack, plan, policy, share):
+    _verb.__module__ = __name__
+del _verb
 
-def targets():
+
+def targets() -> "Targets":
     """What is installed, and what each side takes: a dict by name, which prints as a table. Nothing is imported to find out.
 
     >>> fh.targets()["numpy"].strides
@@ -55,13 +65,13 @@ def targets():
     >>> fh.targets()["torch"].default_dtype
     'float32'
     """
-    # Looked up when asked for: to find versions takes longer than to import all the rest.
+    # Imported when asked for: to find versions takes longer than all the rest of the package.
     from ._targets import find
 
     return find()
 
 
-def get_include():
+def get_include() -> str:
     """The folder of the C and C++ headers: `#include <freehold/freehold.hpp>`.
 
     >>> fh.get_include().endswith("include")
@@ -70,7 +80,7 @@ def get_include():
     return _part("include")
 
 
-def get_cmake_dir():
+def get_cmake_dir() -> str:
     """The folder for `find_package(freehold CONFIG)`, which gives the target `freehold::freehold`: pass it as `freehold_DIR`.
 
     >>> fh.get_cmake_dir().endswith("cmake")
@@ -79,7 +89,7 @@ def get_cmake_dir():
     return _part("cmake")
 
 
-def _part(name):
+def _part(name: str) -> str:
     from os import path
 
     folder = path.join(path.dirname(__file__), name)

@@ -26,14 +26,14 @@ class Target(NamedTuple):
     version: Optional[str]
     imported: bool
     target: bool
-    dtypes: tuple = ()
+    dtypes: tuple[str, ...] = ()
     strides: Optional[str] = None
     read_only: Optional[bool] = None
     default_dtype: Optional[str] = None
-    devices: tuple = ()
+    devices: tuple[str, ...] = ()
 
 
-def installed(name):
+def installed(name: str) -> bool:
     """Whether a module is imported or could be."""
     if sys.modules.get(name) is not None:
         return True
@@ -43,7 +43,7 @@ def installed(name):
         return False
 
 
-def _find(name):
+def _find(name: str) -> tuple[bool, Optional[str], bool]:
     here = installed(name)
     version = getattr(sys.modules.get(name), "__version__", None)
     for distribution in _DISTRIBUTIONS.get(name, (name,)) if here and version is None else ():
@@ -55,7 +55,7 @@ def _find(name):
     return here, version, sys.modules.get(name) is not None
 
 
-def _devices(name):
+def _devices(name: str) -> tuple[str, ...]:
     # Asking PyTorch for its devices is only possible once somebody imported it.
     devices = ["cpu"]
     torch = sys.modules.get("torch") if name == "torch" else None
@@ -64,10 +64,10 @@ def _devices(name):
     return tuple(devices)
 
 
-class Targets(dict):
+class Targets(dict[str, Target]):
     """A dict of Target by name, that prints as a table."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"{'framework':<12} {'version':<18} {'take from':<10} {'give to':<8} {'default':<8} devices"]
         for entry in self.values():
             version = entry.version or ("?" if entry.installed else "not installed")
@@ -78,13 +78,13 @@ class Targets(dict):
             lines.append(f"{entry.name:<12} {version:<18} {take:<10} {give:<8} {default:<8} {devices}".rstrip())
         return "\n".join(lines)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from . import _html
 
         return _html.targets(self)
 
 
-def find():
+def find() -> Targets:
     """The answer of `fh.targets()`."""
     found = Targets()
     for name in _freehold._target_names():
