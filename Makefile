@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python demo test test-exhaustive bench bench-copy install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive bench bench-copy install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -22,6 +22,9 @@ build: ## the C library: libfreehold.so and libfreehold.a, optimised
 
 python: ## the Python package, built and put into .venv
 	@scripts/build.sh python
+
+wheel: ## the Python package as a wheel, in build/wheel
+	@scripts/build.sh wheel
 
 demo: ## the story in a minute: NumPy, PyTorch and C share memory, and the ledger says who owns what
 	@scripts/demo.sh

@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt rust snapshots python abi demo install miri loom doctest clippy)
+ALL_STEPS=(fmt rust snapshots python types wheel abi demo install miri loom doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then NO_SKIP=1; fi
 export FREEHOLD_NO_SKIP=$NO_SKIP
@@ -58,6 +58,8 @@ step_python() {
     scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
 }
 
+step_wheel() { tests/wheel/run.sh; }
+
 # Two steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
 step_exhaustive() {
     export FREEHOLD_EXHAUSTIVE=1
@@ -78,7 +80,8 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "*) scripts/setup.sh test || exit 1 ;;
+    *" python "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | \
+        *" types "* | *" wheel "* | *" free-threaded "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac
 . scripts/lib.sh

@@ -323,7 +323,8 @@ fn warn_of_copy(py: Python<'_>, decision: &Decision, policy: &Policy) -> PyResul
     }
     let codes = decision.codes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let steps = decision.steps.names().collect::<Vec<_>>().join(", ");
-    warn(py, &format!("{} B copied ({steps}): {codes}", decision.bytes_copied))
+    let about = format!("copied ({steps}): {codes}");
+    warn(py, &format!("{} B {about}", decision.bytes_copied), &about)
 }
 
 /// Whether a view of little keeps much alive.

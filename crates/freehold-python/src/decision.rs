@@ -10,6 +10,19 @@ use crate::policy;
 use crate::target::Target;
 
 /// What will happen at the boundary, or did not, and why. True if something is handed over.
+///
+/// Made by fh.plan; the attribute `decision` of a BoundaryError is the one that said no.
+///
+/// >>> import numpy as np
+/// >>> d = fh.plan(np.zeros(3)[::-1], "torch", copy=False)
+/// >>> d
+/// fh.Decision(f64[3] numpy cpu -> f64[3] torch cpu: reject (layout): ST01)
+/// >>> bool(d), d.codes
+/// (False, ('ST01',))
+/// >>> d.fixes
+/// ('fh.convert(x, "torch")                   # 24 B copied: compact',)
+/// >>> print(d.explain().splitlines()[-1])
+/// => reject (layout): ST01
 #[pyclass(frozen, name = "Decision", module = "freehold")]
 pub(crate) struct PyDecision {
     decision: Decision,
@@ -84,9 +97,23 @@ impl PyDecision {
         self.told().into_iter().filter(|(code, _)| Code::from_name(code).is_some_and(Code::is_info)).collect()
     }
 
+    /// As [`Self::line`], of a source that is not there any more or never was: `share(f32[3] numpy cpu ro -> torch): reject: RO01`.
+    fn short_line(&self) -> String {
+        // Of the refusal's first line, what was asked.
+        let asked = self.message.as_ref().and_then(|message| {
+            let arrow = message.headline.find(" -> ")?;
+            let end = arrow + message.headline[arrow..].find(')')?;
+            Some(&message.headline[..=end])
+        });
+        match asked {
+            Some(asked) => format!("{asked}: {}", self.decision),
+            None => self.decision.to_string(),
+        }
+    }
+
     /// What becomes what, on which devices, and how: `f64[2] numpy cpu -> f32[2] torch cpu: copy (cast) 8 B: CA01`.
     fn line(&self) -> String {
-        let (Some(tensor), Some(call)) = (&self.tensor, &self.call) else { return self.decision.to_string() };
+        let (Some(tensor), Some(call)) = (&self.tensor, &self.call) else { return self.short_line() };
         let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let Decision { dtype, device, .. } = self.decision;
         let to = call.target.label().as_str();
@@ -329,6 +356,10 @@ impl PyDecision {
             Some(message) => message.to_string(),
             None => self.line(),
         }
+    }
+
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        json::html(slf.as_any(), "decision")
     }
 
     fn __repr__(&self) -> String {

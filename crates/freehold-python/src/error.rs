@@ -1,7 +1,5 @@
 //! `BoundaryError` and `BoundaryWarning`.
 
-use std::ffi::CString;
-
 use freehold::{Decision, Error};
 use pyo3::exceptions::{PyBufferError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
@@ -11,10 +9,24 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use crate::decision::PyDecision;
 
 const ERROR_DOC: &str = "What was asked cannot be done, why, and what to type instead.\n\n\
-    ``code`` is the stable reason code, ``decision`` the decision that said no (or None), ``fixes`` runnable lines,\n\
-    best first. The array API asks for BufferError and for ValueError in different places: this is both.";
+    code is the stable reason code, decision the decision that said no (or None), fixes runnable lines, best first.\n\
+    The array API asks for BufferError and for ValueError in different places: this is both.\n\n\
+    >>> import numpy as np\n\
+    >>> try:\n\
+    ...     fh.share(np.array(['a', 'b'], dtype=object), 'torch')\n\
+    ... except fh.BoundaryError as error:\n\
+    ...     print(error.code, isinstance(error, BufferError), isinstance(error, ValueError))\n\
+    DT01 True True\n";
 
-const WARNING_DOC: &str = "Something at the boundary that deserves a look, once per call site.";
+const WARNING_DOC: &str = "Something at the boundary that deserves a look, once a line of code.\n\n\
+    >>> import warnings\n\
+    >>> import numpy as np\n\
+    >>> with fh.policy(copies='warn'), warnings.catch_warnings(record=True) as caught:\n\
+    ...     warnings.simplefilter('default')\n\
+    ...     for size in (3, 4, 5):\n\
+    ...         t = fh.convert(np.zeros(size)[::-1], 'torch')\n\
+    >>> [str(warning.message) for warning in caught]\n\
+    ['24 B copied (layout): ST01, HT01']\n";
 
 fn class(py: Python<'_>, name: &str, bases: Bound<'_, PyTuple>, doc: &str, fields: &[&str]) -> PyResult<Py<PyType>> {
     let namespace = PyDict::new(py);
@@ -62,8 +74,12 @@ fn build(py: Python<'_>, error: &Error, decision: Option<Decision>) -> PyResult<
     Ok(PyErr::from_value(value))
 }
 
-/// Warns at the caller's line. Python's own filters decide what is shown; by default one line warns once.
-pub(crate) fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
-    let text = CString::new(text.replace('\0', " ")).expect("the NULs were replaced");
-    PyErr::warn(py, boundary_warning(py)?, &text, 1)
+/// Warns at the caller's line. Python's own filters decide what is shown; by default one line warns once about one thing,
+/// whatever numbers are in the text.
+#[cold]
+pub(crate) fn warn(py: Python<'_>, text: &str, about: &str) -> PyResult<()> {
+    let told = py.import("freehold._text")?.getattr("Told")?.call1((text, about))?;
+    let warning = boundary_warning(py)?.call1((told,))?;
+    // A function of ours has no frame, so the first is the caller's: the default of `stacklevel`.
+    py.import("warnings")?.getattr("warn")?.call1((warning,)).map(drop)
 }

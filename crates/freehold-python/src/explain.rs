@@ -5,9 +5,26 @@ use freehold::{Caps, Layout, Order, Policy, Request, StrideUnit, Tensor, Traits,
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::{call, json, ledger};
+use crate::{call, ledger};
 
 /// One object: what it is, in words. Two objects: whether they share memory, which bytes, and how many, exactly.
+///
+/// The answer is a string that prints as a card; about two objects it has the attributes aliases, bytes, span,
+/// same_buffer and buffers.
+///
+/// >>> import numpy as np
+/// >>> a = np.zeros((4, 4), dtype="int16")
+/// >>> for line in fh.explain(a[::2]).splitlines()[:4]:
+/// ...     print(line)
+/// i16[2,4] numpy cpu
+///   shape      (2, 4)
+///   strides    (8, 1) elements, (16, 2) bytes
+///   order      not C (dim 0 has stride 8, C wants 4), not F (dim 0 has stride 8, F wants 1)
+/// >>> both = fh.explain(a[::2], a[:, 0])
+/// >>> both.aliases, both.bytes
+/// (True, 4)
+/// >>> fh.explain(a[::2], a[1::2]).aliases
+/// False
 #[pyfunction]
 #[pyo3(signature = (x, y=None))]
 pub(crate) fn explain<'py>(
@@ -21,8 +38,9 @@ pub(crate) fn explain<'py>(
     }
 }
 
-fn text<'py>(py: Python<'py>, text: &str, facts: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-    py.import("freehold._text")?.getattr("Text")?.call((text,), Some(facts))
+/// A text of one of the classes of `freehold._text`, with the facts behind it.
+fn text<'py>(py: Python<'py>, class: &str, text: &str, facts: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    py.import("freehold._text")?.getattr(class)?.call((text,), Some(facts))
 }
 
 fn list(values: &[i64]) -> String {
@@ -36,7 +54,11 @@ fn card<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     let strides = tensor.strides();
     let in_bytes: Vec<i64> = if bytes { strides.to_vec() } else { strides.iter().map(|s| s * size).collect() };
     let mut out = format!("{desc}\n");
-    let mut line = |name: &str, value: String| out.push_str(&format!("  {name:<10} {value}\n"));
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut line = |name: &str, value: String| {
+        out.push_str(&format!("  {name:<10} {value}\n"));
+        rows.push((name.to_owned(), value));
+    };
     line("shape", list(tensor.shape()));
     if bytes {
         line("strides", format!("{} bytes", list(&in_bytes)));
@@ -63,7 +85,9 @@ fn card<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
         let convert = decide(&desc, &Request::convert(), caps, &Policy::DEFAULT);
         line(&format!("-> {}", caps.name), format!("share: {share}; convert: {convert}"));
     }
-    json::text(py, out.trim_end())
+    let facts = PyDict::new(py);
+    facts.set_item("rows", rows)?;
+    text(py, "Text", out.trim_end(), &facts)
 }
 
 fn order(layout: &Layout<'_>) -> String {
@@ -179,7 +203,7 @@ fn compare<'py>(
     facts.set_item("span", span)?;
     facts.set_item("same_buffer", same_buffer)?;
     facts.set_item("buffers", (wholes[0].id, wholes[1].id))?;
-    text(py, &out, &facts)
+    text(py, "Overlap", &out, &facts)
 }
 
 /// Bytes that belong to both views: how many, the first and the last. `None` where there are too many to look at.

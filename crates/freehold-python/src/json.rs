@@ -1,4 +1,4 @@
-//! Plain data into Python's.
+//! Plain data into Python's, and texts into what shows them.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -35,4 +35,9 @@ pub(crate) fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py,
 /// Text that shows itself as it is at the prompt: `freehold._text.Text`.
 pub(crate) fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     py.import("freehold._text")?.getattr("Text")?.call1((text,))
+}
+
+/// What a notebook shows of an object: a function of `freehold._html`.
+pub(crate) fn html<'py>(object: &Bound<'py, PyAny>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+    object.py().import("freehold._html")?.getattr(function)?.call1((object,))
 }

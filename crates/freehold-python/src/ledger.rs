@@ -25,7 +25,19 @@ fn report<'py>(py: Python<'py>, value: serde_json::Result<Value>) -> PyResult<Bo
     json::object(py, &value)
 }
 
-/// The ledger of the process.
+/// The ledger of the process: who owns which buffer, who holds it, what was copied and why, what was never given back.
+///
+/// >>> import numpy as np
+/// >>> mark = fh.ledger.mark()
+/// >>> a = np.zeros(4)
+/// >>> t = fh.share(a, "torch")
+/// >>> [holder["framework"] for holder in fh.ledger.owner(a)["holders"]]
+/// ['torch']
+/// >>> len(fh.ledger.leaks(since=mark))
+/// 2
+/// >>> del t
+/// >>> fh.ledger.leaks(since=mark)
+/// []
 #[pyclass(frozen, name = "Ledger", module = "freehold")]
 pub(crate) struct PyLedger;
 
@@ -142,6 +154,10 @@ impl PyLedger {
         json::text(py, &ledger().text_report_with(options))
     }
 
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        json::html(slf.as_any(), "ledger")
+    }
+
     fn __repr__(&self) -> String {
         let live = ledger().stats().live;
         format!(
@@ -212,7 +228,8 @@ pub(crate) fn given_back(py: Python<'_>, tensor: Tensor) -> PyResult<()> {
     still.sort_unstable();
     still.dedup();
     let holders = if still.is_empty() { "a view".to_owned() } else { still.join(", ") };
-    warn(py, &format!("{what} is still lent to {holders} at the end of its with block"))
+    let about = format!("is still lent to {holders} at the end of its with block");
+    warn(py, &format!("{what} {about}"), &about)
 }
 
 /// Whether anything was ever lent frozen and watched by checksum.
@@ -237,7 +254,8 @@ fn warn_now(py: Python<'_>) -> PyResult<()> {
     for hazard in ledger().hazards() {
         if hazard.code == Code::AL01 && hazard.at_ns > seen {
             WARNED_NS.fetch_max(hazard.at_ns, Ordering::Relaxed);
-            warn(py, &format!("AL01: {}", hazard.note))?;
+            let text = format!("AL01: {}", hazard.note);
+            warn(py, &text, &text)?;
         }
     }
     Ok(())

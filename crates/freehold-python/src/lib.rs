@@ -12,6 +12,7 @@ mod call;
 mod caps;
 mod decision;
 mod device;
+mod doctor;
 mod dtype;
 mod error;
 mod explain;
@@ -30,6 +31,9 @@ mod verbs;
 
 use pyo3::prelude::*;
 
+// The C interface is exported beside the module: C++ that links this library shares its runtime and its ledger.
+use freehold_capi as _;
+
 /// The native half of the package `freehold`.
 #[pymodule(gil_used = true)]
 mod _freehold {
@@ -39,6 +43,8 @@ mod _freehold {
     use super::caps::{_caps, _flowchart};
     #[pymodule_export]
     use super::decision::PyDecision;
+    #[pymodule_export]
+    use super::doctor::{_road, _road_to, _system};
     #[pymodule_export]
     use super::explain::explain;
     #[pymodule_export]

@@ -96,6 +96,7 @@ impl PyRules {
 
 #[pymethods]
 impl PyRules {
+    /// "copy", "reject" or "trust": read-only memory into a framework without read-only tensors.
     #[getter]
     fn readonly(&self) -> &'static str {
         match self.policy.readonly {
@@ -105,6 +106,7 @@ impl PyRules {
         }
     }
 
+    /// "one-writer" or "trust": memory that somebody can write into a framework that promises it never changes.
     #[getter]
     fn alias(&self) -> &'static str {
         match self.policy.alias {
@@ -113,6 +115,7 @@ impl PyRules {
         }
     }
 
+    /// "allow", "warn" or "error": copies that nobody asked for by name.
     #[getter]
     fn copies(&self) -> &'static str {
         match self.policy.copies {
@@ -122,6 +125,7 @@ impl PyRules {
         }
     }
 
+    /// The most that one handover may copy, or None.
     #[getter]
     fn max_copy_bytes(&self) -> Option<u64> {
         self.policy.max_copy_bytes
@@ -142,6 +146,7 @@ impl PyRules {
         self.policy.threads.map(std::num::NonZeroUsize::get)
     }
 
+    /// "allow" or "error": handovers that must wait for a device.
     #[getter]
     fn sync(&self) -> &'static str {
         match self.policy.sync {
@@ -192,6 +197,16 @@ impl PyRules {
 /// sync: "allow" or "error": handovers that must wait for a device.
 /// devices: kinds of device that a handover may touch: "cpu", "cpu+cuda", ["cpu", "cuda"]; None for any.
 /// threads: the most threads that one copy uses; None for as many as it repays.
+///
+/// >>> import numpy as np
+/// >>> with fh.policy(copies="error"):
+/// ...     try:
+/// ...         fh.convert(np.arange(3.0), "torch", dtype="float32")
+/// ...     except fh.BoundaryError as error:
+/// ...         print(error.code)
+/// PO01
+/// >>> fh.policy().copies
+/// 'allow'
 #[pyfunction]
 #[pyo3(signature = (**rules))]
 pub(crate) fn policy<'py>(py: Python<'py>, rules: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyRules>> {

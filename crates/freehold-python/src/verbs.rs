@@ -17,7 +17,23 @@ use crate::target::Target;
 /// to: "numpy", "torch", the module or a type of it; None gives an fh.Tensor.
 /// writable: True refuses what would be read-only; False gives a read-only view.
 /// freeze: the owner may not write while it is lent.
+/// stream: the stream on which the result will be used, of a device that has streams.
 /// detach: drops the autograd graph; the result is read-only, since a write would corrupt the backward pass.
+///
+/// >>> import numpy as np
+/// >>> a = np.zeros(3, dtype="float32")
+/// >>> t = fh.share(a, "torch")
+/// >>> t[0] = 1
+/// >>> a.tolist()
+/// [1.0, 0.0, 0.0]
+/// >>> fh.share(a[::-1], "torch")
+/// Traceback (most recent call last):
+///     ...
+/// freehold.BoundaryError: [ST01] share(f32[3] numpy cpu -> torch): torch takes no negative strides.
+///   dim 0 has stride -1 < 0; torch accepts >= 0
+///   convert would copy 12 B (layout).
+///   Do: fh.convert(x, "torch")                   # 12 B copied: compact
+///   docs/e/ST01.md
 #[pyfunction]
 #[pyo3(signature = (x, to=None, *, writable=None, freeze=false, stream=None, detach=false))]
 pub(crate) fn share<'py>(
@@ -35,11 +51,22 @@ pub(crate) fn share<'py>(
 
 /// Hands x over: shares when it can, else makes one copy that does everything asked for in one pass.
 ///
-/// dtype, device, order: what the result must have; by default what x has.
+/// to, writable, freeze, stream, detach: as in share.
+/// dtype, device, order: what the result must have; by default what x has. A dtype is a name or any framework's dtype,
+/// a device "cpu", "cuda:0" or any framework's device, an order "C", "F" or "any".
 /// on_loss: "error" refuses values that the dtype cannot hold; "allow" truncates and saturates, and floats overflow as
 /// ml_dtypes has them (to infinity or NaN); with "saturate" floats overflow to the largest finite value.
 /// fill: what null and masked elements become.
 /// copy: None shares when it can, True always copies, False never does.
+///
+/// >>> import numpy as np
+/// >>> a = np.arange(3.0)
+/// >>> np.shares_memory(fh.convert(a, "torch"), a)
+/// True
+/// >>> fh.convert(a[::-1], "torch", dtype="float32")
+/// tensor([2., 1., 0.])
+/// >>> fh.convert(np.ma.masked_less(a, 1), "torch", fill=-1.0).tolist()
+/// [-1.0, 1.0, 2.0]
 #[pyfunction]
 #[pyo3(signature = (x, to=None, *, dtype=None, device=None, order=None, writable=None, freeze=false, stream=None,
                     detach=false, on_loss=None, fill=None, copy=None),
@@ -68,7 +95,17 @@ pub(crate) fn convert<'py>(
 
 /// Hands over new memory that nobody else has, in one pass with everything asked for.
 ///
+/// to, dtype, device, order, stream, detach, on_loss, fill: as in convert.
 /// out: an existing tensor or array of x's shape, of any framework, to copy and cast into.
+///
+/// >>> import numpy as np
+/// >>> a = np.arange(3.0)
+/// >>> t = fh.copy(a, "torch", dtype="float32")
+/// >>> a[0] = 9
+/// >>> t.tolist()
+/// [0.0, 1.0, 2.0]
+/// >>> fh.copy([5, 6, 7], out=a).tolist()
+/// [5.0, 6.0, 7.0]
 #[pyfunction]
 #[pyo3(signature = (x, to=None, *, dtype=None, device=None, order=None, out=None, stream=None, detach=false,
                     on_loss=None, fill=None),
@@ -100,6 +137,13 @@ pub(crate) fn copy<'py>(
 }
 
 /// The array API's from_dlpack: an fh.Tensor of anything that offers a tensor protocol, or of a capsule.
+///
+/// device: where the result must be; by default where x is.
+/// copy: None copies if it must, True always, False never (then BoundaryError, which is a BufferError).
+///
+/// >>> import numpy as np
+/// >>> fh.from_dlpack(np.zeros((2, 3), dtype="int8")).shape
+/// (2, 3)
 #[pyfunction]
 #[pyo3(signature = (x, /, *, device=None, copy=None))]
 pub(crate) fn from_dlpack<'py>(
@@ -113,6 +157,15 @@ pub(crate) fn from_dlpack<'py>(
 }
 
 /// What convert would do with the same arguments (with copy=False: share; with copy=True: copy). Touches no data.
+///
+/// >>> import numpy as np
+/// >>> d = fh.plan(np.zeros((2, 3)), "torch", dtype="float32")
+/// >>> d
+/// fh.Decision(f64[2,3] numpy cpu -> f32[2,3] torch cpu: copy (cast) 24 B: CA01)
+/// >>> d.verdict, d.steps, d.bytes_copied
+/// ('copy', ('cast',), 24)
+/// >>> d.run().dtype
+/// torch.float32
 #[pyfunction]
 #[pyo3(signature = (x, to=None, *, dtype=None, device=None, order=None, writable=None, freeze=false, stream=None,
                     detach=false, on_loss=None, fill=None, copy=None),

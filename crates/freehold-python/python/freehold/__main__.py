@@ -1,22 +1,19 @@
-"""python -m freehold doctor | demo | view LEDGER.json | flowchart [SOURCE TARGET]"""
+"""python -m freehold doctor | demo | view LEDGER.json | flowchart [SOURCE TARGET] | --include | --cmakedir"""
 
 import argparse
 import json
-import platform
 import runpy
 import sys
 from pathlib import Path
 
-from . import BoundaryError, _freehold, ledger, targets
+from . import BoundaryError, _freehold, get_cmake_dir, get_include
 
 
-def doctor(_):
-    """What is installed, and which devices are here."""
-    print(f"freehold {_freehold.__version__}, {platform.python_implementation()} {platform.python_version()}, "
-          f"{platform.system()} {platform.machine()}")
-    print(f"{ledger!r}\n")
-    print(targets())
-    return 0
+def doctor(options):
+    """What is installed, by which road its tensors come and go, what is in force, and what is wrong (then exit status 1)."""
+    from . import _doctor
+
+    return _doctor.main(options.import_them, options.json)
 
 
 def flowchart(options):
@@ -71,13 +68,30 @@ def view(options):
     return 0
 
 
+class _Print(argparse.Action):
+    """Prints what a function gives, and ends, as --version does."""
+
+    def __init__(self, *names, function, **rest):
+        super().__init__(*names, nargs=0, **rest)
+        self.function = function
+
+    def __call__(self, parser, *_):
+        print(self.function())
+        parser.exit()
+
+
 def main(arguments=None):
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m freehold", description="Many libraries, one memory space.")
+    for option, function in (("--include", get_include), ("--cmakedir", get_cmake_dir)):
+        parser.add_argument(option, action=_Print, function=function, help=function.__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function in (doctor, demo, view, flowchart):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
+        if function is doctor:
+            command.add_argument("--import", dest="import_them", action="store_true", help="imports what is installed")
+            command.add_argument("--json", action="store_true", help="for a program")
         if function is view:
             command.add_argument("ledger", metavar="LEDGER.json")
         if function is flowchart:

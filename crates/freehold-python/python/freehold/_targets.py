@@ -26,30 +26,36 @@ class Target(NamedTuple):
     version: Optional[str]
     imported: bool
     target: bool
-    dtypes: tuple = ()
+    dtypes: tuple[str, ...] = ()
     strides: Optional[str] = None
     read_only: Optional[bool] = None
     default_dtype: Optional[str] = None
-    devices: tuple = ()
+    devices: tuple[str, ...] = ()
 
 
-def _find(name):
-    imported = sys.modules.get(name) is not None
+def installed(name: str) -> bool:
+    """Whether a module is imported or could be."""
+    if sys.modules.get(name) is not None:
+        return True
     try:
-        installed = imported or importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
-        installed = imported
+        return False
+
+
+def _find(name: str) -> tuple[bool, Optional[str], bool]:
+    here = installed(name)
     version = getattr(sys.modules.get(name), "__version__", None)
-    for distribution in _DISTRIBUTIONS.get(name, (name,)) if installed and version is None else ():
+    for distribution in _DISTRIBUTIONS.get(name, (name,)) if here and version is None else ():
         try:
             version = importlib.metadata.version(distribution)
             break
         except importlib.metadata.PackageNotFoundError:
             pass
-    return installed, version, imported
+    return here, version, sys.modules.get(name) is not None
 
 
-def _devices(name):
+def _devices(name: str) -> tuple[str, ...]:
     # Asking PyTorch for its devices is only possible once somebody imported it.
     devices = ["cpu"]
     torch = sys.modules.get("torch") if name == "torch" else None
@@ -58,10 +64,10 @@ def _devices(name):
     return tuple(devices)
 
 
-class Targets(dict):
+class Targets(dict[str, Target]):
     """A dict of Target by name, that prints as a table."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"{'framework':<12} {'version':<18} {'take from':<10} {'give to':<8} {'default':<8} devices"]
         for entry in self.values():
             version = entry.version or ("?" if entry.installed else "not installed")
@@ -72,16 +78,21 @@ class Targets(dict):
             lines.append(f"{entry.name:<12} {version:<18} {take:<10} {give:<8} {default:<8} {devices}".rstrip())
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        from . import _html
 
-def targets():
-    """What is installed, and what each side takes: a dict by name, which prints as a table."""
+        return _html.targets(self)
+
+
+def find() -> Targets:
+    """The answer of `fh.targets()`."""
     found = Targets()
     for name in _freehold._target_names():
-        installed, version, imported = _find(name)
+        here, version, imported = _find(name)
         caps = _freehold._caps(name, extended="ml_dtypes" in sys.modules)
         found[name] = Target(
             name,
-            installed,
+            here,
             version,
             imported,
             True,
@@ -89,7 +100,7 @@ def targets():
             caps["strides"],
             caps["read_only"],
             caps["default_dtype"],
-            _devices(name) if installed else (),
+            _devices(name) if here else (),
         )
     for name in _SOURCES:
         found[name] = Target(name, *_find(name), False)

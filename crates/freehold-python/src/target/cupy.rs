@@ -10,6 +10,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     name: "cupy",
     modules: &[],
     label: Label::CUPY,
+    road: "versioned capsule",
     plain: &Caps::CUPY,
     caps: |_, _, _| &Caps::CUPY,
     export,

@@ -11,8 +11,16 @@ use super::offer::{Offer, Reads};
 use super::{Framework, Handover};
 use crate::names::Named;
 
-pub(super) static FRAMEWORK: Framework =
-    Framework { name: "jax", modules: &["jaxlib"], label: Label::JAX, plain: &Caps::JAX, caps, export, receive: None };
+pub(super) static FRAMEWORK: Framework = Framework {
+    name: "jax",
+    modules: &["jaxlib"],
+    label: Label::JAX,
+    road: "legacy capsule",
+    plain: &Caps::JAX,
+    caps,
+    export,
+    receive: None,
+};
 
 /// The row for how the process has configured JAX: the setting can change, and differ from thread to thread. It is only
 /// read; where JAX cannot be imported, the export says so.

@@ -12,6 +12,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     name: "mlx",
     modules: &[],
     label: Label::MLX,
+    road: "filled in its own memory",
     plain: &Caps::MLX,
     caps: |_, _, _| &Caps::MLX,
     export,

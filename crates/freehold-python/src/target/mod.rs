@@ -41,6 +41,8 @@ pub(crate) struct Framework {
     /// Other first components of its types' `__module__`.
     modules: &'static [&'static str],
     label: Label,
+    /// How a tensor gets there, in words.
+    road: &'static str,
     /// What it takes of a source that could not be described.
     plain: &'static Caps,
     /// What it takes of a tensor with so many dimensions, as the process has configured it.
@@ -165,6 +167,16 @@ impl Target {
             Target::Numpy => Label::NUMPY,
             Target::Torch => Label::TORCH,
             Target::Other(framework) => framework.label,
+        }
+    }
+
+    /// How a tensor gets there, in words.
+    pub(crate) fn road(self) -> &'static str {
+        match self {
+            Target::Freehold => "its own tensor",
+            Target::Numpy => "C API",
+            Target::Torch => "exchange table",
+            Target::Other(framework) => framework.road,
         }
     }
 

@@ -18,8 +18,16 @@ use super::{Framework, Handover};
 use crate::gil::{self, Deferred};
 use crate::source::exchange;
 
-pub(super) static FRAMEWORK: Framework =
-    Framework { name: "paddle", modules: &[], label: Label::PADDLE, plain: &Caps::PADDLE, caps, export, receive: None };
+pub(super) static FRAMEWORK: Framework = Framework {
+    name: "paddle",
+    modules: &[],
+    label: Label::PADDLE,
+    road: "exchange table",
+    plain: &Caps::PADDLE,
+    caps,
+    export,
+    receive: None,
+};
 
 /// What Paddle has of an address.
 struct Import {

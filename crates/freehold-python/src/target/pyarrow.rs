@@ -11,6 +11,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     name: "pyarrow",
     modules: &[],
     label: Label::PYARROW,
+    road: "versioned capsule",
     plain: &Caps::PYARROW,
     caps: |_, _, ndim| if ndim == 1 { &Caps::PYARROW } else { &Caps::PYARROW_TENSOR },
     export,

@@ -11,6 +11,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     name: "tensorflow",
     modules: &["tf"],
     label: Label::TENSORFLOW,
+    road: "legacy capsule",
     plain: &Caps::TENSORFLOW,
     caps: |_, _, _| &Caps::TENSORFLOW,
     export,

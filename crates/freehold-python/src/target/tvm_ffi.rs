@@ -13,6 +13,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     name: "tvm_ffi",
     modules: &[],
     label: Label::TVM_FFI,
+    road: "exchange table",
     plain: &Caps::TVM_FFI,
     caps: |_, _, _| &Caps::TVM_FFI,
     export,

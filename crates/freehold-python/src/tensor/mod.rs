@@ -20,8 +20,17 @@ pub(crate) use pickle::_unpickle;
 
 /// A tensor at the boundary: shape, strides, dtype and device over a buffer that somebody owns.
 ///
-/// Made by ``fh.share``, ``fh.convert``, ``fh.copy`` and ``fh.from_dlpack``. As a context manager it gives the view back
-/// at the end of the block.
+/// Made by fh.share, fh.convert, fh.copy and fh.from_dlpack. It has __dlpack__, the C exchange table, the buffer protocol
+/// and __array__, so every framework takes it. As a context manager it gives the view back at the end of the block.
+///
+/// >>> import numpy as np
+/// >>> with fh.share(np.array([3.0, 1.0, 2.0])) as t:
+/// ...     print(t.shape, t.dtype, t.device, t.writable)
+/// ...     print(np.median(t), sum(memoryview(t)))
+/// (3,) float64 cpu True
+/// 2.0 6.0
+/// >>> t
+/// fh.Tensor(given back)
 #[pyclass(frozen, name = "Tensor", module = "freehold", weakref)]
 pub(crate) struct PyTensor(Mutex<Option<Tensor>>);
 
@@ -236,6 +245,10 @@ impl PyTensor {
             Some(tensor) => crate::ledger::given_back(py, tensor),
             None => Ok(()),
         }
+    }
+
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::json::html(slf.as_any(), "tensor")
     }
 
     fn __repr__(&self) -> String {
