@@ -18,11 +18,28 @@ collect_ignore = [] if any(name in argument for name in APART for argument in sy
 FAILED = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """What a module lists in EXPLAINED (by name, with or without parameters) must fail, and each entry must be of use."""
+    unused = {}
+    for item in items:
+        explained = getattr(item.module, "EXPLAINED", {})
+        name = item.nodeid.split("::", 1)[1]
+        key = name if name in explained else name.split("[")[0]
+        unused.setdefault(item.module.__name__, set(explained)).discard(key)
+        if key in explained:
+            item.add_marker(pytest.mark.xfail(reason=explained[key], strict=True))
+    if not any("::" in argument for argument in config.args):
+        for module, names in unused.items():
+            if names:
+                raise pytest.UsageError(f"{module} explains tests that do not exist: {', '.join(sorted(names))}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call":
-        item.stash[FAILED] = report.failed
+        item.stash[FAILED] = call.excinfo is not None
     return report
 
 
