@@ -1,12 +1,26 @@
 """PyArrow's own dlpack tests, of the wheel that is installed, with our functions in the place of every `from_dlpack`."""
 
+import gc
+
 import numpy as np
+import pytest
 
 import freehold as fh
 from frameworks import framework
 from suites import theirs
 
 pa = framework("pyarrow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect():
+    """Each of their tests collects garbage, which takes long with many frameworks alive: these are set aside."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 MODULE = "pyarrow.tests.test_dlpack"
 
 
