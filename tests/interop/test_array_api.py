@@ -80,6 +80,19 @@ def bytes_of(tensor, dtype):
     return shape, steps, bytes(out)
 
 
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("take", [lambda x, s: x.__dlpack__(stream=s), lambda x, s: x.__dlpack__(stream=s, max_version=(1, 3))])
+def test_X14_host_memory_has_no_stream(take, stream):
+    """X14: for the CPU the standard takes None alone; the refusal names the argument, and the tensor is as it was."""
+    x = fh.copy([1.0, 2.0])
+    if stream is None:
+        assert name_of(take(x, stream)).startswith("dltensor")
+        return
+    with pytest.raises(fh.BoundaryError) as refused:
+        take(x, stream)
+    assert refused.value.code == "AR01" and "stream" in str(refused.value) and np.asarray(x).tolist() == [1, 2]
+
+
 def contract(x, array, writable, own, asked):
     """What `__dlpack__` must give for a tensor on the CPU: None, or the name, the flags and whether it is the same memory."""
     if asked["stream"] is not None:
