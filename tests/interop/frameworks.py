@@ -15,7 +15,7 @@ from capsules import DTYPES, opened
 from producers import over_bytes
 
 # What `make test` installs. With a skip not allowed, a framework that is missing fails its tests instead.
-REQUIRED = ("jax", "tensorflow", "paddle", "mlx.core", "pyarrow", "polars", "tvm_ffi", "onnxruntime", "PIL")
+REQUIRED = ("jax", "tensorflow", "paddle", "mlx.core", "pyarrow", "polars", "tvm_ffi", "onnxruntime", "PIL", "drjit")
 NO_SKIP = os.environ.get("CI") == "true" or bool(os.environ.get("FREEHOLD_NO_SKIP"))
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

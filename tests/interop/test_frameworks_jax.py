@@ -8,7 +8,7 @@ import torch
 import freehold as fh
 from capsules import DTYPES
 from frameworks import aligned, dtype_of, framework, misaligned, own_way, pointer, values
-from producers import over_bytes, refused
+from producers import assert_runs, over_bytes, refused
 from row_tools import read_only
 
 jax = framework("jax")
@@ -136,6 +136,8 @@ def test_X03_64_bits_are_cast_and_the_decision_says_so(wide, narrow):
 
 
 def test_X03_a_value_that_does_not_fit_is_refused():
+    """X03: the plan asks what JAX takes (32 bits), says the cast, and a value that the cast would lose is CA02."""
+    assert fh.plan(np.array([2**40 + 5]), "jax").dtype == "int32" and not ROW["dtypes"].count("int64")
     error = refused("CA02", fh.convert, np.array([2**40 + 5]), "jax")
     assert "1099511627781" in str(error) and "jax_enable_x64" in str(error)
     assert values(fh.convert(np.array([2**40]), "jax", on_loss="allow")) == [2**31 - 1]
@@ -230,3 +232,63 @@ def test_the_ledger_names_both_sides():
     assert "jax" in [holder["framework"] for holder in fh.ledger.holders(a)]
     del y
     assert fh.ledger.owner(a) is None
+
+
+# -- arrays that are not what they seem ------------------------------------------------------------------------------------
+
+
+def test_X19_a_deleted_or_donated_array_is_gone():
+    gone, given = jnp.ones(4), jnp.ones(4)
+    gone.delete()
+    jax.jit(lambda x: x + 1, donate_argnums=0)(given)
+    for x in (gone, given):
+        for call in (lambda: fh.share(x, "numpy"), lambda: fh.convert(x, "torch"), lambda: fh.from_dlpack(x)):
+            assert "deleted" in str(refused("LY03", call))
+        assert fh.plan(x, "numpy").codes == ("LY03",)
+
+
+def test_X13_what_is_lent_is_not_donated():
+    x = jnp.arange(4.0)
+    view = fh.share(x, "numpy")
+    jax.jit(lambda x: x + 1, donate_argnums=0)(x)
+    assert view.tolist() == [0, 1, 2, 3], "JAX keeps a buffer that somebody outside refers to"
+
+
+def test_X15_an_array_on_several_devices_is_gathered_first():
+    assert_runs(
+        """if True:
+        import jax, numpy as np, freehold as fh
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+        from producers import refused
+        mesh = Mesh(np.array(jax.devices()), ("rows",))
+        for spec in (PartitionSpec("rows"), PartitionSpec()):
+            x = jax.device_put(jax.numpy.arange(4.0), NamedSharding(mesh, spec))
+            error = refused("DV01", fh.share, x, "numpy")
+            assert "2 devices" in str(error) and fh.plan(x, "numpy").codes == ("DV01",)
+            assert fh.share(eval(error.fixes[0]), "numpy").tolist() == [0, 1, 2, 3]
+            assert fh.share(eval(error.fixes[1]), "numpy").shape == ((2,) if spec else (4,))
+        second = jax.device_put(jax.numpy.arange(4.0), jax.devices()[1])
+        assert fh.share(second, "numpy").tolist() == [0, 1, 2, 3]
+        """,
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    )
+
+
+def test_X06_keys_are_no_numbers():
+    error = refused("DT03", fh.share, jax.random.key(0), "numpy")
+    assert fh.share(eval(error.fixes[0], {"jax": jax, "x": jax.random.key(0)}), "numpy").dtype == np.uint32
+    assert fh.share(jax.random.PRNGKey(0), "numpy").tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["int4", "uint4", "int2"])
+def test_X05_small_integers_have_no_capsule(dtype):
+    x = jnp.array([1, 0, 1], dtype)
+    error = refused("DT03", fh.convert, x, "numpy")
+    assert fh.convert(eval(error.fixes[0], {"x": x}), "numpy").tolist() == [1, 0, 1]
+
+
+def test_X19_a_sparse_array_has_no_dense_buffer():
+    sparse = pytest.importorskip("jax.experimental.sparse")
+    x = sparse.BCOO.fromdense(jnp.eye(2))
+    error = refused("LY02", fh.convert, x, "numpy")
+    assert fh.convert(eval(error.fixes[0], {"x": x}), "numpy").tolist() == [[1, 0], [0, 1]]

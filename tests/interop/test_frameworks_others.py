@@ -1,19 +1,24 @@
-"""CuPy where there is no device, ONNX Runtime, and sources without DLPack: PIL, mmap, bytes, arrays, CUDA's interface."""
+"""CuPy where there is no device, Dr.Jit, ONNX Runtime, and sources without DLPack: PIL, mmap, bytes, arrays, CUDA's interface."""
 
 import array
 import importlib
 import mmap
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 
 import freehold as fh
+from capsules import READ_ONLY, name_of, opened
 from frameworks import framework, pointer
-from producers import CUDA, over_bytes, refused
+from producers import CUDA, call_without_gil, over_bytes, refused, rename, take
 
 framework("PIL")
 ort = framework("onnxruntime")
+framework("drjit")
+drjit = importlib.import_module("drjit.scalar")
 Image = importlib.import_module("PIL.Image")
 
 
@@ -38,6 +43,100 @@ def test_cupys_row_is_about_device_memory():
 
 
 # -- __cuda_array_interface__ ------------------------------------------------------------------------------------------------
+
+
+class Cupy(types.ModuleType):
+    """Stands in for CuPy where it cannot run: notes what it is called with, and takes the capsule as CuPy does."""
+
+    def __init__(self):
+        super().__init__("cupy")
+        self.calls = []
+
+    def from_dlpack(self, x, **wishes):
+        self.calls.append(wishes)
+        assert x.__dlpack_device__() == CUDA, "CuPy looks where it is first, and takes no memory of the host"
+        capsule = x.__dlpack__(stream=1, max_version=(1, 0))
+        assert name_of(capsule) == "dltensor_versioned"
+        self.taken, self.struct = take(capsule), opened_before(capsule)
+        return self
+
+
+def opened_before(capsule):
+    """The fields of a capsule that was just taken."""
+    rename(capsule, b"dltensor_versioned")
+    struct = opened(capsule)
+    rename(capsule, b"used_dltensor_versioned")
+    return struct
+
+
+@pytest.mark.parametrize("verb", [fh.share, fh.convert])
+def test_cupy_is_called_once_and_gets_a_versioned_capsule(monkeypatch, verb):
+    fake = Cupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    source = over_bytes((3,), device=CUDA, data=0x7F0000000000)
+    assert verb(source, "cupy") is fake and fake.calls == [{}]
+    tensor = fake.struct.tensor
+    assert (tensor.data, tensor.byte_offset, tensor.ndim) == (0x7F0000000000, 0, 1) and fake.struct.flags == 0
+    assert (tensor.device_type, tensor.device_id) == CUDA and tensor.strides
+    assert source.calls == [{"max_version": (1, 3)}], "nobody asked for a stream, so none is passed"
+    made = source.exported[0]
+    assert made.deletes == 0
+    call_without_gil(*fake.taken)
+    assert made.deletes == 1
+
+
+def test_cupys_stream_is_passed_on(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", Cupy())
+    source = over_bytes((3,), device=CUDA, data=0x7F0000000000)
+    y = fh.share(source, "cupy", stream=7)
+    assert source.calls == [{"max_version": (1, 3), "stream": 7}]
+    call_without_gil(*y.taken)
+
+
+def test_cupy_is_not_called_for_what_it_would_refuse(monkeypatch):
+    fake = Cupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    for source, code in (
+        (over_bytes((3,), device=CUDA, data=0x7F0000000000, flags=READ_ONLY), "RO01"),
+        (over_bytes((3,), "float8_e5m2", device=CUDA, data=0x7F0000000000), "DT02"),
+        (over_bytes((3,), device=(14, 0), data=0x7F0000000000), "DV02"),
+        (np.zeros(3, "f4"), "DV02"),
+    ):
+        refused(code, fh.share, source, "cupy")
+    assert fake.calls == []
+
+
+def test_what_cupy_raises_arrives_and_nothing_leaks(monkeypatch):
+    fake = Cupy()
+    fake.from_dlpack = lambda x: {}["mine"]
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    source = over_bytes((3,), device=CUDA, data=0x7F0000000000)
+    with pytest.raises(KeyError, match="mine"):
+        fh.share(source, "cupy")
+    fh.ledger.live()
+    assert source.exported[0].deletes == 1
+
+
+# -- Dr.Jit: DLPack's first signature ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ArrayXf", "ArrayXf64", "ArrayXi", "ArrayXu64", "ArrayXf16", "Array3f", "TensorXf"])
+@pytest.mark.parametrize("to", ["numpy", "torch", None])
+def test_drjits_arrays_arrive_through_the_first_signature(name, to):
+    kind = getattr(drjit, name)
+    x = kind([1, 0, 3], (3,)) if "Tensor" in name else kind([1, 0, 3])
+    with pytest.raises(TypeError):
+        x.__dlpack__(max_version=(1, 0))  # if this passes, Dr.Jit has learned the second
+    y = fh.convert(x, to)
+    theirs = np.asarray(x)
+    assert np.array_equal(np.asarray(fh.share(y, "numpy")), theirs) and fh.share(y, "numpy").dtype == theirs.dtype
+    assert fh.share(x).framework == "drjit"
+
+
+def test_drjit_has_matrices_and_nothing_at_all():
+    assert fh.convert(drjit.Matrix2f([[1, 2], [3, 4]]), "numpy").tolist() == [[1, 2], [3, 4]]
+    assert fh.convert(drjit.ArrayXf(), "numpy").shape == (0,)
+    assert fh.copy(drjit.ArrayXf([1, 2]), "torch", dtype="float64").tolist() == [1, 2]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
@@ -65,6 +164,43 @@ def test_an_ort_value_is_shared(dtype):
 def test_X09_onnx_runtimes_null_strides_are_row_major():
     value = ort.OrtValue.ortvalue_from_numpy(np.zeros((2, 3, 4), "f4"))
     assert fh.share(value).strides == (12, 4, 1)
+
+
+def test_onnx_runtime_calls_booleans_bytes_and_we_do_not():
+    value = ort.OrtValue.ortvalue_from_numpy(np.array([[True, False], [False, True]]))
+    assert np.from_dlpack(value).dtype == np.uint8, "if this is bool, its own capsule says so now"
+    for to in ("numpy", "torch", None):
+        y = fh.share(value, to)
+        assert str(fh.plan(value, to).dtype) == "bool" and np.asarray(y).tolist() == [[True, False], [False, True]]
+        assert pointer(y) == value.data_ptr()
+    np.asarray(y)[0, 1] = True
+    assert value.numpy().tolist() == [[True, True], [False, True]]
+    assert len(fh.ledger.live()) == 1 and fh.ledger.owner(y)["owner"]["framework"] == "onnxruntime"
+    assert fh.convert(value, "numpy", dtype="uint8").tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64"])
+def test_onnx_runtime_takes_our_tensors(dtype):
+    a = np.arange(6).reshape(2, 3).astype(dtype)
+    value = ort.OrtValue.from_dlpack(fh.share(a))
+    assert value.numpy().tolist() == a.tolist() and value.data_ptr() == a.ctypes.data
+    a[0, 0] = 9
+    assert value.numpy()[0, 0] == 9
+    back = fh.share(value, "numpy")
+    assert np.shares_memory(back, a) and int(fh.ledger.owner(back)["base"], 16) == a.ctypes.data
+    with pytest.raises(RuntimeError):  # it takes row-major memory only, and says so itself
+        ort.OrtValue.from_dlpack(fh.share(a.T))
+    del value, back
+    fh.ledger.live()
+    assert fh.ledger.owner(a) is None
+
+
+def test_onnx_runtime_and_read_only_memory():
+    a = np.zeros(3, "f4")
+    a.flags.writeable = False
+    with pytest.raises(BufferError):  # it reads legacy capsules, which cannot say so
+        ort.OrtValue.from_dlpack(fh.share(a))
+    assert ort.OrtValue.from_dlpack(fh.copy(a)).numpy().tolist() == [0, 0, 0]
 
 
 # -- sources without DLPack ----------------------------------------------------------------------------------------------------

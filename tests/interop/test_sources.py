@@ -172,6 +172,48 @@ def test_A20_lists_own_no_memory():
         refused("OB01", fh.convert, values, copy=False)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [np.float32(1), np.float32(2)],
+        [np.float32(1), 2],
+        [1, np.float32(2), True],
+        [np.int8(1), np.int16(2)],
+        [[np.uint8(1)], [np.int8(-1)]],
+        [np.uint64(2**63), -1],
+        (np.bool_(True), np.bool_(False)),
+        [np.complex64(1j), 1.5],
+    ],
+)
+def test_numpys_scalars_among_numbers_are_promoted_by_numpy(values):
+    ours, theirs = fh.copy(values, "numpy"), np.array(values)
+    assert ours.dtype == theirs.dtype and ours.tobytes() == theirs.tobytes() and ours.shape == theirs.shape
+    refused("OB01", fh.share, values)
+
+
+def test_numpys_scalars_do_not_hide_what_is_no_box():
+    for values in ([np.float32(1), [2]], [[np.float32(1)], [2, 3]], [np.float32(1), np.zeros(1)], [1, np.zeros(2)]):
+        assert "box" in str(refused("DT01", fh.copy, values))
+    refused("CA02", fh.copy, [np.float32(1), 2**70])
+    refused("DT01", fh.copy, [np.float32(1), "a"])
+
+
+@pytest.mark.parametrize("sparse", ["csr_matrix", "coo_array"])
+def test_X19_scipys_sparse_arrays_have_no_dense_buffer(sparse):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    x = getattr(scipy_sparse, sparse)(np.eye(2))
+    error = refused("LY02", fh.convert, x, "torch")
+    assert np.asarray(eval(error.fixes[0], {"x": x})).tolist() == [[1, 0], [0, 1]]
+
+
+def test_X06_records_with_masks():
+    x = np.ma.masked_array([(1, 2)], mask=[(0, 1)], dtype="i4,i4")
+    refused("DT03", fh.convert, x, "numpy")
+    assert fh.convert(x["f0"], "numpy").tolist() == [1]
+    refused("NU01", fh.convert, x["f1"], "numpy")
+    assert fh.convert(np.ma.masked, "numpy", fill=5).tolist() == 5
+
+
 def test_lists_of_arrays_are_stacked():
     rows = [np.arange(3.0), np.arange(3.0) * 2]
     assert fh.copy(rows, "torch").tolist() == [[0, 1, 2], [0, 2, 4]]

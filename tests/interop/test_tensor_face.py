@@ -14,6 +14,9 @@ import freehold as fh
 from capsules import IS_COPIED, READ_ONLY, get_buffer, opened
 from row_tools import read_only
 
+pytestmark = pytest.mark.flat
+
+
 # Flags of PyObject_GetBuffer.
 SIMPLE, WRITABLE, STRIDED = 0, 0x1, 0x18
 C_ORDER, F_ORDER, ANY_ORDER = 0x38, 0x58, 0x98

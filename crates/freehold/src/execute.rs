@@ -187,8 +187,12 @@ fn finish(
 /// Where the parts of a whole lie in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Along {
-    /// Parts of one shape side by side along a new last axis: the columns of a table.
-    Columns,
+    /// The columns of a table, side by side along a new last axis, each of which is one part or several one after another:
+    /// what follows a column's last row is the next column.
+    Columns {
+        /// Of every column.
+        rows: i64,
+    },
     /// Parts one after another along the first axis: the chunks of a column.
     Chunks,
 }
@@ -204,12 +208,9 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
     let (Some(first), Some(call)) = (parts.first(), asked.first()) else {
         return Err(Error::argument("the parts", "none", "be at least one"));
     };
-    // What must be the same of all parts.
-    let common = |part: &Tensor| -> freehold_tensor::Dims {
-        part.shape().iter().copied().skip(usize::from(along == Along::Chunks)).collect()
-    };
-    let chunk_without_axis = along == Along::Chunks && parts.iter().any(|part| part.shape().is_empty());
-    if let Some(odd) = parts.iter().find(|part| chunk_without_axis || common(part) != common(first)) {
+    // What must be the same of all parts: all dimensions but the first, which each must have.
+    let inner = |part: &Tensor| part.shape().get(1..).map(freehold_tensor::Dims::from_slice);
+    if let Some(odd) = parts.iter().find(|part| inner(part).is_none() || inner(part) != inner(first)) {
         let must = format!("fit beside {:?}", first.shape());
         return Err(Error::argument("a part's shape", format!("{:?}", odd.shape()), &must));
     }
@@ -219,16 +220,19 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
     }
     let mut shape = freehold_tensor::Dims::from_slice(first.shape());
     match along {
-        Along::Columns => shape.push(parts.len() as i64),
         Along::Chunks => shape[0] = parts.iter().map(|part| part.shape()[0]).sum(),
+        Along::Columns { rows } => {
+            shape[0] = rows;
+            shape.push(columns_of(parts, rows)?);
+        }
     }
     let (valid, buffer) =
         Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
     let dims = first.shape().len();
-    let axis = if along == Along::Columns { dims } else { 0 };
-    let step = valid.dims.strides()[axis] as usize * decision.dtype.padded_size();
+    let step_of = |axis: usize| valid.dims.strides()[axis] as usize * decision.dtype.padded_size();
+    let column_step = if along == Along::Chunks { 0 } else { step_of(dims) };
     let options = CopyOptions { threads: call.policy.threads, ..CopyOptions::new(decision.on_loss) };
-    let mut place = 0;
+    let (mut row, mut column) = (0, 0);
     for (i, part) in parts.iter().enumerate() {
         let asked = asked.get(i).unwrap_or(call);
         if !part.device().kind.is_host() || decision.dtype.is_sub_byte() {
@@ -236,7 +240,7 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
             return Err(refuse(runtime, asked, &Decision::reject(reason)));
         }
         let target = Operand {
-            data: buffer.as_ptr().wrapping_add(place * step),
+            data: buffer.as_ptr().wrapping_add(row * step_of(0) + column * column_step),
             dtype: decision.dtype,
             layout: crate::Layout::new(part.shape(), &valid.dims.strides()[..dims]),
             unit: crate::StrideUnit::Elements,
@@ -247,9 +251,29 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
         // compared above, and the places follow each other.
         unsafe { copy::copy(&target, &operand(part), &options) }
             .map_err(|e| copy_error(runtime, asked, decision, e))?;
-        place += if along == Along::Columns { 1 } else { part.shape()[0] as usize };
+        row += part.shape()[0] as usize;
+        if matches!(along, Along::Columns { rows } if rows == row as i64) {
+            (row, column) = (0, column + 1);
+        }
     }
     Ok(finish(first, valid, buffer, decision, call, site))
+}
+
+/// How many columns of so many rows the parts fill; an error if a part crosses into the next column, or the last is short.
+fn columns_of(parts: &[Tensor], rows: i64) -> Result<i64> {
+    let (mut row, mut columns) = (0, 0);
+    for part in parts {
+        row += part.shape()[0];
+        if row == rows {
+            (row, columns) = (0, columns + 1);
+        } else if row > rows {
+            break;
+        }
+    }
+    if row == 0 {
+        return Ok(columns);
+    }
+    Err(Error::argument("a column's parts", format!("{row} rows"), &format!("have {rows} rows together")))
 }
 
 /// A copy's failure in the words of the call that asked for it.

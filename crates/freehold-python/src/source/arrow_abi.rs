@@ -56,7 +56,7 @@ pub(super) fn failed(what: &'static str) -> Fail {
 }
 
 impl Schema {
-    /// The format, that of fixed-size lists followed by that of their items: `+w:3|f`.
+    /// The format, that of fixed-size lists followed by that of their items: `+w:3|f`; `dictionary` for one.
     ///
     /// # Safety
     ///
@@ -66,8 +66,7 @@ impl Schema {
             return Err(failed("the schema was released, or has no format"));
         }
         if !self.dictionary.is_null() {
-            return Err(Fail::refused(Code::DT03, "dictionary".to_owned(), "a dictionary's elements are indices")
-                .fix("x.dictionary_decode()  # the values"));
+            return Ok("dictionary".to_owned());
         }
         // SAFETY: a live schema's format is a C string.
         let format = unsafe { CStr::from_ptr(self.format) }.to_string_lossy().into_owned();
@@ -82,6 +81,57 @@ impl Schema {
         // SAFETY: the child lives as long as its parent. Children are owned by their parents, so there is no cycle.
         Ok(format!("{format}|{}", unsafe { child.format() }?))
     }
+
+    /// What a producer attached under a key, such as the parameters of an extension type.
+    ///
+    /// # Safety
+    ///
+    /// * The schema is a live one, as its producer filled it.
+    pub(super) unsafe fn metadata(&self, key: &str) -> Option<String> {
+        if self.release.is_none() || self.metadata.is_null() {
+            return None;
+        }
+        let mut at = self.metadata.cast::<u8>();
+        // SAFETY: the interface lays metadata out as a count of pairs, and each of a pair as a length and so many bytes; all
+        // integers are native, of 32 bits and not aligned. Where it ends only these say, which are the producer's word.
+        unsafe {
+            let count = at.cast::<i32>().read_unaligned();
+            at = at.add(4);
+            for _ in 0..count {
+                let mut text = || {
+                    let length = usize::try_from(at.cast::<i32>().read_unaligned()).unwrap_or(0);
+                    let bytes = std::slice::from_raw_parts(at.add(4), length);
+                    at = at.add(4 + length);
+                    bytes
+                };
+                let (name, value) = (text(), text());
+                if name == key.as_bytes() {
+                    return String::from_utf8(value.to_vec()).ok();
+                }
+            }
+        }
+        None
+    }
+
+    /// The format, and for an array of tensors of one shape (`arrow.fixed_shape_tensor`) that shape, as JSON.
+    ///
+    /// # Safety
+    ///
+    /// * The schema is a live one, as its producer filled it.
+    pub(super) unsafe fn described(&self) -> Result<Described, Fail> {
+        // SAFETY: forwarded from the caller.
+        unsafe {
+            let extension = self.metadata("ARROW:extension:name");
+            let cell = extension.filter(|name| name == "arrow.fixed_shape_tensor");
+            Ok(Described { format: self.format()?, cell: cell.and_then(|_| self.metadata("ARROW:extension:metadata")) })
+        }
+    }
+}
+
+/// What a schema says of an array's elements.
+pub(super) struct Described {
+    pub(super) format: String,
+    pub(super) cell: Option<String>,
 }
 
 impl Array {
@@ -111,17 +161,21 @@ impl Array {
         if self.n_buffers < 1 || self.buffers.is_null() {
             return Err(failed("an array has at least one buffer"));
         }
-        // SAFETY: as in `data`; the first buffer is the validity bitmap.
-        let bitmap = unsafe { *self.buffers }.cast::<u8>();
-        if bitmap.is_null() {
-            return Ok(0);
-        }
         if first == self.offset && count == self.length && self.null_count > 0 {
             return Ok(self.null_count);
         }
-        // SAFETY: the bitmap has a bit for each element from 0 to `offset + length`, among which these are.
-        let valid = |i: i64| unsafe { *bitmap.add((i >> 3) as usize) } >> (i & 7) & 1;
-        Ok((first..first + count).filter(|i| valid(*i) == 0).count() as i64)
+        Ok((first..first + count).filter(|i| self.is_null(*i)).count() as i64)
+    }
+
+    /// Whether an element between 0 and `offset + length` is null, in an array whose `nulls` were counted.
+    pub(super) fn is_null(&self, i: i64) -> bool {
+        if self.null_count == 0 || self.n_buffers < 1 || self.buffers.is_null() {
+            return false;
+        }
+        // SAFETY: as in `data`; the first buffer is the validity bitmap.
+        let bitmap = unsafe { *self.buffers }.cast::<u8>();
+        // SAFETY: the bitmap has a bit for each element from 0 to `offset + length`, among which this is.
+        !bitmap.is_null() && unsafe { *bitmap.add((i >> 3) as usize) } >> (i & 7) & 1 == 0
     }
 }
 
@@ -196,7 +250,7 @@ impl Stream {
     /// # Safety
     ///
     /// * The stream is initialised, and only this call reads from it.
-    pub(super) unsafe fn read(&mut self) -> Result<(String, Vec<ArrayBox>), Fail> {
+    pub(super) unsafe fn read(&mut self) -> Result<(Described, Vec<ArrayBox>), Fail> {
         let (Some(get_schema), Some(get_next), Some(_)) = (self.get_schema, self.get_next, self.release) else {
             return Err(failed("the stream was released"));
         };
@@ -207,7 +261,7 @@ impl Stream {
                 return Err(self.error());
             }
             let mut schema = schema.assume_init();
-            let format = schema.format();
+            let format = schema.described();
             if let Some(release) = schema.release {
                 release(&mut schema);
             }

@@ -112,8 +112,14 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     // Without strides the memory is in C order; ctypes leaves them out although they were asked for.
     let strides = (!view.strides.is_null() || ndim == 0)
         .then(|| element_strides(&shape, byte_strides, view.itemsize as i64, &mut traits));
-    let items: i64 = shape.iter().product();
-    let whole = view.len as i64 == items * view.itemsize as i64 && !traits.contains(Traits::BYTE_STRIDES);
+    // Of a view with gaps or from the end, the exporter does not say in what it is one.
+    let whole = match &strides {
+        None => true,
+        Some(strides) => {
+            let layout = freehold::Layout::new(&shape, strides);
+            !traits.contains(Traits::BYTE_STRIDES) && (layout.is_c_contiguous() || layout.is_f_contiguous())
+        }
+    };
     let alloc = whole.then_some((view.buf.addr() as u64, view.len as u64));
     let data = view.buf.cast::<u8>();
     let options = ask.options(Label::BUFFER, traits, alloc);
@@ -184,9 +190,9 @@ fn import_interface(
     ask: &Ask<'_, '_>,
 ) -> Result<Imported, Fail> {
     let py = x.py();
-    let interface = x.getattr(attribute)?;
-    let interface = interface.cast::<PyDict>().map_err(PyErr::from)?;
     let malformed = |what: &str| Fail::refused(Code::OB01, type_name(x), format!("its {attribute} {what}"));
+    let interface = x.getattr(attribute)?;
+    let interface = interface.cast::<PyDict>().map_err(|_| malformed("is no dictionary"))?;
     let need =
         |key: &str| interface.get_item(key)?.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(key.to_owned()));
     let shape: Vec<i64> = need("shape").and_then(|v| v.extract()).map_err(|_| malformed("has no shape"))?;
@@ -194,14 +200,22 @@ fn import_interface(
     let mut traits = Traits::empty();
     let Some((dtype, swapped)) = parse_type_string(&type_string) else {
         let text = format!("the typestr is {type_string:?}");
-        return Err(Fail::refused(Code::DT03, type_name(x), text));
+        return Err(Fail::refused(Code::DT03, type_name(x), text)
+            .fix("a = numpy.asarray(x)  # then a field of a, or a.view(\"int64\") of what counts time"));
     };
+    if interface.get_item("mask")?.is_some_and(|mask| !mask.is_none()) {
+        return Err(Fail::refused(Code::NU01, type_name(x), format!("its {attribute} has a mask"))
+            .fix("pass the values and the mask as arrays of their own, or values with the gaps filled"));
+    }
     traits.set(Traits::SWAPPED, swapped);
     let size = dtype.padded_size() as i64;
     let strides = match interface.get_item("strides")?.filter(|v| !v.is_none()) {
         None => None,
         Some(strides) => {
             let bytes: Vec<i64> = strides.extract().map_err(|_| malformed("has strides that are no integers"))?;
+            if bytes.len() != shape.len() {
+                return Err(malformed("has not as many strides as dimensions"));
+            }
             Some(element_strides(&shape, bytes.into_iter().collect(), size, &mut traits))
         }
     };
@@ -218,6 +232,10 @@ fn import_interface(
         }
         other => {
             let exporter = other.as_ref().unwrap_or(x);
+            // SAFETY: the object is alive and the GIL is held.
+            if unsafe { ffi::PyObject_CheckBuffer(exporter.as_ptr()) } == 0 {
+                return Err(malformed("has no data, neither an address nor a buffer"));
+            }
             let held = Held::get(exporter, ffi::PyBUF_SIMPLE)?;
             let view = held.view();
             traits.set(Traits::READ_ONLY, view.readonly != 0);

@@ -1,5 +1,5 @@
-//! `pandas.DataFrame`: one array where pandas keeps it in one block, else columns that are gathered in one pass. So are the
-//! chunks of a column.
+//! Tables, of pandas, Polars and Arrow: one array where pandas keeps it in one block, else columns that are gathered in one
+//! pass, each with its chunks. So are the chunks of a column alone.
 
 use std::borrow::Cow;
 
@@ -8,24 +8,69 @@ use freehold::{
     Order, Policy, Reason, Request, Runtime, Steps, Tensor, TensorDesc, Traits, Verdict, decide, gather,
 };
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 
 use freehold::tensor_algebra::{Dims, compact_strides};
 
-use super::{Ask, Fail, Imported, kind_of};
+use super::{Adapter, Ask, Fail, Imported, Kind, kind_of};
 use crate::dtype;
+use crate::names::top_module;
+
+/// What a table of Polars or Arrow offers.
+pub(super) fn kind(_: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
+    let name = class.name()?;
+    let table = match top_module(class).as_str() {
+        "polars" => name == "DataFrame",
+        "pyarrow" => name == "Table" || name == "RecordBatch",
+        _ => false,
+    };
+    Ok(table.then(|| Kind { adapter: Adapter::Frame, framework: Label::intern(&top_module(class)) }))
+}
 
 /// A frame in one block, as its array; one in several is a case for [`Columns`].
-pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
-    match one_block(x)? {
+pub(super) fn import(x: &Bound<'_, PyAny>, framework: Label, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    let whole = if framework == Label::PANDAS { one_block(x)? } else { None };
+    match whole {
         Some(values) => super::import(&values, kind_of(&values)?, ask),
-        None => Err(Fail::Scattered(Box::new(Columns::import(x, ask)?))),
+        None => Err(Fail::Scattered(Box::new(Columns::import(x, framework, ask)?))),
     }
 }
 
-fn notation(x: &Bound<'_, PyAny>) -> String {
-    let shape = x.getattr("shape").and_then(|shape| shape.extract::<(i64, i64)>()).unwrap_or_default();
-    format!("DataFrame[{},{}] pandas cpu", shape.0, shape.1)
+/// Rows and columns.
+fn shape_of(x: &Bound<'_, PyAny>) -> PyResult<(i64, i64)> {
+    x.getattr("shape")?.extract()
+}
+
+fn notation(x: &Bound<'_, PyAny>, framework: Label) -> String {
+    let (rows, columns) = shape_of(x).unwrap_or_default();
+    let class = x.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    format!("{class}[{rows},{columns}] {} cpu", framework.as_str())
+}
+
+/// A column's name, and the column.
+type Titled<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+fn columns_of<'py>(x: &Bound<'py, PyAny>, framework: Label) -> PyResult<Vec<Titled<'py>>> {
+    if framework == Label::PANDAS {
+        // By position: two columns may have one name.
+        return x.call_method0("items")?.try_iter()?.map(|item| item?.extract()).collect();
+    }
+    let (names, columns) = match framework.as_str() {
+        "polars" => (x.getattr("columns")?, x.call_method0("get_columns")?),
+        _ => (x.getattr("column_names")?, x.getattr("columns")?),
+    };
+    names.try_iter()?.zip(columns.try_iter()?).map(|(name, column)| Ok((name?, column?))).collect()
+}
+
+/// The dtype that holds all of these, as NumPy promotes.
+fn promoted(py: Python<'_>, parts: &[Tensor]) -> PyResult<DType> {
+    match parts.first() {
+        Some(first) if parts.iter().all(|part| part.dtype() == first.dtype()) => Ok(first.dtype()),
+        _ => {
+            let spelled: Vec<&str> = parts.iter().filter_map(|part| part.dtype().name()).collect();
+            dtype::argument(&py.import("numpy")?.getattr("result_type")?.call1(PyTuple::new(py, spelled)?)?)
+        }
+    }
 }
 
 /// The array that holds all of a frame, if there is one: columns of one NumPy dtype that pandas keeps together.
@@ -34,6 +79,10 @@ fn one_block<'py>(x: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> 
     if dtypes.len()? > 0 {
         let (dtype, numpy) = (dtypes.get_item(0)?, x.py().import("numpy")?);
         if !dtype.is_instance(&numpy.getattr("dtype")?)? || dtype.getattr("hasobject")?.is_truthy()? {
+            return Ok(None);
+        }
+        // What counts time is refused, by the column that does.
+        if matches!(dtype.getattr("kind")?.extract::<char>()?, 'm' | 'M') {
             return Ok(None);
         }
         // How many blocks there are only pandas' manager knows. Should it be called otherwise one day, a frame that
@@ -64,26 +113,33 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    fn import<'py>(x: &Bound<'py, PyAny>, ask: &Ask<'_, 'py>) -> Result<Columns, Fail> {
+    fn import<'py>(x: &Bound<'py, PyAny>, framework: Label, ask: &Ask<'_, 'py>) -> Result<Columns, Fail> {
         // What is on the ledger is the gathered copy, not the look at each column.
         let quiet = Ask { quiet: true, freeze: false, ..*ask };
+        let source = notation(x, framework);
         let (mut names, mut parts) = (Vec::new(), Vec::new());
-        for item in x.call_method0("items")?.try_iter()? {
-            let (name, column): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item?.extract()?;
-            let name = name.repr()?.to_string();
-            match super::import(&column, kind_of(&column)?, &quiet) {
-                Ok(imported) => parts.push(imported.tensor),
-                Err(fail) => return Err(in_column(&name, fail)),
+        for (title, column) in columns_of(x, framework)? {
+            let name = title.repr()?.to_string();
+            let more = match super::import(&column, kind_of(&column)?, &quiet) {
+                Ok(imported) => vec![imported.tensor],
+                Err(Fail::Scattered(chunks)) => chunks.parts,
+                Err(fail) => return Err(in_column(&name, framework, fail)),
+            };
+            if let Some(part) = more.iter().find(|part| part.shape().len() != 1) {
+                let text = format!("column {name} has {} dimensions", part.shape().len());
+                return Err(Fail::refused(Code::LY01, source, text).fix("pass a column at a time"));
             }
-            names.push(name);
+            names.extend(more.iter().map(|_| name.clone()));
+            parts.extend(more);
         }
-        let py = x.py();
-        let spelled: Vec<&str> = parts.iter().filter_map(|part| part.dtype().name()).collect();
-        let common = py.import("numpy")?.getattr("result_type")?.call1(PyTuple::new(py, spelled)?)?;
-        let shape = x.getattr("shape")?.extract::<(i64, i64)>()?;
-        let shape = Dims::from_slice(&[shape.0, shape.1]);
-        let common = dtype::argument(&common)?;
-        Self::of(names, parts, Along::Columns, shape, common, Label::PANDAS, notation(x))
+        if parts.is_empty() {
+            return Err(
+                Fail::refused(Code::OB01, source, "it has no column").fix("pass a table with columns of numbers")
+            );
+        }
+        let (rows, columns) = shape_of(x)?;
+        let common = promoted(x.py(), &parts)?;
+        Self::of(names, parts, Along::Columns { rows }, Dims::from_slice(&[rows, columns]), common, framework, source)
     }
 
     /// The chunks of a column, each of which is one array.
@@ -110,10 +166,12 @@ impl Columns {
 
     /// What the parts are.
     fn what(&self) -> &'static str {
-        match self.along {
-            Along::Columns => "columns",
-            Along::Chunks => "chunks",
-        }
+        if self.along == Along::Chunks { "chunks" } else { "columns" }
+    }
+
+    /// How many columns or chunks there are.
+    fn count(&self) -> i64 {
+        if self.along == Along::Chunks { self.parts.len() as i64 } else { self.shape[1] }
     }
 
     /// Why a call that cannot gather is refused.
@@ -165,7 +223,7 @@ impl Columns {
             decision.steps |= Steps::CAST;
         }
         decision.reasons.retain(|reason| reason.code != Code::LY01);
-        let text = format!("{} {}, which are not one array, are gathered", self.parts.len(), self.what());
+        let text = format!("{} {}, which are not one array, are gathered", self.count(), self.what());
         decision.reasons.insert(0, Reason { code: Code::LY01, detail: Detail::Text(Cow::Owned(text)) });
         decision.steps |= Steps::LAYOUT;
         if request.copy == CopyRule::Always {
@@ -190,7 +248,7 @@ impl Columns {
         let mut message = Message::of(&asked, decision);
         let share = Request { copy: CopyRule::Never, ..*request };
         if message.code == Code::LY01
-            && self.along == Along::Columns
+            && self.along != Along::Chunks
             && decide(&self.first().desc(), &share, caps, policy).is_ok()
         {
             let to = if caps.name == Caps::FREEHOLD.name { String::new() } else { format!(", \"{}\"", caps.name) };
@@ -215,10 +273,8 @@ impl Columns {
             .zip(&self.names)
             .map(|(part, name)| {
                 let mut asked = Asked::new(part.desc(), request, caps, policy, Dialect::Python);
-                asked.source = Some(match self.along {
-                    Along::Columns => format!("column {name}, {}", part.desc()),
-                    Along::Chunks => format!("chunk {name}, {}", part.desc()),
-                });
+                let part_of = if self.along == Along::Chunks { "chunk" } else { "column" };
+                asked.source = Some(format!("{part_of} {name}, {}", part.desc()));
                 asked
             })
             .collect();
@@ -232,14 +288,16 @@ impl Columns {
 }
 
 /// A refusal of one column, with its name, and its fixes on the column.
-fn in_column(name: &str, fail: Fail) -> Fail {
+fn in_column(name: &str, framework: Label, fail: Fail) -> Fail {
     match fail {
         Fail::Refused(mut refusal) => {
-            let text = format!("column {name}: {}", refusal.reason.detail);
+            let text = format!("{}, in column {name}", refusal.reason.detail);
             refusal.reason = Reason::text(refusal.reason.code, text);
             for fix in &mut refusal.fixes {
                 if let Some(rest) = fix.strip_prefix("x.") {
-                    *fix = format!("x[{name}] = x[{name}].{rest}");
+                    // Only pandas' frames can be written to.
+                    let place = if framework == Label::PANDAS { format!("x[{name}] = ") } else { String::new() };
+                    *fix = format!("{place}x[{name}].{rest}");
                 }
             }
             Fail::Refused(refusal)

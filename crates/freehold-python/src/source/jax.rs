@@ -4,7 +4,7 @@ use freehold::{Code, Label, Traits};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::{Adapter, Fail, Kind, protocol};
+use super::{Adapter, Ask, Fail, Imported, Kind, protocol};
 use crate::names::{imported, type_name};
 
 /// What a type of JAX offers.
@@ -21,8 +21,46 @@ pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<
     if !x.is_instance(&array)? {
         return Ok(None);
     }
-    let versioned = protocol::takes_max_version(x, class)?;
-    Ok(Some(Kind { adapter: Adapter::Dlpack { versioned, traits: Traits::IMMUTABLE }, framework }))
+    // Arrays of keys have no `__dlpack__`.
+    let versioned = class.hasattr("__dlpack__")? && protocol::takes_max_version(x, class)?;
+    Ok(Some(Kind { adapter: Adapter::Jax { versioned }, framework }))
+}
+
+/// An array.
+pub(super) fn import(x: &Bound<'_, PyAny>, versioned: bool, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    protocol::import(x, versioned, Label::JAX, ask, Traits::IMMUTABLE).map_err(|fail| explain(x, fail))
+}
+
+/// Why JAX would not describe an array, in the terms of the catalogue. What it raises itself speaks of its insides.
+#[cold]
+fn explain(x: &Bound<'_, PyAny>, fail: Fail) -> Fail {
+    let Fail::Python(_) = &fail else { return fail };
+    let text =
+        |name: &str| x.getattr(name).and_then(|value| value.str()).map_or(String::new(), |text| text.to_string());
+    let shape = x.getattr("shape").and_then(|shape| shape.extract::<Vec<i64>>()).unwrap_or_default();
+    let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let source = format!("{}[{shape}] jax", text("dtype"));
+    let yes = |name: &str| x.call_method0(name).and_then(|value| value.is_truthy()).unwrap_or(false);
+    if yes("is_deleted") {
+        return Fail::refused(Code::LY03, source, "the array was deleted, or donated to a computation")
+            .fix("x = jax.numpy.copy(x)  # before what deletes it; or leave it out of donate_argnums");
+    }
+    let devices = x.call_method0("devices").and_then(|devices| devices.len()).unwrap_or(1);
+    if devices > 1 {
+        let what = format!("the array lies on {devices} devices");
+        return Fail::refused(Code::DV01, source, what)
+            .fix("jax.device_put(x, jax.devices()[0])  # gathers it on one")
+            .fix("x.addressable_shards[0].data  # one part of it");
+    }
+    if text("dtype").starts_with("key<") {
+        return Fail::refused(Code::DT03, source, "its elements are keys of a random generator")
+            .fix("jax.random.key_data(x)  # the integers behind them");
+    }
+    if text("dtype").trim_start_matches('u').starts_with("int") {
+        return Fail::refused(Code::DT03, source, format!("JAX gives no capsule of {}", text("dtype")))
+            .fix("x.astype(\"int8\")");
+    }
+    fail
 }
 
 /// A tracer stands for an array that does not exist yet.

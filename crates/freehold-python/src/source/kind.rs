@@ -9,7 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyComplex, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple, PyType};
 
-use super::{exchange, jax, paddle, protocol, tensorflow, torch};
+use super::{exchange, frame, jax, onnxruntime, paddle, protocol, tensorflow, torch};
 use crate::names::{imported, top_module};
 use crate::numpy_abi;
 
@@ -30,6 +30,8 @@ pub(crate) enum Adapter {
     Exchange(NonNull<DLPackExchangeAPI>),
     /// A type with `__dlpack__`; `versioned` if that takes `max_version`; `traits` are what no capsule of it says.
     Dlpack { versioned: bool, traits: Traits },
+    /// `jax.Array`; `versioned` as for `Dlpack`.
+    Jax { versioned: bool },
     /// Tensors and variables of TensorFlow.
     TensorFlow,
     /// `paddle.Tensor`, with its C exchange table.
@@ -38,10 +40,12 @@ pub(crate) enum Adapter {
     NoStorage,
     /// A bare capsule.
     Capsule,
-    /// `pandas.Series` and `pandas.Index`.
+    /// `pandas.Series`, `pandas.Index` and the arrays that they are made of.
     Pandas,
-    /// `pandas.DataFrame`.
+    /// A table of pandas, Polars or Arrow.
     Frame,
+    /// `onnxruntime.OrtValue`.
+    OrtValue,
     /// The buffer protocol.
     Buffer,
     /// `__array_interface__`.
@@ -50,6 +54,8 @@ pub(crate) enum Adapter {
     OwnArrayInterface,
     /// `__cuda_array_interface__`, and no `__dlpack__`.
     CudaArrayInterface,
+    /// `__cuda_array_interface__` that this object has and its type has not.
+    OwnCudaArrayInterface,
     /// The Arrow C data interface.
     Arrow,
     /// A NumPy scalar.
@@ -77,6 +83,7 @@ impl Kind {
                 self.adapter,
                 Adapter::Exchange(_)
                     | Adapter::Dlpack { .. }
+                    | Adapter::Jax { .. }
                     | Adapter::TensorFlow
                     | Adapter::Paddle(_)
                     | Adapter::Arrow
@@ -121,17 +128,15 @@ pub(crate) fn kind_of(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
 #[cold]
 fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
     let class = x.get_type();
-    let mut kind = probe(x, &class)?;
-    if matches!(kind.adapter, Adapter::None) && x.hasattr("__array_interface__")? {
-        // NumPy finds it on the object, so some put it there. It says nothing of other objects of the type.
-        kind.adapter = Adapter::ArrayInterface;
-        return Ok(kind);
-    }
+    let kind = probe(x, &class)?;
     let pointer = x.get_type_ptr();
     // SAFETY: the type is alive.
     let tag = unsafe { (*pointer).tp_version_tag };
-    // That a type offers nothing is not remembered: such calls raise, and the message matters more than the time.
-    if tag != 0 && !matches!(kind.adapter, Adapter::None | Adapter::OwnArrayInterface) {
+    // That a type offers nothing is not remembered: such calls raise, and the message matters more than the time. Nor is
+    // what one object has: it says nothing of others of the type.
+    let of_the_type =
+        !matches!(kind.adapter, Adapter::None | Adapter::OwnArrayInterface | Adapter::OwnCudaArrayInterface);
+    if tag != 0 && of_the_type {
         // SAFETY: as in `kind_of`; `probe` may have run Python code, but no borrow of the slot was held across it.
         unsafe { *slot(pointer) = Slot { class: pointer, tag, kind } };
     }
@@ -162,8 +167,9 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
         return torch::kind(&torch, class);
     }
     if let Some(pandas) = imported(py, "pandas")? {
-        for name in ["Series", "Index"] {
-            if class.is_subclass(&pandas.getattr(name)?)? {
+        let extension = pandas.getattr("api")?.getattr("extensions")?.getattr("ExtensionArray")?;
+        for base in [pandas.getattr("Series")?, pandas.getattr("Index")?, extension] {
+            if class.is_subclass(&base)? {
                 return known(Adapter::Pandas, Label::PANDAS);
             }
         }
@@ -175,7 +181,7 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
         "" | "builtins" | "__main__" => Label::PYTHON,
         name => Label::intern(name.trim_start_matches('_')),
     };
-    for probe in [tensorflow::kind, paddle::kind, jax::kind] {
+    for probe in [tensorflow::kind, paddle::kind, jax::kind, frame::kind, onnxruntime::kind] {
         if let Some(kind) = probe(x, class)? {
             return Ok(kind);
         }
@@ -223,6 +229,9 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     // NumPy takes an attribute of the instance, too, and numpy.lib.stride_tricks relies on that.
     if x.hasattr("__array_interface__")? {
         return known(Adapter::OwnArrayInterface, framework());
+    }
+    if x.hasattr("__cuda_array_interface__")? {
+        return known(Adapter::OwnCudaArrayInterface, framework());
     }
     known(Adapter::None, framework())
 }

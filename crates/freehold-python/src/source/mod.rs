@@ -10,6 +10,7 @@ pub(crate) mod frame;
 mod jax;
 mod kind;
 mod numpy;
+mod onnxruntime;
 mod paddle;
 pub(crate) mod pandas;
 mod protocol;
@@ -124,28 +125,46 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::TorchWrapper => Err(torch::refuse_wrapper(x)),
         Adapter::Exchange(table) => exchange::import(x, table, kind.framework, ask, Traits::empty()),
         Adapter::Dlpack { versioned, traits } => protocol::import(x, versioned, kind.framework, ask, traits),
+        Adapter::OrtValue => onnxruntime::import(x, kind.framework, ask),
+        Adapter::Jax { versioned } => jax::import(x, versioned, ask),
         Adapter::TensorFlow => tensorflow::import(x, ask),
         Adapter::Paddle(table) => paddle::import(x, table, ask),
         Adapter::NoStorage => Err(jax::refuse_tracer(x)),
         Adapter::Capsule => capsule::import(x, Label::UNKNOWN, ask, Traits::empty()).map(Imported::from),
         Adapter::Pandas => pandas::import(x, ask),
         Adapter::Buffer => buffer::import(x, ask),
-        Adapter::Frame => frame::import(x, ask),
+        Adapter::Frame => frame::import(x, kind.framework, ask),
         Adapter::ArrayInterface | Adapter::OwnArrayInterface => buffer::import_array_interface(x, kind.framework, ask),
-        Adapter::CudaArrayInterface => buffer::import_cuda_array_interface(x, kind.framework, ask),
+        Adapter::CudaArrayInterface | Adapter::OwnCudaArrayInterface => {
+            buffer::import_cuda_array_interface(x, kind.framework, ask)
+        }
         Adapter::Arrow => arrow::import(x, kind.framework, ask),
         Adapter::NumpyScalar => numpy::import_scalar(x, ask),
         Adapter::Scalar | Adapter::Sequence => sequence::import(x, ask),
-        Adapter::None => Err(Fail::refused(
-            Code::OB01,
-            crate::names::type_name(x),
-            format!(
-                "{} has none of __dlpack__, the buffer protocol, __array_interface__, and is no sequence of numbers",
-                crate::names::type_name(x)
-            ),
-        )
-        .fix("pass what it wraps: its array, tensor or buffer")),
+        Adapter::None => Err(refuse(x)),
     }
+}
+
+/// An object that offers nothing.
+#[cold]
+fn refuse(x: &Bound<'_, PyAny>) -> Fail {
+    let name = crate::names::type_name(x);
+    // SciPy's, JAX's and others' sparse arrays have one of these.
+    for method in ["todense", "to_dense", "toarray"] {
+        if x.hasattr(method).unwrap_or(false) {
+            return Fail::refused(Code::LY02, name.clone(), format!("{name} keeps indices and values apart"))
+                .fix(format!("x.{method}()"));
+        }
+    }
+    let text = format!(
+        "{name} has none of __dlpack__, the buffer protocol, __array_interface__, __cuda_array_interface__, Arrow's C \
+         interface, and is no sequence of numbers"
+    );
+    let fail = Fail::refused(Code::OB01, name, text);
+    if x.hasattr("__array__").unwrap_or(false) {
+        return fail.fix("numpy.asarray(x)  # what its __array__ makes, often a copy");
+    }
+    fail.fix("pass what it wraps: its array, tensor or buffer")
 }
 
 /// The memory of an object that a framework has just made for us, on the ledger as that framework's.

@@ -123,6 +123,11 @@ fn base_allocation(py: Python<'_>, array: &ArrayObject) -> Option<(u64, u64)> {
 /// A masked array: its data if nothing is masked, its filled values if the caller says with what.
 pub(super) fn import_masked(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     let py = x.py();
+    // SAFETY: a masked array is an array.
+    let array = unsafe { fields(x) };
+    if crate::dtype::of_descr(array.descr()).is_none() {
+        return Err(refuse(x, array)); // A record has a mask of records, which cannot be counted.
+    }
     let mask = x.getattr("_mask")?;
     let masked: usize =
         if mask.is_instance_of::<pyo3::types::PyBool>() { 0 } else { mask.call_method0("sum")?.extract().unwrap_or(0) };
@@ -134,8 +139,6 @@ pub(super) fn import_masked(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<I
         None => {
             let total: usize = x.getattr("size")?.extract()?;
             let text = format!("{masked} of {total} elements are masked; numpy itself would drop the mask");
-            // SAFETY: a masked array is an array.
-            let array = unsafe { fields(x) };
             Err(Fail::refused(Code::NU01, notation(py, array), text))
         }
     }

@@ -47,7 +47,8 @@ pub(super) fn import(
 
 /// `float32[3, 3] paddle cpu`
 fn notation(x: &Bound<'_, PyAny>) -> String {
-    let text =
-        |name: &str| x.getattr(name).and_then(|value| value.str()).map_or(String::new(), |text| text.to_string());
-    format!("{}{} paddle cpu", text("dtype").trim_start_matches("paddle."), text("shape"))
+    let dtype = x.getattr("dtype").and_then(|value| value.str()).map_or(String::new(), |text| text.to_string());
+    let shape = x.getattr("shape").and_then(|shape| shape.extract::<Vec<i64>>()).unwrap_or_default();
+    let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{}[{shape}] paddle cpu", dtype.trim_start_matches("paddle."))
 }

@@ -27,13 +27,25 @@ struct Walk<'py> {
     values: Vec<Value>,
     /// Leaves that are arrays themselves.
     arrays: Vec<Bound<'py, PyAny>>,
+    /// Whether all of these are NumPy's scalars, and whether there are numbers of Python's beside them.
+    scalars: bool,
+    mixed: bool,
 }
 
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
-    let mut walk = Walk::default();
+    let mut walk = Walk { scalars: true, ..Walk::default() };
     visit(x, 0, &mut walk)?;
+    if walk.scalars && !walk.arrays.is_empty() && (walk.mixed || !of_one_type(&walk.arrays)) {
+        // What NumPy's scalars of several types have in common is NumPy's to say; they are a box, as was seen.
+        let array = x.py().import("numpy")?.getattr("asarray")?.call1((x,))?;
+        return super::import(&array, kind_of(&array)?, ask).map(|imported| Imported { built: true, ..imported });
+    }
     let tensor = if walk.arrays.is_empty() { build(x, walk, ask)? } else { stack(x, walk, ask)? };
     Ok(Imported { tensor, built: true })
+}
+
+fn of_one_type(scalars: &[Bound<'_, PyAny>]) -> bool {
+    scalars.iter().all(|scalar| scalar.get_type_ptr() == scalars[0].get_type_ptr())
 }
 
 fn is_sequence(x: &Bound<'_, PyAny>) -> bool {
@@ -93,12 +105,16 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
     } else if let Ok(value) = x.cast::<PyComplex>() {
         Value::Complex(value.real(), value.imag())
     } else {
-        return match kind_of(x)?.adapter {
+        let adapter = kind_of(x)?.adapter;
+        let scalar = matches!(adapter, Adapter::NumpyScalar);
+        return match adapter {
             Adapter::None | Adapter::Scalar | Adapter::Sequence | Adapter::Arrow => {
                 let text = format!("element {} is {}", short(x), type_name(x));
                 Err(Fail::refused(Code::DT01, "list python".to_owned(), text))
             }
-            _ if walk.values.is_empty() => {
+            _ if walk.values.is_empty() || (scalar && walk.scalars) => {
+                walk.mixed |= !walk.values.is_empty();
+                walk.scalars &= scalar;
                 walk.arrays.push(x.clone());
                 Ok(())
             }
@@ -106,7 +122,10 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
         };
     };
     if !walk.arrays.is_empty() {
-        return Err(ragged(x, "some elements are numbers and some are arrays"));
+        if !walk.scalars {
+            return Err(ragged(x, "some elements are numbers and some are arrays"));
+        }
+        walk.mixed = true;
     }
     walk.values.push(value);
     Ok(())

@@ -136,6 +136,12 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     };
     // SAFETY: we own the managed tensor; its dtype is plain data.
     let raw = unsafe { (*managed).dl_tensor.dtype };
+    // SAFETY: as above; a tensor with elements and without an address has no storage.
+    if unsafe { (*managed).dl_tensor.data.is_null() && !is_empty(&(*managed).dl_tensor) } {
+        // SAFETY: we own the managed tensor and give it up.
+        unsafe { exchange::release(managed) };
+        return Err(refuse_unstored(x));
+    }
     let known = traits(x, torch, dlpack::dtype_from(raw))
         .and_then(|traits| Ok((traits, allocation(x, torch, ask.whole || ask.quiet)?)));
     match known {
@@ -146,9 +152,38 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
         Err(error) => {
             // SAFETY: as above.
             unsafe { exchange::release(managed) };
-            Err(error.into())
+            Err(if is_lazy_parameter(x) { refuse_unstored(x) } else { error.into() })
         }
     }
+}
+
+/// Whether a tensor has no element.
+///
+/// # Safety
+///
+/// * The shape has `ndim` values.
+unsafe fn is_empty(tensor: &DLTensor) -> bool {
+    // SAFETY: by the caller's word.
+    (0..usize::try_from(tensor.ndim).unwrap_or(0)).any(|i| unsafe { *tensor.shape.add(i) } == 0)
+}
+
+/// A parameter of a lazy module that has not seen its first input.
+#[cold]
+fn is_lazy_parameter(x: &Bound<'_, PyAny>) -> bool {
+    type_name(x).contains("Uninitialized")
+}
+
+/// A tensor that has elements and no memory.
+#[cold]
+fn refuse_unstored(x: &Bound<'_, PyAny>) -> Fail {
+    if is_lazy_parameter(x) {
+        return Fail::refused(Code::LY03, type_name(x), "the module has not seen its first input")
+            .fix("module(example)  # gives its parameters their shapes and values");
+    }
+    let zeros = x.call_method0("_is_zerotensor").and_then(|answer| answer.is_truthy()).unwrap_or(false);
+    let what =
+        if zeros { "it stands for zeros that are nowhere" } else { "inside a transformation it stands for another" };
+    Fail::refused(Code::LY03, notation(x), what).fix("t.clone()  # outside of the transformation")
 }
 
 #[inline]
@@ -265,7 +300,8 @@ fn explain(x: &Bound<'_, PyAny>, error: PyErr) -> Fail {
     }
     // What follows the first line is a stack of C++ frames.
     let text = error.value(x.py()).to_string();
-    Fail::refused(Code::DT03, source, format!("torch says: {}", text.lines().next().unwrap_or_default()))
+    Fail::refused(Code::DT03, source, format!("torch says that {}", text.lines().next().unwrap_or_default()))
+        .fix("t.view(torch.uint8)  # the raw bits")
 }
 
 fn refuse_nested(source: String) -> Fail {

@@ -22,9 +22,17 @@ pub(super) fn export<'py>(
     stream: Option<&Bound<'py, PyAny>>,
     max_version: Option<&Bound<'py, PyAny>>,
     dl_device: Option<&Bound<'py, PyAny>>,
-    copy: Option<bool>,
+    copy: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyCapsule>> {
     crate::gil::drain(py);
+    let copy = match copy.filter(|v| !v.is_none()) {
+        None => None,
+        Some(value) => Some(
+            value
+                .extract::<bool>()
+                .map_err(|_| raise(py, Error::argument("copy", shown(value), "be True, False or None")))?,
+        ),
+    };
     let own_device = tensor.borrowed(|tensor| Ok(tensor.device())).map_err(|error| raise(py, error))?;
     let version = match max_version.filter(|v| !v.is_none()) {
         None => None,
