@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use super::pass::Block;
 use super::plan::{Axes, Axis, Plan, walk};
-use super::run::{Block, Steps, Unit};
+use super::run::{Steps, Unit};
 use super::way::{BLOCK, Way};
 
 /// Elements of a tile that repays its own conversion.

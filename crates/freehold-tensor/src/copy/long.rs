@@ -4,8 +4,9 @@
 //! `stream`).
 
 use super::ahead::Ahead;
+use super::pass::{Block, Tile};
 use super::plan::Axis;
-use super::run::{Block, Steps, Tile, Unit};
+use super::run::{Steps, Unit};
 use super::stream::{self, LINE};
 
 /// Bytes of the wider side that are converted at once: a piece of the source is in the L1 cache when its turn comes, and

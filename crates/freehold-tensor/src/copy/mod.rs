@@ -35,6 +35,7 @@ mod long;
 mod loss;
 mod ops;
 mod packed;
+mod pass;
 mod plan;
 mod repeat;
 mod run;

@@ -2,7 +2,8 @@
 
 use super::level::Level;
 use super::line::line;
-use super::run::{Block, Steps, Tile};
+use super::pass::{Block, Tile};
+use super::run::Steps;
 use super::stream;
 use super::way::BLOCK;
 

@@ -2,8 +2,9 @@
 //! written row by row.
 
 use super::level::Level;
+use super::pass::{Block, Tile};
 use super::plan::Axis;
-use super::run::{Block, Steps, Tile, Unit};
+use super::run::{Steps, Unit};
 use super::stream::LINE;
 use super::strided::{Grid, move_grid};
 use super::turn::{self, Few, Kernel, VECTOR};
