@@ -109,28 +109,11 @@ pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) ->
         || caps.own_memory
         || matches!(caps.strides, StrideRule::Compact | StrideRule::Packed)
         || desc.layout.shape.len() > caps.max_ndim as usize
-        || !rows_nest(desc)
+        || !desc.layout.rows_nest()
     {
         return None;
     }
     Some(if hints_dtype(desc, caps) { &[Code::HT01] } else { &[] })
-}
-
-/// Whether strides are positive and grow outward past everything inside: rows of any slice of a row-major array. No
-/// element is reached twice then, and no stride is negative.
-#[inline]
-fn rows_nest(desc: &TensorDesc<'_>) -> bool {
-    let mut reach: i64 = 0;
-    for (&n, &s) in desc.layout.shape.iter().zip(desc.layout.strides).rev() {
-        if n > 1 {
-            if s <= reach {
-                return false;
-            }
-            // Validated layouts do not overflow; one that did would only lose the short way.
-            reach = reach.saturating_add(s.saturating_mul(n - 1));
-        }
-    }
-    true
 }
 
 fn refuse(mut decision: Decision, reason: Reason, others: SmallVec<[Reason; 2]>) -> Decision {
