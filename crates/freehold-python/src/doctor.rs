@@ -45,13 +45,16 @@ pub(crate) fn _road(x: &Bound<'_, PyAny>) -> PyResult<&'static str> {
         Adapter::Freehold => "its own tensor",
         Adapter::Numpy | Adapter::Masked | Adapter::NumpyScalar => "C struct",
         Adapter::Torch | Adapter::Exchange(_) | Adapter::Paddle(Some(_)) => "exchange table",
-        Adapter::Dlpack { versioned: true, .. } | Adapter::TensorFlow | Adapter::Paddle(None) => "__dlpack__",
-        Adapter::Dlpack { versioned: false, .. } => "__dlpack__ without max_version",
+        Adapter::Dlpack { versioned: true, .. }
+        | Adapter::Jax { versioned: true }
+        | Adapter::TensorFlow
+        | Adapter::Paddle(None) => "__dlpack__",
+        Adapter::Dlpack { .. } | Adapter::Jax { .. } | Adapter::OrtValue => "__dlpack__ without max_version",
         Adapter::Capsule => "capsule",
         Adapter::Pandas | Adapter::Frame => "by column",
         Adapter::Buffer => "buffer protocol",
         Adapter::ArrayInterface | Adapter::OwnArrayInterface => "__array_interface__",
-        Adapter::CudaArrayInterface => "__cuda_array_interface__",
+        Adapter::CudaArrayInterface | Adapter::OwnCudaArrayInterface => "__cuda_array_interface__",
         Adapter::Arrow => "Arrow C data",
         Adapter::Scalar | Adapter::Sequence => "values",
         Adapter::TorchWrapper | Adapter::NoStorage | Adapter::None => "none",

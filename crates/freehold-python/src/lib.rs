@@ -6,6 +6,8 @@
 //! * Everything between is the boundary's: this crate only describes sources, makes target objects, and words.
 //! * A deleter may run on any thread and never takes the GIL (`gil`).
 //! * No framework is imported unless the caller did, or named it in `to=`.
+//! * The module says that it uses the GIL, so that a free-threaded interpreter turns it on. Where that is forbidden the
+//!   module does not load: what the GIL protects here has not been tested without one.
 
 mod arguments;
 mod call;
@@ -34,6 +36,17 @@ use pyo3::prelude::*;
 // The C interface is exported beside the module: C++ that links this library shares its runtime and its ledger.
 use freehold_capi as _;
 
+/// Refuses to run where a free-threaded interpreter was told to keep the GIL off (`PYTHON_GIL=0`).
+#[cfg(Py_GIL_DISABLED)]
+fn need_gil(py: Python<'_>) -> PyResult<()> {
+    if py.import("sys")?.call_method0("_is_gil_enabled")?.is_truthy()? {
+        return Ok(());
+    }
+    let text = "this version of freehold needs the GIL, which a free-threaded Python turns on when freehold is imported, \
+                unless it is told not to: unset PYTHON_GIL, and drop -X gil=0";
+    Err(pyo3::exceptions::PyImportError::new_err(text))
+}
+
 /// The native half of the package `freehold`.
 #[pymodule(gil_used = true)]
 mod _freehold {
@@ -61,6 +74,8 @@ mod _freehold {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        #[cfg(Py_GIL_DISABLED)]
+        need_gil(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("BoundaryError", error::boundary_error(py)?)?;
         module.add("BoundaryWarning", error::boundary_warning(py)?)?;

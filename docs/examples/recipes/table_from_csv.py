@@ -1,21 +1,26 @@
-"""Columns of a table into PyTorch: each with its own dtype, one pass, and nulls never turned into numbers silently."""
+"""A table into PyTorch in one pass: gathered and cast together, and nulls never turned into numbers silently."""
 
 import io
 
 import pandas as pd
-import torch
 
 import freehold as fh
 
 text = io.StringIO("size,price,visits\n1.5,10,3\n2.5,20,\n3.5,30,7\n")
 df = pd.read_csv(text, dtype={"visits": "Int64"})
 
-# df.values would first gather all columns into one array of their common type, and .float() would pass over it again.
-# A column at a time needs neither: the plan says what each will cost.
-for name in ("size", "price"):
-    print(name, fh.plan(df[name], "torch", dtype="float32"))
-# >> size f64[3] numpy cpu ro -> f32[3] torch cpu: copy (cast) 12 B: CA01
-# >> price i64[3] numpy cpu ro -> f32[3] torch cpu: copy (cast) 12 B: CA01
+# torch.from_numpy(df.values).float() gathers all columns into one array of their common type, and passes over it again.
+# Here the columns go straight into the float32 tensor, and the plan says what that costs.
+table = df[["size", "price"]]
+print(fh.plan(table, "torch", dtype="float32"))
+# >> copy (layout, cast) 24 B: LY01, CA01
+x = fh.convert(table, "torch", dtype="float32")
+print(x.tolist(), x.is_contiguous())
+# >> [[1.5, 10.0], [2.5, 20.0], [3.5, 30.0]] True
+
+# A column that has the dtype already is shared, where the target takes read-only memory (pandas gives no other).
+print(fh.plan(df["size"], "numpy"))
+# >> f64[3] numpy cpu ro -> f64[3] numpy cpu: share, read-only: RO02
 
 # A null has no tensor value. It is refused until you say what it becomes.
 try:
@@ -26,7 +31,3 @@ except fh.BoundaryError as error:
 visits = fh.convert(df["visits"], "torch", fill=0)
 print(visits.tolist())
 # >> [3, 0, 7]
-
-columns = [fh.convert(df[name], "torch", dtype="float32") for name in ("size", "price")]
-print(torch.stack(columns, dim=1).tolist())
-# >> [[1.5, 10.0], [2.5, 20.0], [3.5, 30.0]]

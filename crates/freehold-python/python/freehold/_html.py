@@ -98,7 +98,7 @@ def decision(d):
     """An fh.Decision: the verdict, why, and what it costs."""
     rows = []
     if d.steps:
-        rows.append(("steps", escape(", ".join(d.steps))))
+        rows.append(("steps" if d else "a copy takes", escape(", ".join(d.steps))))
     if d.verdict == "copy":
         rows.append(("copies", escape(f"{d.bytes_copied} B, allocates {d.bytes_allocated} B")))
         rows.append(("engine", escape(d.engine or "")))

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use freehold::dlpack::DLPackExchangeAPI;
 use freehold::{Label, Traits};
@@ -104,24 +105,52 @@ const SLOTS: usize = 128;
 
 struct Cache(UnsafeCell<[Slot; SLOTS]>);
 
-// SAFETY: the module declares that it needs the GIL, and the cache is only touched with it held.
+impl Cache {
+    const EMPTY: Cache = {
+        let kind = Kind { adapter: Adapter::None, framework: Label::UNKNOWN };
+        Cache(UnsafeCell::new([Slot { class: std::ptr::null_mut(), tag: 0, kind }; SLOTS]))
+    };
+}
+
+// SAFETY: one cache for all threads is only touched with the GIL held. Without a GIL each thread has its own.
+#[cfg(not(Py_GIL_DISABLED))]
 unsafe impl Sync for Cache {}
 
-static CACHE: Cache = Cache(UnsafeCell::new(
-    [Slot { class: std::ptr::null_mut(), tag: 0, kind: Kind { adapter: Adapter::None, framework: Label::UNKNOWN } };
-        SLOTS],
-));
+#[cfg(not(Py_GIL_DISABLED))]
+static CACHE: Cache = Cache::EMPTY;
 
+#[cfg(Py_GIL_DISABLED)]
+thread_local!(static CACHE: Cache = const { Cache::EMPTY });
+
+/// The slot of a type, for this thread and until it runs Python code.
+#[inline]
 fn slot(class: *mut ffi::PyTypeObject) -> *mut Slot {
-    CACHE.0.get().cast::<Slot>().wrapping_add((class.addr() >> 5) % SLOTS)
+    #[cfg(not(Py_GIL_DISABLED))]
+    let slots = CACHE.0.get();
+    #[cfg(Py_GIL_DISABLED)]
+    let slots = CACHE.with(|cache| cache.0.get());
+    slots.cast::<Slot>().wrapping_add((class.addr() >> 5) % SLOTS)
+}
+
+/// The version of a type, 0 where it has none.
+///
+/// # Safety
+///
+/// * `class` is a type that is alive.
+#[inline]
+unsafe fn tag_of(class: *mut ffi::PyTypeObject) -> u32 {
+    // Without a GIL another thread may change the type meanwhile, and CPython writes the tag as an atomic, too.
+    // SAFETY: the field is aligned and lives as long as the type, by the caller's word.
+    unsafe { AtomicU32::from_ptr(&raw mut (*class).tp_version_tag) }.load(Ordering::Relaxed)
 }
 
 /// What an object's type offers. Asked of the type once, not of each object, and never by trying and catching.
 #[inline]
 pub(crate) fn kind_of(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
     let class = x.get_type_ptr();
-    // SAFETY: the slot is inside the cache, which only threads with the GIL touch, as `x` proves; the type is alive.
-    let (slot, tag) = unsafe { (*slot(class), (*class).tp_version_tag) };
+    // SAFETY: the slot is inside the cache, which only this thread touches now, as `x` proves that it holds the GIL, or
+    // has a cache of its own; the type is alive.
+    let (slot, tag) = unsafe { (*slot(class), tag_of(class)) };
     if slot.class == class && slot.tag == tag && tag != 0 { Ok(slot.kind) } else { ask(x) }
 }
 
@@ -131,7 +160,7 @@ fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
     let kind = probe(x, &class)?;
     let pointer = x.get_type_ptr();
     // SAFETY: the type is alive.
-    let tag = unsafe { (*pointer).tp_version_tag };
+    let tag = unsafe { tag_of(pointer) };
     // That a type offers nothing is not remembered: such calls raise, and the message matters more than the time. Nor is
     // what one object has: it says nothing of others of the type.
     let of_the_type =
