@@ -113,19 +113,25 @@ def test_views_of_a_view():
         assert fh.copy(view, "torch").tolist() == view.tolist()
 
 
-def test_X25_a_view_from_the_end_claims_no_memory_that_is_not_its_own():
+def test_X25_views_of_one_block_are_one_buffer():
+    """X25: cut, stepped, turned round and cast, a memoryview is a view of the block that it came from."""
     memory = bytearray(64)
     start = np.frombuffer(memory, "u1").ctypes.data
-    for view, first, length in (
-        (memoryview(memory)[::-1], start, 64),
-        (memoryview(memory)[::2], start, 63),
-        (memoryview(memory)[40:8:-4], start + 12, 29),
-        (memoryview(memory)[8:], start + 8, 56),
-    ):
-        x = fh.share(view)
-        buffer = fh.ledger.owner(x)
-        assert (int(buffer["base"], 16), buffer["len"]) == (first, length)
-        del x
+    whole = memoryview(memory)
+    held = [fh.share(view) for view in (memory, whole, whole[::-1], whole[::2], whole[40:8:-4], whole[8:], whole.cast("d")[1:3])]
+    assert len({fh.ledger.owner(x)["id"] for x in held}) == len(fh.ledger.live()) == 1
+    assert {(int(fh.ledger.owner(x)["base"], 16), fh.ledger.owner(x)["len"]) for x in held} == {(start, 64)}
+
+
+def test_X25_a_view_of_scattered_memory_claims_none_that_is_not_its_own():
+    array = np.zeros(64, "u1")[::2]
+    x = fh.share(memoryview(array)[::-1])
+    buffer = fh.ledger.owner(x)
+    assert (int(buffer["base"], 16), buffer["len"]) == (array.ctypes.data, 63)
+
+
+def test_X18_a_small_view_of_a_large_block_says_so():
+    assert "HT02" in fh.plan(memoryview(bytearray(10_000_000))[5:50], "numpy").codes
 
 
 def test_what_is_lent_stays_where_it_is(tmp_path):

@@ -36,7 +36,12 @@ LAYOUTS = {
     "1-d": lambda a: a[0],
     "0-d": lambda a: a[1, 1:2].reshape(()),
     "empty": lambda a: a[:0],
+    "broadcast": lambda a: np.lib.stride_tricks.as_strided(a[:1], a.shape, (0, a.strides[1])),
+    "other byte order": lambda a: swapped(a),
+    "field of a record": lambda a: field(a),
 }
+# What only NumPy has; broadcast, PyTorch has too.
+NUMPYS = ("broadcast", "other byte order", "field of a record")
 TARGETS = ["numpy", "torch", "fh.Tensor", "jax", "tensorflow", "paddle", "mlx", "pyarrow", "tvm_ffi"]
 VERBS = {"share": False, "convert": None, "copy": True}
 
@@ -48,6 +53,19 @@ class Absent(Exception):
 def base(dtype):
     """A 3 x 4 array in memory aligned to 64 bytes, every value exact in every dtype."""
     return aligned((np.arange(12).reshape(3, 4) % 2).astype(getattr(ml_dtypes, dtype, dtype)))
+
+
+def swapped(array):
+    """The same values with their bytes the other way round; `None` where there is no such dtype."""
+    dtype = array.dtype.newbyteorder()
+    return None if dtype == array.dtype or array.dtype.name == "bfloat16" else array.astype(dtype)
+
+
+def field(array):
+    """The same values as a field of packed records, whose strides are no multiple of the item size."""
+    records = np.zeros(array.shape, [("tag", "u1"), ("value", array.dtype)])
+    records["value"] = array
+    return records["value"]
 
 
 def frozen(array):
@@ -110,6 +128,10 @@ def sources():
     for layout in LAYOUTS:
         yield "numpy", layout, True, lambda a: a
         yield "numpy", layout, False, frozen
+        if layout == "broadcast":
+            yield "torch", layout, True, lambda a: fh.share(a[:1], "torch").expand(a.shape)
+        if layout in NUMPYS:
+            continue
         yield "fh.Tensor", layout, True, fh.share
         yield "fh.Tensor", layout, False, lambda a: fh.share(a, writable=False)
         yield "tvm_ffi", layout, True, lambda a: fh.share(a, "tvm_ffi")
@@ -127,12 +149,12 @@ def writes(x, value):
         x[...] = value
         return True
     if isinstance(x, torch.Tensor):
-        x.fill_(value)
+        (x[:1] if x.dim() and x.stride(0) == 0 else x).fill_(value)
         return True
     if isinstance(x, fh.Tensor) and x.writable:
         np.asarray(x)[...] = value
         return True
-    if type(x).__module__.startswith(("tvm_ffi", "paddle")) and shape_of(x) != ():
+    if type(x).__module__.startswith(("tvm_ffi", "paddle", "mlx")):
         view = fh.share(x, "numpy")
         view[...] = value
         return True
@@ -166,6 +188,8 @@ def carry_out(case, dtype):
     row = {}
     for verb, rule in VERBS.items():
         a = LAYOUTS[layout](base(dtype))
+        if a is None:
+            return None
         try:
             x = make(a)
         except (Absent, fh.BoundaryError):
@@ -186,17 +210,25 @@ def carry_out(case, dtype):
 
 def check(x, y, a, planned, target):
     """Values, shape and dtype, and that memory is shared or not as the plan said."""
+    if y is x:  # as it was, in its own byte order
+        assert planned.verdict == "share" and planned.dtype == a.dtype.name
+        return
     assert shape_of(y) == a.shape and dtype_of(y) == planned.dtype, (y, planned)
     assert plain(y) == a.astype(getattr(ml_dtypes, planned.dtype, planned.dtype)).tolist()
-    if a.size == 0 or y is x:
-        assert y is not x or planned.verdict == "share"
+    if a.size == 0:
         return
     aliases = fh.explain(x, y).aliases
     assert aliases is (planned.verdict == "share"), (planned, pointer(y))
-    if planned.dtype != "bool" and dtype_of(y) == planned.dtype and writes(y, 3):
-        assert planned.writable and (np.array(plain(x)) == 3).all() == aliases
-        if not aliases:
-            assert plain(x) == a.tolist()
+    # Written through the result, and then through the source: the other side sees it exactly where memory is shared.
+    one, other = (True, False) if planned.dtype == "bool" else (3, 2)
+    before = plain(x)
+    written = writes(y, one)
+    assert written <= planned.writable, "what was planned read-only cannot be written to"
+    if written:
+        assert plain(x) == (np.full(a.shape, one).tolist() if aliases else before)
+    before = plain(y)
+    if writes(x, other):
+        assert plain(y) == (np.full(a.shape, other).tolist() if aliases else before)
     if target in ("numpy", "fh.Tensor"):
         assert (y.flags.writeable if target == "numpy" else y.writable) == planned.writable
 

@@ -7,7 +7,7 @@ use freehold::tensor_algebra::Dims;
 use freehold::{Code, DType, Device, DeviceKind, Label, Owner, RawTensor, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyMemoryView, PyTuple};
 
 use super::{Ask, Fail, Imported};
 use crate::gil::{self, Deferred};
@@ -112,15 +112,15 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     // Without strides the memory is in C order; ctypes leaves them out although they were asked for.
     let strides = (!view.strides.is_null() || ndim == 0)
         .then(|| element_strides(&shape, byte_strides, view.itemsize as i64, &mut traits));
-    // Of a view with gaps or from the end, the exporter does not say in what it is one.
-    let whole = match &strides {
+    // Of a view with gaps or from the end, only a memoryview says in what it is one.
+    let whole = || match &strides {
         None => true,
         Some(strides) => {
             let layout = freehold::Layout::new(&shape, strides);
             !traits.contains(Traits::BYTE_STRIDES) && (layout.is_c_contiguous() || layout.is_f_contiguous())
         }
     };
-    let alloc = whole.then_some((view.buf.addr() as u64, view.len as u64));
+    let alloc = behind_a_view(x).or_else(|| whole().then_some((view.buf.addr() as u64, view.len as u64)));
     let data = view.buf.cast::<u8>();
     let options = ask.options(Label::BUFFER, traits, alloc);
     let raw = RawTensor {
@@ -135,6 +135,16 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     // export is released, which the owner does.
     let tensor = unsafe { Tensor::from_raw(raw, &options) }?;
     Ok(tensor.into())
+}
+
+/// The memory that a memoryview is a view of, where that is one block.
+fn behind_a_view(x: &Bound<'_, PyAny>) -> Option<(u64, u64)> {
+    if !x.is_exact_instance_of::<PyMemoryView>() {
+        return None;
+    }
+    let exporter = x.getattr(pyo3::intern!(x.py(), "obj")).ok().filter(|exporter| !exporter.is_none())?;
+    let held = Held::get(&exporter, ffi::PyBUF_SIMPLE).ok()?;
+    Some((held.view().buf.addr() as u64, held.view().len as u64))
 }
 
 /// Strides in elements where they are whole, else in bytes with the trait that says so.
