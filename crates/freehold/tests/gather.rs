@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// Gathers parts, cast to f64, in an order.
 fn gathered(parts: &[Tensor], along: Along, shape: &[i64], order: Order) -> Result<Tensor> {
-    let strides = freehold::tensor_algebra::compact_strides(shape, Order::C).unwrap();
+    let strides = freehold::tensor_algebra::compact_strides(shape, Order::C).expect("small shapes fit");
     let desc = TensorDesc {
         address: 0,
         device: freehold::Device::CPU,
@@ -27,7 +27,7 @@ fn gathered(parts: &[Tensor], along: Along, shape: &[i64], order: Order) -> Resu
 }
 
 fn part(values: &[f32]) -> Tensor {
-    Tensor::from_vec(values.to_vec(), &[values.len() as i64]).unwrap()
+    Tensor::from_vec(values.to_vec(), &[values.len() as i64]).expect("as many values as the shape has")
 }
 
 /// A column cut into parts at the given places.
