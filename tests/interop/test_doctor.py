@@ -159,3 +159,11 @@ def test_where_to_build_against_is_printed():
     for option, folder in (("--include", fh.get_include()), ("--cmakedir", fh.get_cmake_dir())):
         done = subprocess.run([sys.executable, "-m", "freehold", option], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout.strip() == folder and os.path.isdir(folder)
+
+
+def test_the_demo_is_found_in_a_checkout():
+    command = [sys.executable, "-m", "freehold", "demo"]
+    environment = {k: v for k, v in os.environ.items() if k != "FREEHOLD_DEMO_LIBRARY"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert "== 1. NumPy -> PyTorch" in done.stdout, done.stderr
+    assert done.returncode == 1 and done.stderr.strip().endswith("run `make demo`"), "it ends where it needs the C library"

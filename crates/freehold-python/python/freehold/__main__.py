@@ -24,14 +24,14 @@ def flowchart(options):
 
 
 def demo(_):
-    """Runs docs/examples/demo.py of the checkout that this package was built from, or of the current folder."""
+    """Runs docs/examples/demo/demo.py of the checkout that this package was built from, or of the current folder."""
     places = [Path.cwd(), *Path(__file__).resolve().parents]
     for place in places:
-        script = place / "docs" / "examples" / "demo.py"
+        script = place / "docs" / "examples" / "demo" / "demo.py"
         if script.is_file():
             runpy.run_path(str(script), run_name="__main__")
             return 0
-    print("the demo is docs/examples/demo.py of a checkout: run this there, or `make demo`", file=sys.stderr)
+    print("the demo is docs/examples/demo/demo.py of a checkout: run this there, or `make demo`", file=sys.stderr)
     return 1
 
 
