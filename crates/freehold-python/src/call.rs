@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use crate::decision::PyDecision;
 use crate::error::{raise, warn};
 use crate::source::frame::Columns;
-use crate::source::{self, Adapter, Ask, Fail, Imported, Kind, Refusal, kind_of};
+use crate::source::{self, Ask, Fail, Imported, Kind, Refusal, kind_of};
 use crate::target::Target;
 use crate::tensor::PyTensor;
 use crate::{arguments, dtype, gil, policy, site};
@@ -35,7 +35,7 @@ pub(crate) struct Call<'a, 'py> {
 impl<'py> Call<'_, 'py> {
     fn ask(&self, quiet: bool, site: Label) -> Ask<'_, 'py> {
         let Request { freeze, stream, .. } = self.request;
-        Ask { quiet, whole: false, freeze, fill: self.fill, stream, site }
+        Ask { quiet, freeze, fill: self.fill, stream, site }
     }
 
     /// Decides for an imported source; `true` if the answer is the very same object.
@@ -82,20 +82,11 @@ impl<'py> Call<'_, 'py> {
             && stream.is_none()
     }
 
-    /// Whether the source is of the target already.
-    #[inline]
-    fn is_same(&self, kind: Kind) -> bool {
-        matches!(
-            (kind.adapter, self.target),
-            (Adapter::Freehold, Target::Freehold) | (Adapter::Numpy, Target::Numpy) | (Adapter::Torch, Target::Torch)
-        ) || matches!(self.target, Target::Other(_)) && kind.is_tensor_of(self.target.label())
-    }
-
     /// The decision for a source that is of the target already and needs nothing done.
     #[inline]
     fn same_object(&self, kind: Kind, tensor: &Tensor, policy: &Policy) -> Option<Decision> {
         let request = &self.request;
-        if !self.is_same(kind) || request.copy == CopyRule::Always || request.freeze {
+        if !self.target.is_of(kind) || request.copy == CopyRule::Always || request.freeze {
             return None;
         }
         if request.writable.is_some_and(|writable| writable != tensor.is_writable()) {
@@ -126,12 +117,24 @@ impl<'py> Call<'_, 'py> {
     }
 
     /// Carries the call out.
-    pub(crate) fn run(mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn run(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
         crate::ledger::warn_of_hazards(py)?;
         let kind = kind_of(self.x)?;
         let site = site::here(py);
-        let imported = match source::import(self.x, kind, &self.ask(false, site)) {
+        let imported = source::import(self.x, kind, &self.ask(false, site));
+        self.go_on(py, kind, site, imported)
+    }
+
+    /// Carries the call out once its source is imported.
+    fn go_on(
+        mut self,
+        py: Python<'py>,
+        kind: Kind,
+        site: Label,
+        imported: Result<Imported, Fail>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let imported = match imported {
             Ok(imported) => imported,
             Err(fail) => {
                 let policy = policy::current(py, &self.request)?;
@@ -147,7 +150,7 @@ impl<'py> Call<'_, 'py> {
             && !pins(&imported.tensor)
             && let Some(codes) = shares_plainly(&imported.tensor.desc(), caps, policy::devices(py)?)
         {
-            if self.is_same(kind) {
+            if self.target.is_of(kind) {
                 return Ok(self.x.clone());
             }
             return self.target.export(py, imported.tensor, hinted(codes), site);
@@ -315,6 +318,45 @@ impl<'py> Call<'_, 'py> {
     }
 }
 
+/// Carries out a call that asks for nothing, of a type that was asked before, where it comes to a plain share; `None` if
+/// nothing was done and the call must go the whole way. The same steps as [`Call::run`], without its room for more.
+///
+/// Called from outside PyO3's entries: where an object of PyO3's own may be dropped, they are entered first.
+#[inline]
+pub(crate) fn plainly<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    target: Target,
+    never_copies: bool,
+) -> Option<PyResult<Bound<'py, PyAny>>> {
+    gil::drain(py);
+    let kind = source::known(x)?;
+    if crate::ledger::watches() || !kind.is_quick() {
+        return None;
+    }
+    let site = site::here(py);
+    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, site };
+    let imported = source::import(x, kind, &ask);
+    if let Ok(Imported { tensor, built: false }) = &imported
+        && !pins(tensor)
+    {
+        let caps = target.caps(py, tensor, None);
+        if let Ok(devices) = policy::devices(py)
+            && let Some(codes) = shares_plainly(&tensor.desc(), caps, devices)
+        {
+            if target.is_of(kind) {
+                return Some(Ok(x.clone()));
+            }
+            let Ok(Imported { tensor, .. }) = imported else { return None };
+            return Some(target.export(py, tensor, hinted(codes), site));
+        }
+    }
+    Some(Python::attach(|_| {
+        let request = if never_copies { Request::share() } else { Request::convert() };
+        Call { x, target, request, fill: None }.go_on(py, kind, site, imported)
+    }))
+}
+
 /// Warns of a copy that nobody asked for by name, if the policy says so.
 #[inline]
 fn warn_of_copy(py: Python<'_>, decision: &Decision, policy: &Policy) -> PyResult<()> {
@@ -398,11 +440,11 @@ pub(crate) fn look(x: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     let py = x.py();
     gil::drain(py);
     if let Ok(tensor) = x.cast::<PyTensor>() {
-        return tensor.get().tensor().map_err(|error| raise(py, error));
+        return tensor.get().tensor(py).map_err(|error| raise(py, error));
     }
     let call = Call { x, target: Target::Freehold, request: Request::share(), fill: None };
     let kind = kind_of(x)?;
-    match source::import(x, kind, &Ask { whole: true, ..call.ask(true, Label::NONE) }) {
+    match source::import(x, kind, &call.ask(true, Label::NONE)) {
         Ok(imported) => Ok(imported.tensor),
         Err(fail) => Err(call.fail(py, kind, &Policy::DEFAULT, fail)),
     }

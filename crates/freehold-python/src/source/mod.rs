@@ -17,21 +17,20 @@ mod protocol;
 mod sequence;
 mod tensorflow;
 pub(crate) mod torch;
+mod torch_abi;
 
 use std::borrow::Cow;
 
 use freehold::{Code, Error, ImportOptions, Label, Reason, Runtime, Stream, Tensor, Traits};
 use pyo3::prelude::*;
 
-pub(crate) use kind::{Adapter, Kind, kind_of};
+pub(crate) use kind::{Adapter, Kind, kind_of, known};
 
 /// How a source is to be imported.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask<'a, 'py> {
     /// Opens no ledger record: for `plan`.
     pub quiet: bool,
-    /// Finds the whole allocation behind the tensor, whatever that costs: for questions about two views.
-    pub whole: bool,
     /// Freezes the owner while the tensor lives, where it can be frozen; with `quiet`, only says so.
     pub freeze: bool,
     /// What null and masked elements become.
@@ -169,7 +168,7 @@ fn refuse(x: &Bound<'_, PyAny>) -> Fail {
 
 /// The memory of an object that a framework has just made for us, on the ledger as that framework's.
 pub(crate) fn of_own(x: &Bound<'_, PyAny>, framework: Label, site: Label) -> PyResult<Tensor> {
-    let ask = Ask { quiet: false, whole: false, freeze: false, fill: None, stream: None, site };
+    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, site };
     import(x, Kind { framework, ..kind_of(x)? }, &ask).map(|imported| imported.tensor).map_err(|fail| match fail {
         Fail::Python(error) => error,
         Fail::Error(error) => crate::error::raise(x.py(), error),

@@ -20,6 +20,9 @@ const LONGDOUBLE: c_int = 13;
 const CLONGDOUBLE: c_int = 16;
 const STRING_DTYPE: c_int = 2056;
 
+/// How many dimensions [`Dims`] holds without an allocation.
+const INLINE: usize = 6;
+
 /// The description of an array, without its owner.
 struct Described {
     dtype: DType,
@@ -62,18 +65,33 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Re
 #[inline]
 fn describe(array: &ArrayObject, dtype: DType) -> Described {
     let size = dtype.padded_size();
-    let shape = dims(array.shape());
-    let mut strides = dims(array.byte_strides());
-    let mut traits = Traits::empty();
+    let (dims, steps) = (array.shape(), array.byte_strides());
     // The sizes of NumPy's and ml_dtypes' items are powers of two. Where a dimension has at most one element its stride
     // means nothing, and NumPy leaves anything there.
-    let (shift, low) = (size.trailing_zeros(), size as i64 - 1);
-    if strides.iter().zip(&shape).any(|(stride, n)| stride & low != 0 && *n > 1) {
-        traits |= Traits::BYTE_STRIDES;
-    } else {
-        for stride in &mut strides {
-            *stride >>= shift;
+    let (shift, low) = (size.trailing_zeros(), size as isize - 1);
+    let mut odd = false;
+    let mut strides = Dims::new();
+    let mut shape = Dims::new();
+    if steps.len() <= INLINE {
+        let (mut places, mut widths) = ([0; INLINE], [0; INLINE]);
+        for (i, (&step, &n)) in steps.iter().zip(dims).enumerate() {
+            odd |= step & low != 0 && n > 1;
+            places[i] = (step >> shift) as i64;
+            widths[i] = n as i64;
         }
+        strides = Dims::from_buf_and_len(places, steps.len());
+        shape = Dims::from_buf_and_len(widths, steps.len());
+    } else {
+        for (&step, &n) in steps.iter().zip(dims) {
+            odd |= step & low != 0 && n > 1;
+            strides.push((step >> shift) as i64);
+            shape.push(n as i64);
+        }
+    }
+    let mut traits = Traits::empty();
+    if odd {
+        traits |= Traits::BYTE_STRIDES;
+        strides = steps.iter().map(|step| *step as i64).collect();
     }
     if dtype.is_sub_byte() {
         traits |= Traits::PADDED;
@@ -83,14 +101,6 @@ fn describe(array: &ArrayObject, dtype: DType) -> Described {
         traits |= Traits::SWAPPED;
     }
     Described { dtype, shape, strides, traits }
-}
-
-/// Dimensions or strides as they are in the struct.
-#[inline]
-fn dims(values: &[isize]) -> Dims {
-    const { assert!(size_of::<isize>() == size_of::<i64>(), "64-bit platforms only") };
-    // SAFETY: the two types have the same size and alignment, and every bit pattern is a value of both.
-    Dims::from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) })
 }
 
 /// The allocation behind an array: its own, or that of the array at the end of its chain of bases.
