@@ -8,6 +8,7 @@ use freehold::{
     Policy, Reason, Request, Runtime, StrideRule, Tensor, TensorDesc, Traits, Verb, Verdict, copy_into, decide,
     execute, shares_plainly,
 };
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::decision::PyDecision;
@@ -318,8 +319,8 @@ impl<'py> Call<'_, 'py> {
     }
 }
 
-/// Carries out a call that asks for nothing, of a type that was asked before, where it comes to a plain share; `None` if
-/// nothing was done and the call must go the whole way. The same steps as [`Call::run`], without its room for more.
+/// Carries out a call that asks for nothing, of a type that was asked before: the same steps as [`Call::run`], without its
+/// room for more. `None` if nothing was done and the call must go the whole way; NULL with an exception set if it failed.
 ///
 /// Called from outside PyO3's entries: where an object of PyO3's own may be dropped, they are entered first.
 #[inline]
@@ -328,33 +329,55 @@ pub(crate) fn plainly<'py>(
     x: &Bound<'py, PyAny>,
     target: Target,
     never_copies: bool,
-) -> Option<PyResult<Bound<'py, PyAny>>> {
+) -> Option<*mut ffi::PyObject> {
     gil::drain(py);
-    let kind = source::known(x)?;
-    if crate::ledger::watches() || !kind.is_quick() {
+    if crate::ledger::watches() {
         return None;
     }
+    let kind = source::known(x)?;
+    let is_same = target.is_of(kind);
     let site = site::here(py);
-    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, site };
-    let imported = source::import(x, kind, &ask);
+    let imported = source::look(x, kind, &Ask { quiet: false, freeze: false, fill: None, stream: None, site })?;
     if let Ok(Imported { tensor, built: false }) = &imported
         && !pins(tensor)
+        && let Ok(devices) = policy::devices(py)
+        && let Some(codes) = shares_plainly(&tensor.desc(), target.caps(py, tensor, None), devices)
     {
-        let caps = target.caps(py, tensor, None);
-        if let Ok(devices) = policy::devices(py)
-            && let Some(codes) = shares_plainly(&tensor.desc(), caps, devices)
-        {
-            if target.is_of(kind) {
-                return Some(Ok(x.clone()));
-            }
-            let Ok(Imported { tensor, .. }) = imported else { return None };
-            return Some(target.export(py, tensor, hinted(codes), site));
+        if is_same {
+            return Some(x.clone().into_ptr());
+        }
+        let Ok(Imported { tensor, .. }) = imported else { return None };
+        return Some(given(py, target.export(py, tensor, hinted(codes), site)));
+    }
+    Some(as_it_comes(py, x, target, never_copies, imported))
+}
+
+/// The rest of a call that was begun plainly and is not.
+#[cold]
+fn as_it_comes<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    target: Target,
+    never_copies: bool,
+    imported: Result<Imported, Fail>,
+) -> *mut ffi::PyObject {
+    Python::attach(|_| {
+        let request = if never_copies { Request::share() } else { Request::convert() };
+        let call = Call { x, target, request, fill: None };
+        given(py, kind_of(x).and_then(|kind| call.go_on(py, kind, site::here(py), imported)))
+    })
+}
+
+/// What a C function returns.
+#[inline]
+pub(crate) fn given(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
+    match result {
+        Ok(object) => object.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
         }
     }
-    Some(Python::attach(|_| {
-        let request = if never_copies { Request::share() } else { Request::convert() };
-        Call { x, target, request, fill: None }.go_on(py, kind, site, imported)
-    }))
 }
 
 /// Warns of a copy that nobody asked for by name, if the policy says so.

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use freehold::Error;
-use pyo3::ffi::{self, PyMethodDef, PyMethodDefPointer, PyObject, Py_ssize_t};
+use pyo3::ffi::{self, Py_ssize_t, PyMethodDef, PyMethodDefPointer, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
@@ -84,24 +84,15 @@ unsafe fn enter(
             (x, (count == 2).then(|| Bound::<PyAny>::ref_from_ptr(py, &*arguments.add(1))))
         };
         if let Some(target) = Target::usual(to) {
-            let result = catch_unwind(AssertUnwindSafe(|| call::plainly(py, x, target, entry.never_copies)));
-            match result {
-                Ok(Some(Ok(object))) => return object.into_ptr(),
-                Ok(Some(Err(error))) => {
-                    error.restore(py);
-                    return std::ptr::null_mut();
-                }
+            match catch_unwind(AssertUnwindSafe(|| call::plainly(py, x, target, entry.never_copies))) {
+                Ok(Some(result)) => return result,
                 Ok(None) => {}
-                Err(_) => {
-                    raise(py, Error::internal("a panic in a plain call")).restore(py);
-                    return std::ptr::null_mut();
-                }
+                Err(_) => return call::given(py, Err(raise(py, Error::internal("a panic in a plain call")))),
             }
         }
     }
     let Some(verb) = entry.verb.get() else {
-        raise(py, Error::internal("a function without its definition")).restore(py);
-        return std::ptr::null_mut();
+        return call::given(py, Err(raise(py, Error::internal("a function without its definition"))));
     };
     // SAFETY: forwarded from the caller, to a function that takes the same.
     unsafe { (verb.pyo3)(module, arguments, count, names) }

@@ -92,12 +92,6 @@ impl Kind {
                     | Adapter::Arrow
             )
     }
-
-    /// Whether an import is a look into C structs, which makes no Python object.
-    #[inline]
-    pub(crate) fn is_quick(self) -> bool {
-        matches!(self.adapter, Adapter::Freehold | Adapter::Numpy | Adapter::Torch | Adapter::Exchange(_))
-    }
 }
 
 /// One remembered type. Version tags are never used twice in a process, so a type that was freed or changed cannot be

@@ -117,6 +117,18 @@ pub(crate) fn import(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Res
     }
 }
 
+/// As [`import`], for sources that are described by a look into C structs, without an object of Python's; `None` for others.
+#[inline]
+pub(crate) fn look(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Option<Result<Imported, Fail>> {
+    Some(match kind.adapter {
+        Adapter::Freehold => crate::tensor::borrow(x).map(Imported::from),
+        Adapter::Numpy => numpy::import(x, ask, false),
+        Adapter::Torch => torch::import(x, ask),
+        Adapter::Exchange(table) => exchange::import(x, table, kind.framework, ask, Traits::empty()),
+        _ => return None,
+    })
+}
+
 fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     match kind.adapter {
         Adapter::Freehold | Adapter::Numpy | Adapter::Torch => import(x, kind, ask),

@@ -88,9 +88,8 @@ impl Target {
             return Some(Target::Numpy);
         }
         static NAMES: PyOnceLock<[Py<PyString>; FRAMEWORKS.len()]> = PyOnceLock::new();
-        let names = NAMES.get_or_init(py, || {
-            std::array::from_fn(|i| PyString::intern(py, FRAMEWORKS[i].name).unbind())
-        });
+        let names =
+            NAMES.get_or_init(py, || std::array::from_fn(|i| PyString::intern(py, FRAMEWORKS[i].name).unbind()));
         let found = names.iter().position(|name| to.as_ptr() == name.as_ptr())?;
         FRAMEWORKS.get(found).map(|framework| Target::Other(framework))
     }
