@@ -8,12 +8,13 @@ use freehold::{
     Policy, Reason, Request, Runtime, StrideRule, Tensor, TensorDesc, Traits, Verb, Verdict, copy_into, decide,
     execute, shares_plainly,
 };
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::decision::PyDecision;
 use crate::error::{raise, warn};
 use crate::source::frame::Columns;
-use crate::source::{self, Adapter, Ask, Fail, Imported, Kind, Refusal, kind_of};
+use crate::source::{self, Ask, Fail, Imported, Kind, Refusal, kind_of};
 use crate::target::Target;
 use crate::tensor::PyTensor;
 use crate::{arguments, dtype, gil, policy, site};
@@ -35,7 +36,7 @@ pub(crate) struct Call<'a, 'py> {
 impl<'py> Call<'_, 'py> {
     fn ask(&self, quiet: bool, site: Label) -> Ask<'_, 'py> {
         let Request { freeze, stream, .. } = self.request;
-        Ask { quiet, whole: false, freeze, fill: self.fill, stream, site }
+        Ask { quiet, freeze, fill: self.fill, stream, site }
     }
 
     /// Decides for an imported source; `true` if the answer is the very same object.
@@ -82,20 +83,11 @@ impl<'py> Call<'_, 'py> {
             && stream.is_none()
     }
 
-    /// Whether the source is of the target already.
-    #[inline]
-    fn is_same(&self, kind: Kind) -> bool {
-        matches!(
-            (kind.adapter, self.target),
-            (Adapter::Freehold, Target::Freehold) | (Adapter::Numpy, Target::Numpy) | (Adapter::Torch, Target::Torch)
-        ) || matches!(self.target, Target::Other(_)) && kind.is_tensor_of(self.target.label())
-    }
-
     /// The decision for a source that is of the target already and needs nothing done.
     #[inline]
     fn same_object(&self, kind: Kind, tensor: &Tensor, policy: &Policy) -> Option<Decision> {
         let request = &self.request;
-        if !self.is_same(kind) || request.copy == CopyRule::Always || request.freeze {
+        if !self.target.is_of(kind) || request.copy == CopyRule::Always || request.freeze {
             return None;
         }
         if request.writable.is_some_and(|writable| writable != tensor.is_writable()) {
@@ -126,12 +118,24 @@ impl<'py> Call<'_, 'py> {
     }
 
     /// Carries the call out.
-    pub(crate) fn run(mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn run(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
         crate::ledger::warn_of_hazards(py)?;
         let kind = kind_of(self.x)?;
         let site = site::here(py);
-        let imported = match source::import(self.x, kind, &self.ask(false, site)) {
+        let imported = source::import(self.x, kind, &self.ask(false, site));
+        self.go_on(py, kind, site, imported)
+    }
+
+    /// Carries the call out once its source is imported.
+    fn go_on(
+        mut self,
+        py: Python<'py>,
+        kind: Kind,
+        site: Label,
+        imported: Result<Imported, Fail>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let imported = match imported {
             Ok(imported) => imported,
             Err(fail) => {
                 let policy = policy::current(py, &self.request)?;
@@ -147,7 +151,7 @@ impl<'py> Call<'_, 'py> {
             && !pins(&imported.tensor)
             && let Some(codes) = shares_plainly(&imported.tensor.desc(), caps, policy::devices(py)?)
         {
-            if self.is_same(kind) {
+            if self.target.is_of(kind) {
                 return Ok(self.x.clone());
             }
             return self.target.export(py, imported.tensor, hinted(codes), site);
@@ -315,6 +319,67 @@ impl<'py> Call<'_, 'py> {
     }
 }
 
+/// Carries out a call that asks for nothing, of a type that was asked before: the same steps as [`Call::run`], without its
+/// room for more. `None` if nothing was done and the call must go the whole way; NULL with an exception set if it failed.
+///
+/// Called from outside PyO3's entries: where an object of PyO3's own may be dropped, they are entered first.
+#[inline]
+pub(crate) fn plainly<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    target: Target,
+    never_copies: bool,
+) -> Option<*mut ffi::PyObject> {
+    gil::drain(py);
+    if crate::ledger::watches() {
+        return None;
+    }
+    let kind = source::known(x)?;
+    let is_same = target.is_of(kind);
+    let site = site::here(py);
+    let imported = source::look(x, kind, &Ask { quiet: false, freeze: false, fill: None, stream: None, site })?;
+    if let Ok(Imported { tensor, built: false }) = &imported
+        && !pins(tensor)
+        && let Ok(devices) = policy::devices(py)
+        && let Some(codes) = shares_plainly(&tensor.desc(), target.caps(py, tensor, None), devices)
+    {
+        if is_same {
+            return Some(x.clone().into_ptr());
+        }
+        let Ok(Imported { tensor, .. }) = imported else { return None };
+        return Some(given(py, target.export(py, tensor, hinted(codes), site)));
+    }
+    Some(as_it_comes(py, x, target, never_copies, imported))
+}
+
+/// The rest of a call that was begun plainly and is not.
+#[cold]
+fn as_it_comes<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    target: Target,
+    never_copies: bool,
+    imported: Result<Imported, Fail>,
+) -> *mut ffi::PyObject {
+    Python::attach(|_| {
+        let request = if never_copies { Request::share() } else { Request::convert() };
+        let call = Call { x, target, request, fill: None };
+        given(py, kind_of(x).and_then(|kind| call.go_on(py, kind, site::here(py), imported)))
+    })
+}
+
+/// What a C function returns.
+#[inline]
+pub(crate) fn given(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
+    match result {
+        Ok(object) => object.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
 /// Warns of a copy that nobody asked for by name, if the policy says so.
 #[inline]
 fn warn_of_copy(py: Python<'_>, decision: &Decision, policy: &Policy) -> PyResult<()> {
@@ -398,11 +463,11 @@ pub(crate) fn look(x: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     let py = x.py();
     gil::drain(py);
     if let Ok(tensor) = x.cast::<PyTensor>() {
-        return tensor.get().tensor().map_err(|error| raise(py, error));
+        return tensor.get().tensor(py).map_err(|error| raise(py, error));
     }
     let call = Call { x, target: Target::Freehold, request: Request::share(), fill: None };
     let kind = kind_of(x)?;
-    match source::import(x, kind, &Ask { whole: true, ..call.ask(true, Label::NONE) }) {
+    match source::import(x, kind, &call.ask(true, Label::NONE)) {
         Ok(imported) => Ok(imported.tensor),
         Err(fail) => Err(call.fail(py, kind, &Policy::DEFAULT, fail)),
     }

@@ -78,8 +78,21 @@ fn builtin_number(dtype: DType) -> Option<c_int> {
     BUILTIN.iter().position(|known| *known == Some(dtype)).map(|n| n as c_int)
 }
 
-/// The NumPy descriptor of a dtype: NumPy's own, or one of `ml_dtypes`.
+/// The NumPy descriptor of a dtype: NumPy's own, or one of `ml_dtypes`. Each is asked for once, and kept.
+#[inline]
 pub(crate) fn descr<'py>(py: Python<'py>, api: &Api, dtype: DType) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static FOUND: [PyOnceLock<Py<PyAny>>; KNOWN_DTYPES.len()] = [const { PyOnceLock::new() }; KNOWN_DTYPES.len()];
+    // A dtype of several lanes has none.
+    let Some(place) = dtype.index().and_then(|index| FOUND.get(usize::from(index))) else { return Ok(None) };
+    if let Some(descr) = place.get(py) {
+        return Ok(Some(descr.bind(py).clone()));
+    }
+    let found = find_descr(py, api, dtype)?;
+    Ok(found.map(|descr| place.get_or_init(py, || descr.unbind()).bind(py).clone()))
+}
+
+#[cold]
+fn find_descr<'py>(py: Python<'py>, api: &Api, dtype: DType) -> PyResult<Option<Bound<'py, PyAny>>> {
     if let Some(number) = builtin_number(dtype) {
         return api.descr(py, number).map(Some);
     }

@@ -242,6 +242,12 @@ pub(crate) fn watch() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
+/// Whether there is anything to warn of, perhaps.
+#[inline]
+pub(crate) fn watches() -> bool {
+    WATCHED.load(Ordering::Relaxed)
+}
+
 /// Warns about what was written to while it was lent frozen, once each.
 #[inline]
 pub(crate) fn warn_of_hazards(py: Python<'_>) -> PyResult<()> {

@@ -16,6 +16,7 @@ mod decision;
 mod device;
 mod doctor;
 mod dtype;
+mod entry;
 mod error;
 mod explain;
 mod freeze;
@@ -25,6 +26,7 @@ mod ledger;
 mod names;
 mod numpy_abi;
 mod policy;
+mod recycle;
 mod site;
 mod source;
 mod target;
@@ -76,6 +78,9 @@ mod _freehold {
         let py = module.py();
         #[cfg(Py_GIL_DISABLED)]
         need_gil(py)?;
+        tensor::install(py);
+        target::numpy::install(py);
+        entry::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("BoundaryError", error::boundary_error(py)?)?;
         module.add("BoundaryWarning", error::boundary_warning(py)?)?;

@@ -137,41 +137,53 @@ fn load(py: Python<'_>) -> PyResult<Api> {
 }
 
 impl Api {
-    /// A new array over memory that `base` keeps alive. Strides are in bytes.
+    /// A new array over memory that nobody keeps alive yet: [`Self::set_base`] is next.
     ///
     /// # Safety
     ///
-    /// * The extent of shape and strides around `data` is readable, and writable if `writable`, for as long as
-    ///   `base` lives.
+    /// * `shape` and `strides` (in bytes) point to `ndim` values.
+    /// * Their extent around `data` is readable, and writable if `writable`, for as long as the array lives.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of NumPy's function")]
     pub(crate) unsafe fn new_array<'py>(
         &self,
         py: Python<'py>,
         descr: Bound<'py, PyAny>,
-        (shape, strides): (&[isize], &[isize]),
+        ndim: usize,
+        shape: *const isize,
+        strides: *const isize,
         data: *mut u8,
         writable: bool,
-        base: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let flags = if writable { WRITEABLE } else { 0 };
         // SAFETY: the function steals the descriptor and copies the dimensions; a NULL type argument is not used.
-        let array = unsafe {
+        unsafe {
             let array = (self.new_from_descr)(
                 self.array_type,
                 descr.into_ptr(),
-                shape.len() as c_int,
-                shape.as_ptr(),
-                strides.as_ptr(),
+                ndim as c_int,
+                shape,
+                strides,
                 data.cast(),
                 flags,
                 ptr::null_mut(),
             );
-            Bound::from_owned_ptr_or_err(py, array)?
-        };
-        // SAFETY: the array is new and has no base; the function steals `base`, also on failure.
-        if unsafe { (self.set_base_object)(array.as_ptr(), base.into_ptr()) } < 0 {
-            return Err(PyErr::fetch(py));
+            Bound::from_owned_ptr_or_err(py, array)
         }
-        Ok(array)
+    }
+
+    /// Has a new array keep an object alive.
+    ///
+    /// # Safety
+    ///
+    /// * `array` is an array that has no base.
+    #[inline]
+    pub(crate) unsafe fn set_base(&self, array: &Bound<'_, PyAny>, base: Bound<'_, PyAny>) -> PyResult<()> {
+        // SAFETY: by the caller's word; the function steals `base`, also on failure.
+        if unsafe { (self.set_base_object)(array.as_ptr(), base.into_ptr()) } < 0 {
+            return Err(PyErr::fetch(array.py()));
+        }
+        Ok(())
     }
 
     /// The descriptor of a built-in type number.

@@ -1,9 +1,10 @@
 //! The C exchange table (DLPack 1.2 and later): a tensor in one C call, without a Python frame.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use freehold::dlpack::{DLManagedTensorVersioned, DLPackExchangeAPI, VERSION};
+use freehold::dlpack::{DLManagedTensorVersioned, DLPackExchangeAPI, DLTensor, VERSION};
 use freehold::{Code, ImportOptions, Label, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -87,6 +88,27 @@ pub(crate) unsafe fn managed_from(
         }
     }
     Ok(managed)
+}
+
+/// What an object's tensor looks like until control returns to Python. Nobody owns it.
+///
+/// # Safety
+///
+/// * `table` is the exchange table of the object's type.
+#[inline]
+pub(crate) unsafe fn look(x: &Bound<'_, PyAny>, table: NonNull<DLPackExchangeAPI>) -> PyResult<DLTensor> {
+    let mut view = MaybeUninit::<DLTensor>::zeroed();
+    // SAFETY: a table of our major version has this entry; the object is of the table's type by the caller's word. All zeros
+    // are a value of the struct, whatever the function writes of it.
+    unsafe {
+        let Some(view_of) = (*table.as_ptr()).dltensor_from_py_object_no_sync else {
+            return Err(pyo3::exceptions::PyBufferError::new_err("the exchange table has no function for a view"));
+        };
+        if view_of(x.as_ptr().cast(), view.as_mut_ptr()) != 0 {
+            return Err(PyErr::fetch(x.py()));
+        }
+        Ok(view.assume_init())
+    }
 }
 
 /// Imports a managed tensor that we own, and releases it if it is refused.

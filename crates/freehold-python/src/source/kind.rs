@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use freehold::dlpack::DLPackExchangeAPI;
 use freehold::{Label, Traits};
+use pyo3::PyTypeInfo;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyComplex, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple, PyType};
@@ -13,6 +14,7 @@ use pyo3::types::{PyBool, PyCapsule, PyComplex, PyFloat, PyInt, PyList, PyRange,
 use super::{exchange, frame, jax, onnxruntime, paddle, protocol, tensorflow, torch};
 use crate::names::{imported, top_module};
 use crate::numpy_abi;
+use crate::tensor::PyTensor;
 
 /// The way into a type's memory.
 #[derive(Clone, Copy, Debug)]
@@ -147,11 +149,23 @@ unsafe fn tag_of(class: *mut ffi::PyTypeObject) -> u32 {
 /// What an object's type offers. Asked of the type once, not of each object, and never by trying and catching.
 #[inline]
 pub(crate) fn kind_of(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
+    match known(x) {
+        Some(kind) => Ok(kind),
+        None => ask(x),
+    }
+}
+
+/// As [`kind_of`], for types that are ours or were asked before.
+#[inline]
+pub(crate) fn known(x: &Bound<'_, PyAny>) -> Option<Kind> {
     let class = x.get_type_ptr();
+    if class == PyTensor::type_object_raw(x.py()) {
+        return Some(Kind { adapter: Adapter::Freehold, framework: Label::FREEHOLD });
+    }
     // SAFETY: the slot is inside the cache, which only this thread touches now, as `x` proves that it holds the GIL, or
     // has a cache of its own; the type is alive.
-    let (slot, tag) = unsafe { (*slot(class), tag_of(class)) };
-    if slot.class == class && slot.tag == tag && tag != 0 { Ok(slot.kind) } else { ask(x) }
+    let (slot, tag) = unsafe { (&*slot(class), tag_of(class)) };
+    (slot.class == class && slot.tag == tag && tag != 0).then_some(slot.kind)
 }
 
 #[cold]
@@ -175,9 +189,6 @@ fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
 fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     let py = x.py();
     let known = |adapter, framework| Ok(Kind { adapter, framework });
-    if class.is(py.get_type::<crate::tensor::PyTensor>()) {
-        return known(Adapter::Freehold, Label::FREEHOLD);
-    }
     if let Some(api) = numpy_abi::api_if_imported(py)? {
         if api.is_array(x) {
             let masked = match imported(py, "numpy.ma")? {

@@ -17,21 +17,20 @@ mod protocol;
 mod sequence;
 mod tensorflow;
 pub(crate) mod torch;
+mod torch_abi;
 
 use std::borrow::Cow;
 
 use freehold::{Code, Error, ImportOptions, Label, Reason, Runtime, Stream, Tensor, Traits};
 use pyo3::prelude::*;
 
-pub(crate) use kind::{Adapter, Kind, kind_of};
+pub(crate) use kind::{Adapter, Kind, kind_of, known};
 
 /// How a source is to be imported.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask<'a, 'py> {
     /// Opens no ledger record: for `plan`.
     pub quiet: bool,
-    /// Finds the whole allocation behind the tensor, whatever that costs: for questions about two views.
-    pub whole: bool,
     /// Freezes the owner while the tensor lives, where it can be frozen; with `quiet`, only says so.
     pub freeze: bool,
     /// What null and masked elements become.
@@ -118,6 +117,18 @@ pub(crate) fn import(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Res
     }
 }
 
+/// As [`import`], for sources that are described by a look into C structs, without an object of Python's; `None` for others.
+#[inline]
+pub(crate) fn look(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Option<Result<Imported, Fail>> {
+    Some(match kind.adapter {
+        Adapter::Freehold => crate::tensor::borrow(x).map(Imported::from),
+        Adapter::Numpy => numpy::import(x, ask, false),
+        Adapter::Torch => torch::import(x, ask),
+        Adapter::Exchange(table) => exchange::import(x, table, kind.framework, ask, Traits::empty()),
+        _ => return None,
+    })
+}
+
 fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     match kind.adapter {
         Adapter::Freehold | Adapter::Numpy | Adapter::Torch => import(x, kind, ask),
@@ -169,7 +180,7 @@ fn refuse(x: &Bound<'_, PyAny>) -> Fail {
 
 /// The memory of an object that a framework has just made for us, on the ledger as that framework's.
 pub(crate) fn of_own(x: &Bound<'_, PyAny>, framework: Label, site: Label) -> PyResult<Tensor> {
-    let ask = Ask { quiet: false, whole: false, freeze: false, fill: None, stream: None, site };
+    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, site };
     import(x, Kind { framework, ..kind_of(x)? }, &ask).map(|imported| imported.tensor).map_err(|fail| match fail {
         Fail::Python(error) => error,
         Fail::Error(error) => crate::error::raise(x.py(), error),

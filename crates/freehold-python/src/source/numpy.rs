@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 
 use freehold::tensor_algebra::Dims;
-use freehold::{Code, DType, Device, Label, OwnedTensor, Owner, Tensor, Traits};
+use freehold::{Code, DType, Device, Label, Owner, RawTensor, Tensor, Traits};
 use pyo3::prelude::*;
 
 use super::{Ask, Fail, Imported};
@@ -20,24 +20,34 @@ const LONGDOUBLE: c_int = 13;
 const CLONGDOUBLE: c_int = 16;
 const STRING_DTYPE: c_int = 2056;
 
-/// The description of an array, without its owner.
-struct Described {
-    dtype: DType,
-    shape: Dims,
-    strides: Dims,
-    traits: Traits,
-}
+/// How many dimensions are converted on the stack.
+const INLINE: usize = 8;
 
 /// An array as a tensor. `built`: its memory was made for this call.
+#[inline]
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Result<Imported, Fail> {
     // SAFETY: the adapter is only chosen for arrays.
     let array = unsafe { fields(x) };
     let Some(dtype) = crate::dtype::of_descr(array.descr()) else { return Err(refuse(x, array)) };
-    let Described { dtype, shape, strides, mut traits } = describe(array, dtype);
+    let (shape, steps) = (numbers(array.shape()), numbers(array.byte_strides()));
+    let (mut few, mut many) = ([0; INLINE], Dims::new());
+    let strides = match few.get_mut(..steps.len()) {
+        Some(few) => few,
+        None => {
+            many.resize(steps.len(), 0);
+            &mut many[..]
+        }
+    };
+    let mut traits = Traits::empty();
+    if !in_elements(shape, steps, dtype.padded_size(), strides) {
+        traits |= Traits::BYTE_STRIDES;
+        strides.copy_from_slice(steps);
+    }
+    traits |= of_values(array, dtype);
     if !array.is_writable() && !crate::freeze::is_frozen(x.as_ptr()) {
         traits |= Traits::READ_ONLY;
     }
-    let alloc = allocation(x.py(), array, &shape, dtype);
+    let alloc = allocation(x.py(), array, shape, dtype);
     let freeze = ask.freeze && !traits.contains(Traits::READ_ONLY);
     let owner = if freeze {
         // A view is not frozen by its flag alone: its base can still be written through. `watch` sees that.
@@ -52,45 +62,44 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Re
     } else {
         Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object }
     };
-    let owned = OwnedTensor { data: array.data, shape, strides, dtype, device: Device::CPU, owner };
+    let raw = RawTensor { data: array.data, shape, strides: Some(strides), dtype, device: Device::CPU, owner };
     // SAFETY: NumPy keeps the extent of an array readable (and writable, if it says so) while the array lives, which
     // the strong reference ensures; the drop function may be called on any thread.
-    let tensor = unsafe { Tensor::from_owned(owned, &ask.options(Label::NUMPY, traits, alloc)) }?;
+    let tensor = unsafe { Tensor::from_raw(raw, &ask.options(Label::NUMPY, traits, alloc)) }?;
     Ok(Imported { tensor, built })
 }
 
+/// Strides in elements; `false` if some are not whole ones. Where a dimension has at most one element its stride means
+/// nothing, and NumPy leaves anything there.
 #[inline]
-fn describe(array: &ArrayObject, dtype: DType) -> Described {
-    let size = dtype.padded_size();
-    let shape = dims(array.shape());
-    let mut strides = dims(array.byte_strides());
-    let mut traits = Traits::empty();
-    // The sizes of NumPy's and ml_dtypes' items are powers of two. Where a dimension has at most one element its stride
-    // means nothing, and NumPy leaves anything there.
+fn in_elements(shape: &[i64], steps: &[i64], size: usize, strides: &mut [i64]) -> bool {
+    // The sizes of NumPy's and ml_dtypes' items are powers of two.
     let (shift, low) = (size.trailing_zeros(), size as i64 - 1);
-    if strides.iter().zip(&shape).any(|(stride, n)| stride & low != 0 && *n > 1) {
-        traits |= Traits::BYTE_STRIDES;
-    } else {
-        for stride in &mut strides {
-            *stride >>= shift;
-        }
+    let mut odd = false;
+    for ((stride, &step), &n) in strides.iter_mut().zip(steps).zip(shape) {
+        odd |= step & low != 0 && n > 1;
+        *stride = step >> shift;
     }
-    if dtype.is_sub_byte() {
-        traits |= Traits::PADDED;
-    }
+    !odd
+}
+
+/// What an array's dtype says of its bytes.
+#[inline]
+fn of_values(array: &ArrayObject, dtype: DType) -> Traits {
+    let mut traits = Traits::empty();
+    traits.set(Traits::PADDED, dtype.is_sub_byte());
     let order = array.descr().byteorder as u8;
-    if size > 1 && order == if cfg!(target_endian = "little") { b'>' } else { b'<' } {
-        traits |= Traits::SWAPPED;
-    }
-    Described { dtype, shape, strides, traits }
+    let other = if cfg!(target_endian = "little") { b'>' } else { b'<' };
+    traits.set(Traits::SWAPPED, order == other && dtype.padded_size() > 1);
+    traits
 }
 
 /// Dimensions or strides as they are in the struct.
 #[inline]
-fn dims(values: &[isize]) -> Dims {
+fn numbers(values: &[isize]) -> &[i64] {
     const { assert!(size_of::<isize>() == size_of::<i64>(), "64-bit platforms only") };
     // SAFETY: the two types have the same size and alignment, and every bit pattern is a value of both.
-    Dims::from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) })
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
 }
 
 /// The allocation behind an array: its own, or that of the array at the end of its chain of bases.

@@ -1,28 +1,30 @@
-//! PyTorch tensors, through the C exchange table. That table hands out the raw bytes of tensors whose values are
-//! something else (conj, neg) or hang on a graph, so both are asked first, by calling the C functions behind the
-//! attributes.
+//! PyTorch tensors, through the C exchange table: a look at the tensor, and a reference to the object that keeps it. The
+//! table shows the raw bytes of tensors whose values are something else (conj, neg) or hang on a graph, so both are asked
+//! of PyTorch's own functions.
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use freehold::dlpack::{self, DLPackExchangeAPI, DLTensor};
-use freehold::{Code, DType, Label, Layout, StrideUnit, Traits};
+use freehold::{Code, DType, Label, Owner, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use super::torch_abi::Native;
 use super::{Adapter, Ask, Fail, Imported, Kind, exchange};
+use crate::gil;
 use crate::names::type_name;
 
 /// What was found in the running PyTorch.
 pub(crate) struct Torch {
     pub table: NonNull<DLPackExchangeAPI>,
+    /// The functions behind the attributes, where they can be called.
+    native: Option<Native>,
     requires_grad: Flag,
     is_conj: Flag,
     is_neg: Flag,
-    base: Flag,
 }
 
 // SAFETY: static tables and functions, used with the GIL held.
@@ -96,15 +98,16 @@ pub(crate) fn torch(py: Python<'_>) -> PyResult<Option<&'static Torch>> {
         return Ok(found.as_ref());
     }
     let found = TORCH.get_or_try_init(py, || {
-        let tensor = py.import("torch")?.getattr("Tensor")?.cast_into::<PyType>()?;
+        let module = py.import("torch")?.into_any();
+        let tensor = module.getattr("Tensor")?.cast_into::<PyType>()?;
         let base = py.import("torch._C")?.getattr("TensorBase")?;
         let Some(table) = exchange::table_of(&tensor)? else { return Ok::<_, PyErr>(None) };
         Ok(Some(Torch {
             table,
+            native: Native::find(&module),
             requires_grad: Flag::find(&base, "requires_grad")?,
             is_conj: Flag::find(&base, "is_conj")?,
             is_neg: Flag::find(&base, "is_neg")?,
-            base: Flag::find(&base, "_base")?,
         }))
     })?;
     Ok(found.as_ref())
@@ -127,33 +130,31 @@ pub(super) fn kind(torch_module: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -
 }
 
 /// A tensor of PyTorch.
+#[inline]
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     let torch = torch(x.py())?.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("PyTorch has no table"))?;
     // SAFETY: the table is that of `torch.Tensor`, and the adapter is only chosen for its objects.
-    let managed = match unsafe { exchange::managed_from(x, torch.table) } {
-        Ok(managed) => managed,
+    let view = match unsafe { exchange::look(x, torch.table) } {
+        Ok(view) => view,
         Err(error) => return Err(explain(x, error)),
     };
-    // SAFETY: we own the managed tensor; its dtype is plain data.
-    let raw = unsafe { (*managed).dl_tensor.dtype };
-    // SAFETY: as above; a tensor with elements and without an address has no storage.
-    if unsafe { (*managed).dl_tensor.data.is_null() && !is_empty(&(*managed).dl_tensor) } {
-        // SAFETY: we own the managed tensor and give it up.
-        unsafe { exchange::release(managed) };
+    // SAFETY: the table described the tensor, shape included.
+    if view.data.is_null() && !unsafe { is_empty(&view) } {
         return Err(refuse_unstored(x));
     }
-    let known = traits(x, torch, dlpack::dtype_from(raw))
-        .and_then(|traits| Ok((traits, allocation(x, torch, ask.whole || ask.quiet)?)));
-    match known {
-        Ok((traits, alloc)) => {
-            // SAFETY: we own the managed tensor and give it up.
-            unsafe { exchange::take(managed, &ask.options(Label::TORCH, traits, alloc)) }.map(Imported::from)
-        }
-        Err(error) => {
-            // SAFETY: as above.
-            unsafe { exchange::release(managed) };
-            Err(if is_lazy_parameter(x) { refuse_unstored(x) } else { error.into() })
-        }
+    let dtype = dlpack::dtype_from(view.dtype);
+    let traits = match traits(x, torch, dtype) {
+        Ok(traits) => traits,
+        Err(error) => return Err(if is_lazy_parameter(x) { refuse_unstored(x) } else { error.into() }),
+    };
+    let alloc = storage(x, torch, &view, dtype);
+    let owner = Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object };
+    // SAFETY: the table describes the tensor truly until control returns to Python, and the description is copied here;
+    // PyTorch keeps the memory while the tensor lives, which the strong reference ensures, and which may be dropped on any
+    // thread.
+    match unsafe { Tensor::from_dltensor(&view, owner, &ask.options(Label::TORCH, traits, alloc)) } {
+        Ok(tensor) => Ok(tensor.into()),
+        Err((error, _owner)) => Err(error.into()),
     }
 }
 
@@ -190,61 +191,37 @@ fn refuse_unstored(x: &Bound<'_, PyAny>) -> Fail {
 fn traits(x: &Bound<'_, PyAny>, torch: &Torch, dtype: DType) -> PyResult<Traits> {
     let mut traits = Traits::empty();
     // Only floating and complex tensors can carry a graph, only complex ones the conj bit.
-    if !(dtype.is_integer() || dtype.is_bool()) && torch.requires_grad.of(x)? {
-        traits |= Traits::REQUIRES_GRAD;
+    let (graph, conj) = (!(dtype.is_integer() || dtype.is_bool()), dtype.is_complex());
+    if let Some(native) = &torch.native {
+        // SAFETY: the adapter is only chosen for tensors of PyTorch.
+        unsafe {
+            traits.set(Traits::REQUIRES_GRAD, graph && native.requires_grad(x));
+            traits.set(Traits::CONJ, conj && native.is_conj(x));
+            traits.set(Traits::NEG, native.is_neg(x));
+        }
+        return Ok(traits);
     }
-    if dtype.is_complex() && torch.is_conj.of(x)? {
-        traits |= Traits::CONJ;
-    }
-    if torch.is_neg.of(x)? {
-        traits |= Traits::NEG;
-    }
+    traits.set(Traits::REQUIRES_GRAD, graph && torch.requires_grad.of(x)?);
+    traits.set(Traits::CONJ, conj && torch.is_conj.of(x)?);
+    traits.set(Traits::NEG, torch.is_neg.of(x)?);
     Ok(traits)
 }
 
-/// The allocation behind a view: the extent of the tensor at the end of its chain of bases, which the table tells in
-/// no time. `None` for a tensor that is no view (nor says so: one that was detached), unless the `whole` storage is
-/// asked for: a plan has time for that.
+/// Base and length of the storage that a tensor views.
 #[inline]
-fn allocation(x: &Bound<'_, PyAny>, torch: &Torch, whole: bool) -> PyResult<Option<(u64, u64)>> {
-    if whole {
-        return Ok(storage(x).ok());
+fn storage(x: &Bound<'_, PyAny>, torch: &Torch, view: &DLTensor, dtype: DType) -> Option<(u64, u64)> {
+    if let Some(native) = &torch.native {
+        let first = (view.data.addr() as u64).checked_add(view.byte_offset)?;
+        // SAFETY: the adapter is only chosen for tensors of PyTorch, and the table has described this one.
+        return unsafe { native.storage(x, first, dtype.padded_size() as u64) };
     }
-    let base = torch.base.value(x)?;
-    if base.is_none() { Ok(None) } else { Ok(extent_of(&base, torch)) }
+    ask_storage(x).ok()
 }
 
-/// Base and length of a tensor's storage.
 #[cold]
-fn storage(x: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
+fn ask_storage(x: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
     let storage = x.call_method0("untyped_storage")?;
     Ok((storage.call_method0("data_ptr")?.extract()?, storage.call_method0("nbytes")?.extract()?))
-}
-
-#[cold]
-fn extent_of(base: &Bound<'_, PyAny>, torch: &Torch) -> Option<(u64, u64)> {
-    let mut view = MaybeUninit::<DLTensor>::zeroed();
-    // SAFETY: a table of our major version; the view is used before control returns to Python, and its shape and
-    // strides have `ndim` values each.
-    let (view, shape, strides) = unsafe {
-        let view_of = (*torch.table.as_ptr()).dltensor_from_py_object_no_sync?;
-        if view_of(base.as_ptr().cast(), view.as_mut_ptr()) != 0 {
-            // A base that has no description is no reason to refuse its view.
-            drop(PyErr::take(base.py()));
-            return None;
-        }
-        let view = view.assume_init();
-        let ndim = usize::try_from(view.ndim).ok()?;
-        if ndim > 0 && (view.shape.is_null() || view.strides.is_null()) {
-            return None;
-        }
-        let dims = |dims: *const i64| if ndim == 0 { &[][..] } else { std::slice::from_raw_parts(dims, ndim) };
-        (view, dims(view.shape), dims(view.strides))
-    };
-    let dtype = dlpack::dtype_from(view.dtype);
-    let extent = Layout::new(shape, strides).extent(dtype, false, StrideUnit::Elements).ok()?;
-    let first = (view.data.addr() as u64).checked_add(view.byte_offset)?;
-    Some((first.checked_add_signed(extent.lo)?, extent.len()))
 }
 
 /// `f32[3] torch cpu`, for tensors that have no description.

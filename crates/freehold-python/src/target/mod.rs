@@ -15,10 +15,12 @@ mod tvm_ffi;
 use freehold::{Asked, Caps, DType, Decision, Error, Label, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyString, PyType};
 
 use crate::error::raise;
 use crate::names::top_module;
+use crate::source::{Adapter, Kind};
 use crate::tensor::PyTensor;
 
 /// Who takes the result.
@@ -73,19 +75,33 @@ const FRAMEWORKS: &[&Framework] = &[
 ];
 
 impl Target {
+    /// The target of a `to` that is spelled as in a literal: the interpreter keeps one object for each, so the usual case is
+    /// a comparison of pointers. `None` for every other way to name one.
+    #[inline]
+    pub(crate) fn usual(to: Option<&Bound<'_, PyAny>>) -> Option<Target> {
+        let Some(to) = to else { return Some(Target::Freehold) };
+        let py = to.py();
+        if to.is(pyo3::intern!(py, "torch")) {
+            return Some(Target::Torch);
+        }
+        if to.is(pyo3::intern!(py, "numpy")) {
+            return Some(Target::Numpy);
+        }
+        static NAMES: PyOnceLock<[Py<PyString>; FRAMEWORKS.len()]> = PyOnceLock::new();
+        let names =
+            NAMES.get_or_init(py, || std::array::from_fn(|i| PyString::intern(py, FRAMEWORKS[i].name).unbind()));
+        let found = names.iter().position(|name| to.as_ptr() == name.as_ptr())?;
+        FRAMEWORKS.get(found).map(|framework| Target::Other(framework))
+    }
+
     /// The target that `to=` names: a name, a module, a type, or `None`.
     #[inline]
     pub(crate) fn parse(to: Option<&Bound<'_, PyAny>>) -> PyResult<Target> {
-        let Some(to) = to else { return Ok(Target::Freehold) };
-        // A literal in the caller's code is interned, so the usual case is one comparison of pointers.
-        let py = to.py();
-        if to.is(pyo3::intern!(py, "torch")) {
-            return Ok(Target::Torch);
+        match (Self::usual(to), to) {
+            (Some(target), _) => Ok(target),
+            (None, Some(to)) => Self::parse_other(to),
+            (None, None) => Ok(Target::Freehold),
         }
-        if to.is(pyo3::intern!(py, "numpy")) {
-            return Ok(Target::Numpy);
-        }
-        Self::parse_other(to)
     }
 
     fn parse_other(to: &Bound<'_, PyAny>) -> PyResult<Target> {
@@ -157,6 +173,17 @@ impl Target {
             Target::Torch => &Caps::TORCH,
             Target::Numpy => &Caps::NUMPY,
             Target::Other(framework) => framework.plain,
+        }
+    }
+
+    /// Whether objects of this kind are of the target already.
+    #[inline]
+    pub(crate) fn is_of(self, kind: Kind) -> bool {
+        match self {
+            Target::Freehold => matches!(kind.adapter, Adapter::Freehold),
+            Target::Numpy => matches!(kind.adapter, Adapter::Numpy),
+            Target::Torch => matches!(kind.adapter, Adapter::Torch),
+            Target::Other(framework) => kind.is_tensor_of(framework.label),
         }
     }
 
@@ -232,13 +259,9 @@ pub(crate) fn _target_names() -> Vec<&'static str> {
     ["numpy", "torch"].into_iter().chain(FRAMEWORKS.iter().map(|framework| framework.name)).collect()
 }
 
-/// Strides in bytes and dimensions as NumPy and the buffer protocol count them.
+/// Strides in bytes and dimensions as the buffer protocol counts them.
 pub(crate) fn byte_layout(tensor: &Tensor) -> (Sizes, Sizes) {
-    let size = if tensor.traits().contains(freehold::Traits::BYTE_STRIDES) {
-        1
-    } else {
-        tensor.dtype().padded_size() as isize
-    };
+    let size = numpy::byte_unit(tensor);
     let shape = tensor.shape().iter().map(|n| *n as isize).collect();
     let strides = tensor.strides().iter().map(|s| *s as isize * size).collect();
     (shape, strides)

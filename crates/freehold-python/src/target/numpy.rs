@@ -1,30 +1,64 @@
 //! NumPy arrays over a tensor's memory.
 
-use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use freehold::ledger::{Edge, HolderDesc, HolderFlags, HolderId, Role};
+use freehold::tensor_algebra::MAX_NDIM;
 use freehold::{Code, Decision, Error, Label, Message, Tensor, Traits, Verdict};
-use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::{byte_layout, owned};
 use crate::error::raise;
+use crate::recycle::{self, Content, Recycled, Spares};
 use crate::{dtype, numpy_abi};
 
-/// What keeps an array's memory alive, as the array's base: the tensor, and the record of the array on the ledger.
-struct Lease {
+/// The tensor behind an array, and the record of the array on the ledger.
+pub(crate) struct Held {
     tensor: Tensor,
     holder: HolderId,
 }
 
-impl Drop for Lease {
+impl Drop for Held {
     fn drop(&mut self) {
         // Erase before free: once the tensor is dropped the address may be another buffer's.
         self.tensor.runtime().ledger().close(self.holder);
     }
 }
 
+/// What keeps an array's memory alive, as the array's `base`.
+#[pyclass(frozen, name = "Lease", module = "freehold._freehold")]
+pub(crate) struct PyLease(Content<Held>);
+
+impl Recycled for PyLease {
+    type Held = Held;
+
+    fn holding(content: Content<Held>) -> Self {
+        PyLease(content)
+    }
+
+    #[inline]
+    fn content(&self) -> &Content<Held> {
+        &self.0
+    }
+
+    #[inline]
+    fn spares() -> &'static Spares {
+        static SPARES: Spares = Spares::new();
+        &SPARES
+    }
+
+    #[inline]
+    fn let_go(py: Python<'_>, held: Held) {
+        crate::gil::keeping_error(py, || drop(held));
+    }
+}
+
+/// Has the class recycle its objects.
+pub(crate) fn install(py: Python<'_>) {
+    recycle::install::<PyLease>(py);
+}
+
 /// An array over the tensor's memory.
+#[inline]
 pub(crate) fn export<'py>(
     py: Python<'py>,
     tensor: Tensor,
@@ -32,52 +66,43 @@ pub(crate) fn export<'py>(
     site: Label,
 ) -> PyResult<Bound<'py, PyAny>> {
     let api = numpy_abi::api(py)?;
-    let Some(descr) = dtype::descr(py, api, tensor.dtype())? else {
-        let text = format!("export({} -> numpy): no array dtype.", tensor.desc());
-        return Err(raise(py, Error::rejected(Message::plain(Code::DT02, text, "convert it first"), None)));
-    };
-    let (shape, strides) = byte_layout(&tensor);
+    let Some(descr) = dtype::descr(py, api, tensor.dtype())? else { return Err(no_dtype(py, &tensor)) };
+    let ndim = tensor.shape().len();
+    let mut strides = [const { MaybeUninit::<isize>::uninit() }; MAX_NDIM];
+    let size = byte_unit(&tensor);
+    for (place, stride) in strides.iter_mut().zip(tensor.strides()) {
+        place.write(*stride as isize * size);
+    }
+    let shape: *const isize = tensor.shape().as_ptr().cast();
     // A tensor without elements may have no address, for which NumPy would allocate.
     let data = if tensor.data_ptr().is_null() { std::ptr::dangling_mut::<u64>().cast() } else { tensor.data_ptr() };
     let writable = tensor.is_writable();
-    let base = lease(py, tensor, decision, site)?;
-    // SAFETY: the lease keeps the tensor, whose extent was validated and whose owner keeps it readable, and writable
-    // unless its traits say otherwise.
-    unsafe { api.new_array(py, descr, (&shape, &strides), data, writable, base) }
+    // SAFETY: shape and strides have `ndim` values, and an `i64` is an `isize` here; the extent was validated, and is readable
+    // by its owner's word, and writable unless its traits say otherwise, for as long as the lease keeps the tensor.
+    unsafe {
+        let array = api.new_array(py, descr, ndim, shape, strides.as_ptr().cast(), data, writable)?;
+        let holder = open_holder(&tensor, Label::NUMPY, decision, site);
+        let lease = recycle::object::<PyLease>(py, Held { tensor, holder })?;
+        api.set_base(&array, lease.into_any())?;
+        Ok(array)
+    }
 }
 
-fn lease<'py>(
-    py: Python<'py>,
-    tensor: Tensor,
-    decision: Option<&Decision>,
-    site: Label,
-) -> PyResult<Bound<'py, PyAny>> {
-    let holder = open_holder(&tensor, Label::NUMPY, decision, site);
-    let context = Box::into_raw(Box::new(Lease { tensor, holder }));
-    // SAFETY: the name is static; the destructor gets the capsule once.
-    let capsule = unsafe { ffi::PyCapsule_New(context.cast::<c_void>(), NAME.as_ptr(), Some(end_lease)) };
-    if capsule.is_null() {
-        // SAFETY: no capsule took the box.
-        drop(unsafe { Box::from_raw(context) });
-    }
-    // SAFETY: a new reference, or NULL with an exception set.
-    unsafe { owned(py, capsule) }
+#[cold]
+fn no_dtype(py: Python<'_>, tensor: &Tensor) -> PyErr {
+    let text = format!("export({} -> numpy): no array dtype.", tensor.desc());
+    raise(py, Error::rejected(Message::plain(Code::DT02, text, "convert it first"), None))
 }
 
-const NAME: &std::ffi::CStr = c"freehold_lease";
-
-unsafe extern "C" fn end_lease(capsule: *mut ffi::PyObject) {
-    // SAFETY: called by the interpreter with a capsule of ours, which nobody renames.
-    let context = unsafe { ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()) };
-    if !context.is_null() {
-        // SAFETY: made by `lease`, and dropped once.
-        let lease = unsafe { Box::from_raw(context.cast::<Lease>()) };
-        // SAFETY: the interpreter frees a capsule with the GIL held.
-        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(lease));
-    }
+/// Bytes of one unit of a tensor's strides.
+#[inline]
+pub(crate) fn byte_unit(tensor: &Tensor) -> isize {
+    const { assert!(size_of::<isize>() == size_of::<i64>(), "64-bit platforms only") };
+    if tensor.traits().contains(Traits::BYTE_STRIDES) { 1 } else { tensor.dtype().padded_size() as isize }
 }
 
 /// The record of a holder that takes no capsule.
+#[inline]
 pub(crate) fn open_holder(tensor: &Tensor, consumer: Label, decision: Option<&Decision>, site: Label) -> HolderId {
     let traits = tensor.traits();
     let mut flags = HolderFlags::CONSUMED;

@@ -67,7 +67,7 @@ pub(super) unsafe fn get(slf: &Bound<'_, PyTensor>, view: *mut ffi::Py_buffer, f
     }
     // SAFETY: by the caller's word. The protocol wants NULL here on failure.
     unsafe { (*view).obj = ptr::null_mut() };
-    let tensor = slf.get().tensor().map_err(|error| raise(py, error))?;
+    let tensor = slf.get().tensor(py).map_err(|error| raise(py, error))?;
     let asks = |flag: c_int| flags & flag == flag;
     let Some(format) = format_of(tensor.dtype()) else {
         let fix = "read its bits: fh.convert(t, dtype=\"uint16\") for 16-bit elements, \"uint8\" for 8-bit ones";

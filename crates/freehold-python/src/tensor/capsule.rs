@@ -33,7 +33,8 @@ pub(super) fn export<'py>(
                 .map_err(|_| raise(py, Error::argument("copy", shown(value), "be True, False or None")))?,
         ),
     };
-    let own_device = tensor.borrowed(|tensor| Ok(tensor.device())).map_err(|error| raise(py, error))?;
+    // SAFETY: to read a field runs no Python code.
+    let own_device = unsafe { tensor.borrowed(py, |tensor| Ok(tensor.device())) }.map_err(|error| raise(py, error))?;
     let version = match max_version.filter(|v| !v.is_none()) {
         None => None,
         Some(pair) => Some(pair.extract::<(u32, u32)>().map_err(|_| {
@@ -54,7 +55,7 @@ pub(super) fn export<'py>(
     }
     let mut made = None;
     if copy == Some(true) || device.is_some_and(|device| device != own_device) {
-        let source = tensor.tensor().map_err(|error| raise(py, error))?;
+        let source = tensor.tensor(py).map_err(|error| raise(py, error))?;
         made = Some(call::execute_on(py, &source, &Request { copy: copy_rule(copy), device, ..Request::default() })?);
     }
     let options = ExportOptions {
@@ -66,11 +67,11 @@ pub(super) fn export<'py>(
     match version {
         Some((major, _)) if major >= VERSION.0 => versioned_capsule(
             py,
-            from(tensor, made, |tensor| tensor.to_versioned(&options)).map_err(|error| raise(py, error))?,
+            from(py, tensor, made, |tensor| tensor.to_versioned(&options)).map_err(|error| raise(py, error))?,
         ),
         _ => legacy_capsule(
             py,
-            from(tensor, made, |tensor| tensor.to_legacy(&options)).map_err(|error| raise(py, error))?,
+            from(py, tensor, made, |tensor| tensor.to_legacy(&options)).map_err(|error| raise(py, error))?,
         ),
     }
 }
@@ -89,10 +90,16 @@ pub(crate) fn legacy_capsule(py: Python<'_>, managed: LegacyCapsule) -> PyResult
 
 /// Exports from the one handle that there is: a clone would be a second holder of a copy, which then is no longer the
 /// consumer's alone.
-fn from<R>(own: &PyTensor, made: Option<Tensor>, export: impl FnOnce(&Tensor) -> Result<R, Error>) -> Result<R, Error> {
+fn from<R>(
+    py: Python<'_>,
+    own: &PyTensor,
+    made: Option<Tensor>,
+    export: impl FnOnce(&Tensor) -> Result<R, Error>,
+) -> Result<R, Error> {
     match made {
         Some(made) => export(&made),
-        None => own.borrowed(export),
+        // SAFETY: an export runs no Python code.
+        None => unsafe { own.borrowed(py, export) },
     }
 }
 

@@ -61,7 +61,7 @@ fn entry(body: impl FnOnce(Python<'_>) -> PyResult<()>) -> c_int {
 }
 
 fn tensor_of(py: Python<'_>, object: *mut c_void) -> PyResult<Tensor> {
-    object_of(py, object)?.get().tensor().map_err(|error| raise(py, error))
+    object_of(py, object)?.get().tensor(py).map_err(|error| raise(py, error))
 }
 
 fn object_of(py: Python<'_>, object: *mut c_void) -> PyResult<Bound<'_, PyTensor>> {
@@ -72,11 +72,12 @@ fn object_of(py: Python<'_>, object: *mut c_void) -> PyResult<Bound<'_, PyTensor
 
 unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut DLManagedTensorVersioned) -> c_int {
     entry(|py| {
+        let object = object_of(py, object)?;
+        let options = ExportOptions { taken: true, ..ExportOptions::default() };
         // From the object's own handle: a clone would be a second holder of a copy.
-        let managed = object_of(py, object)?
-            .get()
-            .borrowed(|tensor| tensor.to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() }))
-            .map_err(|error| raise(py, error))?;
+        // SAFETY: an export runs no Python code.
+        let managed = unsafe { object.get().borrowed(py, |tensor| tensor.to_versioned(&options)) };
+        let managed = managed.map_err(|error| raise(py, error))?;
         // SAFETY: the caller gives a place to write to.
         unsafe { out.write(managed.into_raw()) };
         Ok(())

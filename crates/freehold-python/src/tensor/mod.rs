@@ -6,14 +6,13 @@ mod capsule;
 mod exchange;
 mod pickle;
 
-use std::sync::{Mutex, PoisonError};
-
 use freehold::{Code, Error, Message, Tensor};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
 
 use crate::call;
 use crate::error::raise;
+use crate::recycle::{self, Content, Recycled, Spares};
 
 pub(crate) use capsule::{legacy_capsule, versioned_capsule};
 pub(crate) use pickle::_unpickle;
@@ -32,51 +31,69 @@ pub(crate) use pickle::_unpickle;
 /// >>> t
 /// fh.Tensor(given back)
 #[pyclass(frozen, name = "Tensor", module = "freehold", weakref)]
-pub(crate) struct PyTensor(Mutex<Option<Tensor>>);
+pub(crate) struct PyTensor(Content<Tensor>);
 
-impl PyTensor {
-    #[inline]
-    pub(crate) fn new(tensor: Tensor) -> Self {
-        Self(Mutex::new(Some(tensor)))
+impl Recycled for PyTensor {
+    type Held = Tensor;
+
+    fn holding(content: Content<Tensor>) -> Self {
+        PyTensor(content)
     }
 
-    /// A new object. It refers to no Python object that could lead back to it, so the cycle collector need not look.
+    #[inline]
+    fn content(&self) -> &Content<Tensor> {
+        &self.0
+    }
+
+    #[inline]
+    fn spares() -> &'static Spares {
+        static SPARES: Spares = Spares::new();
+        &SPARES
+    }
+
+    #[inline]
+    fn let_go(py: Python<'_>, tensor: Tensor) {
+        crate::gil::keeping_error(py, || drop(tensor));
+    }
+}
+
+impl PyTensor {
+    /// A new object.
     #[inline]
     pub(crate) fn object(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyAny>> {
-        let object = Bound::new(py, Self::new(tensor))?.into_any();
-        // SAFETY: the object is new, and of a type that the collector knows; PyO3 makes all types so.
-        unsafe { pyo3::ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
-        Ok(object)
+        recycle::object::<PyTensor>(py, tensor).map(Bound::into_any)
     }
 
     /// The tensor, or the error for one that was given back.
     #[inline]
-    pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(given_back)
+    pub(crate) fn tensor(&self, py: Python<'_>) -> Result<Tensor, Error> {
+        // SAFETY: to clone a handle is to count it.
+        unsafe { self.0.look(py, |tensor| tensor.cloned()) }.ok_or_else(given_back)
     }
 
-    /// As [`Self::with`], where the caller makes its own errors. The lock is not held across Python code.
-    pub(crate) fn borrowed<R>(&self, f: impl FnOnce(&Tensor) -> Result<R, Error>) -> Result<R, Error> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(tensor) => f(tensor),
-            None => Err(given_back()),
-        }
+    /// What `f` makes of the tensor, without a second handle on it.
+    ///
+    /// # Safety
+    ///
+    /// * `f` runs no Python code and does not let go of the GIL.
+    #[inline]
+    pub(crate) unsafe fn borrowed<R>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&Tensor) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        // SAFETY: forwarded from the caller.
+        unsafe { self.0.look(py, |tensor| tensor.map_or_else(|| Err(given_back()), f)) }
     }
 
     fn with<R>(&self, py: Python<'_>, f: impl FnOnce(&Tensor) -> R) -> PyResult<R> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(tensor) => Ok(f(tensor)),
-            None => Err(raise(py, given_back())),
-        }
+        self.tensor(py).map(|tensor| f(&tensor)).map_err(|error| raise(py, error))
     }
 }
 
-impl Drop for PyTensor {
-    fn drop(&mut self) {
-        let tensor = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // SAFETY: only the interpreter drops the contents of an object, with the GIL held.
-        crate::gil::keeping_error(unsafe { Python::assume_attached() }, || drop(tensor));
-    }
+/// Has the class recycle its objects.
+pub(crate) fn install(py: Python<'_>) {
+    recycle::install::<PyTensor>(py);
 }
 
 #[cold]
@@ -92,7 +109,7 @@ fn given_back() -> Error {
 /// The tensor of an `fh.Tensor` object.
 #[inline]
 pub(crate) fn borrow(x: &Bound<'_, PyAny>) -> Result<Tensor, crate::source::Fail> {
-    x.cast::<PyTensor>().map_err(PyErr::from)?.get().tensor().map_err(Into::into)
+    x.cast::<PyTensor>().map_err(PyErr::from)?.get().tensor(x.py()).map_err(Into::into)
 }
 
 #[pymethods]
@@ -240,8 +257,7 @@ impl PyTensor {
 
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        let tensor = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match tensor {
+        match self.0.take(py) {
             Some(tensor) => crate::ledger::given_back(py, tensor),
             None => Ok(()),
         }
@@ -251,13 +267,13 @@ impl PyTensor {
         crate::json::html(slf.as_any(), "tensor")
     }
 
-    fn __repr__(&self) -> String {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(tensor) => {
-                let buffer = crate::ledger::buffer_of(tensor).map_or_else(String::new, |id| format!(", buffer #{id}"));
+    fn __repr__(&self, py: Python<'_>) -> String {
+        match self.tensor(py) {
+            Ok(tensor) => {
+                let buffer = crate::ledger::buffer_of(&tensor).map_or_else(String::new, |id| format!(", buffer #{id}"));
                 format!("fh.Tensor({}{buffer})", tensor.desc())
             }
-            None => "fh.Tensor(given back)".to_owned(),
+            Err(_) => "fh.Tensor(given back)".to_owned(),
         }
     }
 }

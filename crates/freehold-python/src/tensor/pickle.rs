@@ -15,7 +15,7 @@ use crate::source::buffer::Held;
 /// What `__reduce_ex__` gives: a function of this module, and (dtype, shape, order, padded, bytes).
 pub(super) fn reduce<'py>(slf: &Bound<'py, PyTensor>, protocol: u32) -> PyResult<Bound<'py, PyTuple>> {
     let py = slf.py();
-    let mut tensor = slf.get().tensor().map_err(|error| raise(py, error))?;
+    let mut tensor = slf.get().tensor(py).map_err(|error| raise(py, error))?;
     let compact = |tensor: &Tensor| match (tensor.layout().is_c_contiguous(), tensor.layout().is_f_contiguous()) {
         (true, _) => Some("C"),
         (_, true) => Some("F"),
@@ -70,14 +70,14 @@ impl Bytes {
 
 /// A tensor from a pickle.
 #[pyfunction]
-pub(crate) fn _unpickle(
-    py: Python<'_>,
+pub(crate) fn _unpickle<'py>(
+    py: Python<'py>,
     dtype: (u8, u8, u16),
     shape: Vec<i64>,
     order: &str,
     padded: bool,
-    data: &Bound<'_, PyAny>,
-) -> PyResult<PyTensor> {
+    data: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     let dtype = DType { code: dtype.0, bits: dtype.1, lanes: dtype.2 };
     let fail = |error: Error| raise(py, error);
     dtype.validate().map_err(|e| fail(Error::capsule(e)))?;
@@ -107,5 +107,5 @@ pub(crate) fn _unpickle(
     };
     // SAFETY: the buffer has as many bytes as the extent, and the export that keeps it there is the owner.
     let tensor = unsafe { Tensor::from_raw(raw, &options) }.map_err(fail)?;
-    Ok(PyTensor::new(tensor))
+    PyTensor::object(py, tensor)
 }
