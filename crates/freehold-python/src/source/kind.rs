@@ -108,10 +108,10 @@ const SLOTS: usize = 128;
 struct Cache(UnsafeCell<[Slot; SLOTS]>);
 
 impl Cache {
-    const EMPTY: Cache = {
+    const fn empty() -> Cache {
         let kind = Kind { adapter: Adapter::None, framework: Label::UNKNOWN };
         Cache(UnsafeCell::new([Slot { class: std::ptr::null_mut(), tag: 0, kind }; SLOTS]))
-    };
+    }
 }
 
 // SAFETY: one cache for all threads is only touched with the GIL held. Without a GIL each thread has its own.
@@ -119,10 +119,10 @@ impl Cache {
 unsafe impl Sync for Cache {}
 
 #[cfg(not(Py_GIL_DISABLED))]
-static CACHE: Cache = Cache::EMPTY;
+static CACHE: Cache = Cache::empty();
 
 #[cfg(Py_GIL_DISABLED)]
-thread_local!(static CACHE: Cache = const { Cache::EMPTY });
+thread_local!(static CACHE: Cache = const { Cache::empty() });
 
 /// The slot of a type, for this thread and until it runs Python code.
 #[inline]
