@@ -21,13 +21,14 @@ _VARIABLES = (
 )
 # Where a type has its C exchange table: since DLPack 1.3, and before.
 _TABLES = ("__dlpack_c_exchange_api__", "__c_dlpack_exchange_api__")
-# How each framework makes the smallest tensor, for a look at its type. Paddle comes before TensorFlow: Paddle 3.3 crashes
-# when it is imported after TensorFlow 2.21.
+# How each framework makes the smallest tensor, for a look at its type. Paddle and Dr.Jit come before TensorFlow: Paddle 3.3
+# crashes when it is imported after TensorFlow 2.21, and a process with Dr.Jit 1.5 after it aborts at its end.
 _MAKE = {
     "numpy": ("numpy", lambda np: np.zeros(1, "float32")),
     "torch": ("torch", lambda torch: torch.zeros(1)),
     "jax": ("jax.numpy", lambda jnp: jnp.zeros(1)),
     "paddle": ("paddle", lambda paddle: paddle.zeros([1])),
+    "drjit": ("drjit", lambda dr: importlib.import_module("drjit.scalar").ArrayXf([0.0])),
     "tensorflow": ("tensorflow", lambda tf: tf.zeros(1)),
     "mlx": ("mlx.core", lambda mx: mx.zeros(1)),
     "pyarrow": ("pyarrow", lambda pa: pa.array([0.0], pa.float32())),
@@ -36,7 +37,6 @@ _MAKE = {
     "pandas": ("pandas", lambda pd: pd.Series([0.0])),
     "polars": ("polars", lambda pl: pl.Series([0.0])),
     "onnxruntime": ("onnxruntime", lambda ort: _ort_value(ort)),
-    "drjit": ("drjit", lambda dr: importlib.import_module("drjit.scalar").ArrayXf([0.0])),
 }
 
 
