@@ -46,7 +46,8 @@ def theirs(module, variant, of, producer):
     exec(compile(tree, str(path), "exec"), space.__dict__)
     tests = {}
     for name, test in list(vars(space).items()):
-        if name.startswith("test_") and callable(test):
+        # What needs a device that their wheel on this machine has no code for is not ours to skip.
+        if name.startswith("test_") and callable(test) and "cuda" not in name:
             tests[f"test_{variant}_{name.removeprefix('test_')}"] = test
         elif name.startswith("Test") and isinstance(test, type):
             tests[f"{name}_{variant}"] = test

@@ -21,7 +21,7 @@ SIGNATURES = {
     "on_loss='error', fill=None)",
     "from_dlpack": "(x, /, *, device=None, copy=None)",
     "explain": "(x, y=None)",
-    "targets": "()",
+    "targets": "() -> 'Targets'",
 }
 SIGNATURES["plan"] = SIGNATURES["convert"]
 

@@ -119,7 +119,7 @@ pub(super) fn kind(torch_module: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -
     let py = class.py();
     let plain = torch_module.getattr("Tensor")?.getattr("__torch_dispatch__")?;
     let framework = Label::TORCH;
-    if !class.getattr("__torch_dispatch__")?.is(&plain) {
+    if !class.getattr("__torch_dispatch__")?.is(&plain) || is_lazy(&class.name()?.to_string_lossy()) {
         return Ok(Kind { adapter: Adapter::TorchWrapper, framework });
     }
     let adapter = match torch(py)? {
@@ -143,10 +143,7 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
         return Err(refuse_unstored(x));
     }
     let dtype = dlpack::dtype_from(view.dtype);
-    let traits = match traits(x, torch, dtype) {
-        Ok(traits) => traits,
-        Err(error) => return Err(if is_lazy_parameter(x) { refuse_unstored(x) } else { error.into() }),
-    };
+    let traits = traits(x, torch, dtype)?;
     let alloc = storage(x, torch, &view, dtype);
     let owner = Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object };
     // SAFETY: the table describes the tensor truly until control returns to Python, and the description is copied here;
@@ -168,16 +165,15 @@ unsafe fn is_empty(tensor: &DLTensor) -> bool {
     (0..usize::try_from(tensor.ndim).unwrap_or(0)).any(|i| unsafe { *tensor.shape.add(i) } == 0)
 }
 
-/// A parameter of a lazy module that has not seen its first input.
-#[cold]
-fn is_lazy_parameter(x: &Bound<'_, PyAny>) -> bool {
-    type_name(x).contains("Uninitialized")
+/// Whether a type is that of the parameters of a lazy module that has not seen its first input. They get another type then.
+fn is_lazy(name: &str) -> bool {
+    name.contains("Uninitialized")
 }
 
 /// A tensor that has elements and no memory.
 #[cold]
 fn refuse_unstored(x: &Bound<'_, PyAny>) -> Fail {
-    if is_lazy_parameter(x) {
+    if is_lazy(&type_name(x)) {
         return Fail::refused(Code::LY03, type_name(x), "the module has not seen its first input")
             .fix("module(example)  # gives its parameters their shapes and values");
     }
@@ -290,6 +286,9 @@ fn refuse_nested(source: String) -> Fail {
 #[cold]
 pub(super) fn refuse_wrapper(x: &Bound<'_, PyAny>) -> Fail {
     let name = type_name(x);
+    if is_lazy(&name) {
+        return refuse_unstored(x);
+    }
     if name.ends_with("MaskedTensor") {
         return Fail::refused(Code::NU01, notation(x), "a masked tensor's elements may have no value")
             .fix("t.to_tensor(0)  # masked elements become 0");
