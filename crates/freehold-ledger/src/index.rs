@@ -12,6 +12,7 @@ use std::sync::Arc;
 use freehold_tensor::{Device, DeviceKind, Verdict};
 
 use crate::record::Record;
+use crate::report::PeakReport;
 use crate::thread::SHARDS;
 use crate::{HolderId, Ledger, slab};
 
@@ -40,7 +41,7 @@ pub(crate) const fn is_handle(kind: DeviceKind) -> bool {
 }
 
 /// The bytes that a record keeps from being freed, as far as it is known.
-fn pinned_range(record: &Record) -> (u64, u64) {
+pub(crate) fn pinned_range(record: &Record) -> (u64, u64) {
     if is_handle(record.device.kind) {
         let handle = record.alloc.map_or(record.address, |(base, _)| base);
         return (handle, handle.saturating_add(1));
@@ -152,6 +153,8 @@ pub(crate) struct IndexCache {
     next: u64,
     /// How many buffers were seen at an address.
     generations: Option<HashMap<(Space, u64), u32>>,
+    /// The most bytes that a question came across.
+    pub(crate) peak: Option<PeakReport>,
 }
 
 /// One record on its way into a group.
@@ -169,13 +172,14 @@ struct Entry {
 
 impl IndexCache {
     pub(crate) const fn new() -> IndexCache {
-        IndexCache { last: None, next: 1, generations: None }
+        IndexCache { last: None, next: 1, generations: None, peak: None }
     }
 
     /// Starts again, with ids that go on where they were.
     pub(crate) fn forget(&mut self) {
         self.last = None;
         self.generations = None;
+        self.peak = None;
     }
 
     fn build(&mut self, ledger: &Ledger) -> Arc<Index> {

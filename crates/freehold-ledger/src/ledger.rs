@@ -13,7 +13,7 @@ use crate::record::{self, Record};
 use crate::shard::{Shard, bump};
 use crate::tally::Copy;
 use crate::thread::{self, SHARDS, SHARED, Writer};
-use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, clock, slab};
+use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, clock, history, slab};
 
 mod fork;
 
@@ -161,6 +161,9 @@ impl Ledger {
                 place.publish(writer.number(), holder.flags.bits());
                 shard.count_opened(before);
                 id = HolderId::new(place.generation, writer.shard(), place.index);
+                if level >= Level::Sites as u8 {
+                    history::opened(shard, id);
+                }
             } else {
                 self.count_always(Counter::RecordsDropped);
             }
@@ -209,6 +212,7 @@ impl Ledger {
             self.closed_twice(id, 1);
             return false;
         };
+        let last = if self.level() >= Level::Sites { history::look(self, id) } else { None };
         let mut late = 0u32;
         let closed = if writer.shard() == id.shard() && id.shard() != SHARED {
             let closed = shard.slab.close_own(id.slot(), id.generation());
@@ -223,6 +227,9 @@ impl Ledger {
             }
             closed
         };
+        if let Some(last) = last.filter(|_| closed) {
+            history::closed(shard, *last, writer.number());
+        }
         if !closed || late != 0 {
             self.closed_twice(id, late + u32::from(!closed));
         }
@@ -339,6 +346,11 @@ impl Ledger {
 
     fn is_inherited(&self, record: &Record) -> bool {
         record.epoch < self.inherited.load(Ordering::Relaxed)
+    }
+
+    /// The number of the newest mark.
+    pub(crate) fn newest_mark(&self) -> Mark {
+        Mark(self.epoch.load(Ordering::Relaxed))
     }
 
     /// When the ledger began to record.

@@ -16,7 +16,8 @@
 //! * **Callable from anywhere.** Deleters run on any thread, without the interpreter's lock, while a thread or the
 //!   process ends, after a panic, in a forked child. No call here runs foreign code under a lock, waits for a lock
 //!   that is not the ledger's own, or panics on what it is given.
-//! * **Bounded.** Copies, hazards and names are kept up to a limit, and what is dropped is counted.
+//! * **Bounded.** Copies, hazards, names and what is kept of closed holders (from [`Level::Sites`] on) have a limit, and
+//!   what is dropped is counted.
 //!
 //! What a fork leaves in the child is described at [`Ledger::before_fork`]. Handovers that are not through Freehold
 //! are not seen: what a framework does with its own tensors is its own affair.
@@ -60,15 +61,21 @@
 //! assert!(LEDGER.close(tensor) && LEDGER.close(owner));
 //! ```
 
+mod advice;
 mod clock;
 mod counter;
+mod findings;
+mod history;
 mod holder;
 mod index;
 mod label;
+mod lanes;
 mod ledger;
 mod level;
 mod lock;
+mod past;
 mod query;
+mod read;
 mod record;
 mod report;
 mod shard;
@@ -77,6 +84,7 @@ mod sync;
 mod tally;
 mod text;
 mod thread;
+mod write;
 
 pub use counter::Counter;
 pub use holder::{Edge, HolderDesc, HolderFlags, HolderId, Role, Sync};
@@ -84,7 +92,10 @@ pub use label::{Label, MAX_LABEL_BYTES, MAX_LABELS};
 pub use ledger::{HAZARDS_KEPT, Ledger, Mark};
 pub use level::{Level, LevelError};
 pub use report::{
-    AliasReport, BufferReport, CopiedStats, CopyReport, CounterStats, DeviceStats, HandoverStats, HazardHolder,
-    HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
+    AliasReport, BufferReport, ClosedReport, CopiedStats, CopyGroup, CopyReport, CounterStats, DeviceStats, Findings,
+    FrameworkStats, HandoverStats, HazardHolder, HazardReport, HazardStats, History, HolderReport, LaneReport, Lent,
+    LentReport, LiveStats, Name, PeakHolder, PeakReport, PinnedHolder, PinnedReport, RefusedStats, SCHEMA, Snapshot,
+    Stats,
 };
 pub use text::TextOptions;
+pub use write::Format;

@@ -5,16 +5,16 @@ use std::hash::Hash;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use freehold_tensor::{Device, Overlap, Strided, overlap};
+use freehold_tensor::{Code, Device, Overlap, Strided, overlap};
 
 use crate::clock;
 use crate::index::{Group, Index, Space, is_handle};
 use crate::record::Record;
 use crate::report::{
-    AliasReport, BufferReport, CopiedStats, CopyReport, CounterStats, DeviceStats, HandoverStats, HazardHolder,
-    HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
+    AliasReport, BufferReport, CopiedStats, CopyReport, CounterStats, DeviceStats, Findings, HandoverStats,
+    HazardHolder, HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
 };
-use crate::tally::{Pair, Volume};
+use crate::tally::{Kind, Pair, Volume};
 use crate::{Counter, HolderId, Ledger, Mark, Role};
 
 impl Ledger {
@@ -156,7 +156,7 @@ impl Ledger {
     /// Totals.
     pub fn stats(&self) -> Stats {
         let mut handovers: HashMap<Pair, u64> = HashMap::new();
-        let mut copied: HashMap<_, Volume> = HashMap::new();
+        let mut copied: HashMap<Option<Code>, Volume> = HashMap::new();
         let mut refused: HashMap<_, u64> = HashMap::new();
         let (mut opened, mut closed, mut copies_dropped) = (0, 0, 0);
         for (_, shard) in self.each_shard() {
@@ -167,7 +167,7 @@ impl Ledger {
             let cold = shard.cold.lock();
             merge(&mut handovers, &cold.handovers);
             merge(&mut refused, &cold.refused);
-            cold.copied.iter().for_each(|(code, volume)| copied.entry(*code).or_default().add(*volume));
+            cold.copied.iter().for_each(|(kind, volume)| copied.entry(kind.reasons().next()).or_default().add(*volume));
             copies_dropped += cold.copies_dropped;
         }
         let (hazards, hazards_dropped) = {
@@ -233,22 +233,46 @@ impl Ledger {
             live.bytes = live.bytes.saturating_add(bytes);
         }
         live.by_device.sort_by_key(|d| d.device);
+        self.note_peak(live.bytes, &index);
         live
+    }
+
+    /// All copies by kind, in no order.
+    fn kinds(&self) -> Vec<(Kind, Volume)> {
+        let mut kinds: HashMap<Kind, Volume> = HashMap::new();
+        for (_, shard) in self.each_shard() {
+            let cold = shard.cold.lock();
+            cold.copied.iter().for_each(|(kind, volume)| kinds.entry(*kind).or_default().add(*volume));
+        }
+        kinds.into_iter().collect()
     }
 
     /// Everything the ledger knows, for a file.
     pub fn snapshot(&self) -> Snapshot {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let taken_ns = clock::exact().saturating_sub(self.start());
+        let (stats, mut buffers, mark) = (self.stats(), self.live(), self.newest_mark());
+        let past = self.past();
+        let members = buffers.iter_mut().flat_map(|buffer| buffer.owner.iter_mut().chain(&mut buffer.holders));
+        for holder in members {
+            let exact = past.exactly(holder.id).map(|at| at.saturating_sub(self.start()));
+            holder.opened_ns = exact.unwrap_or(holder.opened_ns);
+        }
+        let (history, peak) = self.history(past);
+        let findings = Findings::of(&buffers, &self.kinds(), peak, taken_ns, mark);
         Snapshot {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             taken_unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
-            taken_ns: clock::exact().saturating_sub(self.start()),
-            stats: self.stats(),
-            buffers: self.live(),
+            taken_ns,
+            mark: mark.get(),
+            stats,
+            buffers,
             copies: self.copies(),
             hazards: self.hazards(),
+            findings,
+            history,
         }
     }
 
@@ -317,6 +341,7 @@ impl Ledger {
             flags: record.flags,
             opened_ns: record.opened_at().saturating_sub(self.start()),
             thread: record.thread,
+            mark: record.epoch,
             parent: source.map_or(HolderId::NONE, |source| source.from),
             from: source.map(|source| source.framework.as_str()),
             verdict: source.map(|source| source.verdict),
@@ -329,7 +354,7 @@ impl Ledger {
 }
 
 /// A handle has no length that the ledger knows.
-fn buffer_len(group: &Group, device: Device) -> u64 {
+pub(crate) fn buffer_len(group: &Group, device: Device) -> u64 {
     if is_handle(device.kind) { 0 } else { group.hi - group.lo }
 }
 

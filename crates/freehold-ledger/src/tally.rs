@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use freehold_tensor::{Code, Steps, Verdict};
 use smallvec::SmallVec;
 
+use crate::history::History;
 use crate::{Edge, HolderDesc, HolderId, Label};
 
 /// The most recent copies that each shard keeps.
 pub(crate) const COPIES_KEPT: usize = 4096;
+/// The most kinds of copies that each shard counts apart.
+const KINDS_KEPT: usize = 4096;
 
 /// From, to, verdict.
 pub(crate) type Pair = (Label, Label, Verdict);
@@ -90,6 +93,36 @@ pub(crate) struct Copy {
     pub(crate) thread: u16,
 }
 
+/// What copies have in common that are counted together: frameworks, steps, the first reasons, and the call site.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Kind {
+    pub(crate) from: Label,
+    pub(crate) to: Label,
+    pub(crate) site: Label,
+    pub(crate) steps: u8,
+    /// Numbers of codes; 0 for none.
+    reasons: [u16; Kind::REASONS],
+}
+
+impl Kind {
+    const REASONS: usize = 4;
+
+    fn of(copy: &Copy) -> Kind {
+        let mut reasons = [0; Self::REASONS];
+        copy.reasons.iter().zip(&mut reasons).for_each(|(code, place)| *place = *code as u16);
+        Kind { from: copy.from, to: copy.to, site: copy.site, steps: copy.steps.bits(), reasons }
+    }
+
+    /// The same, without what a program could have without end.
+    fn merged(self) -> Kind {
+        Kind { from: Label::OTHER, to: Label::OTHER, site: Label::OTHER, ..self }
+    }
+
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = Code> {
+        self.reasons.into_iter().filter_map(Code::from_number)
+    }
+}
+
 /// Copies and their bytes.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Volume {
@@ -109,16 +142,22 @@ impl Volume {
 pub(crate) struct Cold {
     pub(crate) copies: VecDeque<Copy>,
     pub(crate) copies_dropped: u64,
-    /// By the first reason; `None` for a copy that was asked for.
-    pub(crate) copied: HashMap<Option<Code>, Volume>,
+    /// All copies, also those that are no longer listed.
+    pub(crate) copied: HashMap<Kind, Volume>,
     pub(crate) refused: HashMap<(Label, Label, Code), u64>,
     pub(crate) handovers: HashMap<Pair, u64>,
+    pub(crate) history: History,
 }
 
 impl Cold {
     pub(crate) fn copied(&mut self, copy: Copy) {
         let volume = Volume { count: 1, bytes: copy.bytes };
-        self.copied.entry(copy.reasons.first().copied()).or_default().add(volume);
+        let kind = Kind::of(&copy);
+        let kind = match self.copied.len() < KINDS_KEPT || self.copied.contains_key(&kind) {
+            true => kind,
+            false => kind.merged(),
+        };
+        self.copied.entry(kind).or_default().add(volume);
         if self.copies.len() >= COPIES_KEPT {
             self.copies.pop_front();
             self.copies_dropped += 1;

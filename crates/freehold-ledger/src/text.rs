@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::report::{BufferReport, CopyReport, HolderReport, Snapshot};
+use crate::report::{BufferReport, CopyGroup, FrameworkStats, HolderReport, Lent, LentReport, Snapshot};
 use crate::{HolderFlags, Ledger, Role};
 
-/// What [`Ledger::text_report_with`] shows beside the facts that are the same in every run of a program.
+/// What [`Snapshot::text`] shows beside the facts that are the same in every run of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TextOptions {
     /// Addresses of buffers.
@@ -35,45 +35,52 @@ impl Ledger {
 
     /// [`Ledger::text_report`] with or without what differs from run to run.
     pub fn text_report_with(&self, options: TextOptions) -> String {
+        self.snapshot().text(options)
+    }
+}
+
+impl Snapshot {
+    /// The snapshot in plain text; see [`Ledger::text_report`].
+    pub fn text(&self, options: TextOptions) -> String {
         let mut out = String::new();
         // Writing to a string cannot fail.
-        let _ = write(&mut out, &self.snapshot(), options);
+        let _ = write(&mut out, self, options);
         out
     }
 }
 
+/// From how many bytes on a copy is worth a line that says how to avoid it.
+const WORTH_A_LINE: u64 = 1 << 20;
+
 fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fmt::Result {
-    let Snapshot { stats, buffers, copies, hazards, .. } = snapshot;
+    let Snapshot { stats, buffers, hazards, findings, .. } = snapshot;
     let live = &stats.live;
     write!(out, "freehold ledger ({}): ", stats.level)?;
     write!(out, "{} live, {}, ", plural(live.buffers, "buffer"), bytes(live.bytes))?;
-    writeln!(out, "{} open of {}", plural(live.holders, "holder"), stats.opened)?;
+    write!(out, "{} open of {}", plural(live.holders, "holder"), stats.opened)?;
+    if let Some(peak) = findings.peak.as_ref().filter(|peak| peak.bytes > live.bytes) {
+        write!(out, "; peak {}", bytes(peak.bytes))?;
+    }
+    writeln!(out)?;
 
     section(out, "live", buffers, options, |out, buffer| write_buffer(out, buffer, options))?;
 
-    let lent: Vec<&HolderReport> = buffers.iter().flat_map(|b| &b.holders).filter(|h| is_lent(h)).collect();
-    section(out, "still lent", &lent, options, |out, holder| {
-        let state = if holder.flags.contains(HolderFlags::FROZEN) {
-            "frozen: the owner must not write"
-        } else {
-            "capsule handed out, not known to be consumed"
-        };
-        writeln!(out, "  buffer #{} to {}: {state}{}", holder.buffer, holder.framework, at(holder.site))
-    })?;
+    let lent: Vec<&LentReport> = findings.lent.iter().filter(|lent| is_news(lent)).collect();
+    section(out, "still lent", &lent, options, |out, lent| write_lent(out, lent, options))?;
 
-    let pinned: Vec<&BufferReport> = buffers.iter().filter(|b| pins(b)).collect();
-    section(out, "small views of large buffers", &pinned, options, |out, buffer| {
-        let (used, len) = (bytes(buffer.used_bytes), bytes(buffer.len));
-        writeln!(out, "  buffer #{}: views of {used} keep {len}  (HT02)", buffer.id)
+    section(out, "small views of large buffers", &findings.pinned, options, |out, pinned| {
+        let (used, len) = (bytes(pinned.used_bytes), bytes(pinned.len));
+        write!(out, "  buffer #{}: views of {used} keep {len}  (HT02)", pinned.buffer)?;
+        let sites: Vec<&str> =
+            pinned.holders.iter().map(|holder| holder.site).filter(|site| !site.is_empty()).collect();
+        writeln!(out, "{}", sites.first().map_or_else(String::new, |site| at(site)))?;
+        writeln!(out, "    -> {}", pinned.fix)
     })?;
 
     let count: u64 = stats.copied.iter().map(|copied| copied.count).sum();
     let total = stats.copied.iter().fold(0u64, |sum, copied| sum.saturating_add(copied.bytes));
-    let mut heading = format!("copies: {} in {}", bytes(total), plural(count, "copy"));
-    if stats.copies_dropped != 0 {
-        write!(heading, ", the last {} of them", copies.len())?;
-    }
-    section(out, &heading, &merge_copies(copies), options, write_copies)?;
+    let heading = format!("copies: {} in {}", bytes(total), plural(count, "copy"));
+    section(out, &heading, &findings.copies, options, write_copies)?;
     section(out, "refused", &stats.refused, options, |out, refused| {
         let (way, times) = (way(refused.from, refused.to), plural(refused.count, "time"));
         writeln!(out, "  {way:<20}  {}  {times}", refused.code)
@@ -90,9 +97,58 @@ fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fm
         let (way, times) = (way(handover.from, handover.to), plural(handover.count, "time"));
         writeln!(out, "  {way:<20}  {:<5}  {times}", handover.verdict.name())
     })?;
+    section(out, "frameworks", &findings.frameworks, options, write_framework)?;
+    let devices = if live.by_device.len() > 1 { &live.by_device[..] } else { &[] };
+    section(out, "devices", devices, options, |out, on| {
+        writeln!(out, "  {:<10}  {} in {}", on.device.to_string(), bytes(on.bytes), plural(on.buffers, "buffer"))
+    })?;
     section(out, "events", &stats.counters, options, |out, counter| {
         writeln!(out, "  {}  {}", counter.name.replace('_', " "), counter.count)
     })
+}
+
+/// Whether a reader should see it among what is still lent: more than one view that is in use.
+fn is_news(lent: &LentReport) -> bool {
+    lent.state != Lent::Held || lent.since_mark > 1 || lent.count > 2
+}
+
+fn write_lent(out: &mut String, lent: &LentReport, options: TextOptions) -> std::fmt::Result {
+    let state = match lent.state {
+        Lent::Unconsumed => "not known to be consumed",
+        Lent::Frozen => "frozen: the owner must not write",
+        Lent::Held => "held",
+    };
+    let what = match (lent.count, lent.buffers) {
+        (1, _) => format!("buffer #{}", lent.buffer),
+        (views, 1) => format!("buffer #{} in {}", lent.buffer, plural(views, "view")),
+        (_, buffers) => format!("{} in {}", bytes(lent.bytes), plural(buffers, "buffer")),
+    };
+    write!(out, "  {what:<20}  {:<20}  {state}{}", way(lent.from, lent.to), at(lent.site))?;
+    if lent.since_mark != 0 {
+        write!(out, "  {} since the last mark", lent.since_mark)?;
+    }
+    if options.times {
+        write!(out, "  for {}", duration(lent.oldest_ns))?;
+    }
+    writeln!(out)?;
+    writeln!(out, "    -> {}", lent.fix)
+}
+
+fn write_framework(out: &mut String, stats: &FrameworkStats) -> std::fmt::Result {
+    let mut parts = Vec::new();
+    if stats.owned != 0 {
+        parts.push(format!("owns {} in {}", bytes(stats.owned_bytes), plural(stats.owned, "buffer")));
+    }
+    if stats.borrowed != 0 {
+        parts.push(format!("holds {} of others", bytes(stats.borrowed_bytes)));
+    }
+    if stats.copied_in != 0 {
+        parts.push(format!("got {} copied", bytes(stats.copied_in)));
+    }
+    if stats.copied_out != 0 {
+        parts.push(format!("gave {} copied", bytes(stats.copied_out)));
+    }
+    writeln!(out, "  {:<10}  {}", or_unknown(stats.framework), parts.join(", "))
 }
 
 /// A heading and its lines, or nothing if there are none.
@@ -167,46 +223,8 @@ fn write_holder(out: &mut String, holder: &HolderReport, width: usize, options: 
     writeln!(out, "{}", line.trim_end())
 }
 
-/// Whether a holder has something that is to come back.
-fn is_lent(holder: &HolderReport) -> bool {
-    let flags = holder.flags;
-    flags.contains(HolderFlags::FROZEN)
-        || flags.contains(HolderFlags::EXPORTED) && !flags.contains(HolderFlags::CONSUMED)
-}
-
-/// Whether views of less than a tenth keep a buffer of more than a mebibyte.
-fn pins(buffer: &BufferReport) -> bool {
-    buffer.allocation_known && buffer.len > 1 << 20 && buffer.pinned_ratio < 0.1
-}
-
-/// Copies of one kind.
-struct Copies<'a> {
-    first: &'a CopyReport,
-    count: u64,
-    bytes: u64,
-}
-
-/// Copies with the same frameworks, steps, reasons and site as one line, the most bytes first.
-fn merge_copies(copies: &[CopyReport]) -> Vec<Copies<'_>> {
-    let key = |copy: &CopyReport| (copy.from, copy.to, copy.steps.bits(), copy.reasons.clone(), copy.site);
-    let mut sorted: Vec<&CopyReport> = copies.iter().collect();
-    sorted.sort_by_key(|copy| key(copy));
-    let mut merged: Vec<Copies<'_>> = Vec::new();
-    for copy in sorted {
-        match merged.last_mut() {
-            Some(last) if key(last.first) == key(copy) => {
-                last.count += 1;
-                last.bytes = last.bytes.saturating_add(copy.bytes);
-            }
-            _ => merged.push(Copies { first: copy, count: 1, bytes: copy.bytes }),
-        }
-    }
-    merged.sort_by_key(|copies| std::cmp::Reverse(copies.bytes));
-    merged
-}
-
-fn write_copies(out: &mut String, copies: &Copies<'_>) -> std::fmt::Result {
-    let CopyReport { from, to, steps, reasons, site, .. } = copies.first;
+fn write_copies(out: &mut String, copies: &CopyGroup) -> std::fmt::Result {
+    let CopyGroup { from, to, steps, reasons, site, .. } = copies;
     write!(out, "  {:>10}  {:<20}", bytes(copies.bytes), way(from, to))?;
     let steps: Vec<&str> = steps.names().collect();
     write!(out, "  {}", steps.join("+"))?;
@@ -216,7 +234,11 @@ fn write_copies(out: &mut String, copies: &Copies<'_>) -> std::fmt::Result {
     if copies.count != 1 {
         write!(out, "  in {}", plural(copies.count, "copy"))?;
     }
-    writeln!(out, "{}", at(site))
+    writeln!(out, "{}", at(site))?;
+    if copies.bytes >= WORTH_A_LINE {
+        writeln!(out, "{:>14} {}", "->", copies.fix)?;
+    }
+    Ok(())
 }
 
 fn at(site: &str) -> String {
@@ -240,7 +262,7 @@ fn plural(n: u64, noun: &str) -> String {
 }
 
 /// Bytes in the unit that leaves one to four digits: `80 B`, `10.0 MiB`.
-fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if n < 10_000 {
         return format!("{n} B");

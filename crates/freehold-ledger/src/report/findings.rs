@@ -1,0 +1,187 @@
+//! What is worth a look, with what to do about it.
+
+use freehold_tensor::{Code, Device, Steps};
+use serde::{Deserialize, Serialize};
+
+use super::{Name, form};
+use crate::HolderId;
+
+/// What a reader should look at first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Copies by call site and reason, the most bytes first.
+    pub copies: Vec<CopyGroup>,
+    /// Small views that keep large buffers, those that would free most first.
+    pub pinned: Vec<PinnedReport>,
+    /// What is out of its owner's hands, by call site, the longest first.
+    pub lent: Vec<LentReport>,
+    /// What each framework owns and holds.
+    pub frameworks: Vec<FrameworkStats>,
+    /// The most bytes that were live at once, as far as it is known.
+    pub peak: Option<PeakReport>,
+}
+
+/// Copies from one call site for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyGroup {
+    /// The framework that was copied from.
+    #[serde(with = "form::name")]
+    pub from: Name,
+    /// The framework that got the copies.
+    #[serde(with = "form::name")]
+    pub to: Name,
+    /// What the passes did.
+    #[serde(with = "form::names")]
+    pub steps: Steps,
+    /// Why, the first reason first; at most four.
+    #[serde(with = "form::words")]
+    pub reasons: Vec<Code>,
+    /// Where in the caller's code; empty if the caller did not say.
+    #[serde(with = "form::name")]
+    pub site: Name,
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether the caller asked for a copy by name, so that there is no reason but the wish.
+    pub asked: bool,
+    /// What would have made each a share.
+    pub fix: String,
+}
+
+/// A large buffer of which little is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinnedReport {
+    /// The buffer's id.
+    pub buffer: u64,
+    /// Where it is.
+    #[serde(with = "form::word")]
+    pub device: Device,
+    /// Its bytes.
+    pub len: u64,
+    /// At most how many of them the views touch.
+    pub used_bytes: u64,
+    /// How many would be freed if the views were copies.
+    pub frees: u64,
+    /// The views.
+    pub holders: Vec<PinnedHolder>,
+    /// What to do.
+    pub fix: String,
+}
+
+/// A view that keeps a buffer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinnedHolder {
+    /// Its id.
+    #[serde(with = "form::word")]
+    pub id: HolderId,
+    /// Its framework.
+    #[serde(with = "form::name")]
+    pub framework: Name,
+    /// Where it came to be; empty if the caller did not say.
+    #[serde(with = "form::name")]
+    pub site: Name,
+    /// Bytes that it touches, at most.
+    pub bytes: u64,
+}
+
+/// In which way something is lent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lent {
+    /// A capsule was handed out, and nobody is known to have consumed it.
+    Unconsumed,
+    /// The owner must not write meanwhile.
+    Frozen,
+    /// A view is held.
+    Held,
+}
+
+/// Views from one call site that are still held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LentReport {
+    /// How.
+    pub state: Lent,
+    /// The framework that lent it.
+    #[serde(with = "form::name")]
+    pub from: Name,
+    /// The framework that holds it.
+    #[serde(with = "form::name")]
+    pub to: Name,
+    /// Where it was lent; empty if the caller did not say.
+    #[serde(with = "form::name")]
+    pub site: Name,
+    /// How many views.
+    pub count: u64,
+    /// How many of them since the newest mark: what a step took and did not give back. 0 if there is no mark.
+    pub since_mark: u64,
+    /// How many buffers they keep.
+    pub buffers: u64,
+    /// The bytes of those.
+    pub bytes: u64,
+    /// For how long the oldest is held, in nanoseconds.
+    pub oldest_ns: u64,
+    /// For how long the youngest.
+    pub youngest_ns: u64,
+    /// The oldest.
+    #[serde(with = "form::word")]
+    pub holder: HolderId,
+    /// The buffer that it keeps.
+    pub buffer: u64,
+    /// What to do.
+    pub fix: String,
+}
+
+/// What a framework owns and holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrameworkStats {
+    /// The framework.
+    #[serde(with = "form::name")]
+    pub framework: Name,
+    /// Live records.
+    pub holders: u64,
+    /// Buffers that it owns, and their bytes.
+    pub owned: u64,
+    /// Bytes of those.
+    pub owned_bytes: u64,
+    /// Buffers of others that it holds.
+    pub borrowed: u64,
+    /// Bytes of those.
+    pub borrowed_bytes: u64,
+    /// Bytes copied for it since the ledger began.
+    pub copied_in: u64,
+    /// Bytes copied from it.
+    pub copied_out: u64,
+}
+
+/// The most bytes that were live at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeakReport {
+    /// How many.
+    pub bytes: u64,
+    /// When, in nanoseconds from the ledger's start.
+    pub at_ns: u64,
+    /// Whether every moment was looked at: the history is whole since the ledger began to keep one. If not, this is
+    /// the most that a question to the ledger came across.
+    pub exact: bool,
+    /// The largest buffers of that moment.
+    pub holders: Vec<PeakHolder>,
+}
+
+/// A buffer that was live at the peak.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeakHolder {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Where.
+    #[serde(with = "form::word")]
+    pub device: Device,
+    /// The framework of its first holder.
+    #[serde(with = "form::name")]
+    pub framework: Name,
+    /// Where that came to be; empty if the caller did not say.
+    #[serde(with = "form::name")]
+    pub site: Name,
+    /// The id of the buffer if it is still live.
+    pub buffer: Option<u64>,
+}

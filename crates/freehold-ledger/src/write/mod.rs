@@ -1,0 +1,126 @@
+//! The formats that a snapshot is written in, one file each.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::Ledger;
+use crate::report::Snapshot;
+
+mod graph;
+mod json_lines;
+mod memory_viz;
+mod openmetrics;
+mod page;
+mod perfetto;
+mod pickle;
+mod place;
+mod timeline;
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal, $extension:literal;)*) => {
+        /// A format that a snapshot is written in.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Format { $($(#[$doc])* $name = $number,)* }
+
+        impl Format {
+            /// Every format.
+            pub const ALL: &[Format] = &[$(Format::$name),*];
+
+            /// The name, such as `json`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Format::$name => $word,)* }
+            }
+
+            /// How the names of its files end, such as `.json`.
+            pub const fn extension(self) -> &'static str {
+                match self { $(Format::$name => $extension,)* }
+            }
+        }
+    };
+}
+
+formats! {
+    /// Everything, by `docs/ledger-schema.json`.
+    Json = 0, "json", ".json";
+    /// Everything, one object a line.
+    JsonLines = 1, "jsonl", ".jsonl";
+    /// A memory snapshot for PyTorch's viewer.
+    MemoryViz = 2, "memory_viz", ".pickle";
+    /// Lifetimes and handovers over time, for Perfetto and `chrome://tracing`.
+    Trace = 3, "trace", ".trace.json";
+    /// Totals for Prometheus.
+    OpenMetrics = 4, "openmetrics", ".prom";
+    /// Who owns and holds what, for Graphviz.
+    Dot = 5, "dot", ".dot";
+    /// The same, for Markdown.
+    Mermaid = 6, "mermaid", ".mmd";
+    /// A page that shows all of it in a browser, in one file.
+    Html = 7, "html", ".html";
+}
+
+impl Format {
+    /// The format of a file by how its name ends.
+    pub fn of_path(path: &Path) -> Option<Format> {
+        let name = path.file_name()?.to_string_lossy().to_lowercase();
+        // `.trace.json` ends in `.json` too.
+        let mut by_length: Vec<&Format> = Format::ALL.iter().collect();
+        by_length.sort_by_key(|format| std::cmp::Reverse(format.extension().len()));
+        by_length.into_iter().copied().find(|format| name.ends_with(format.extension()))
+    }
+
+    /// The format with this number.
+    pub fn from_number(number: i32) -> Option<Format> {
+        Format::ALL.iter().copied().find(|format| *format as i32 == number)
+    }
+}
+
+impl Snapshot {
+    /// Writes the snapshot in a format.
+    ///
+    /// # Errors
+    /// What `w` returns.
+    pub fn write(&self, format: Format, w: &mut dyn Write) -> io::Result<()> {
+        match format {
+            Format::Json => {
+                serde_json::to_writer_pretty(&mut *w, self)?;
+                w.write_all(b"\n")
+            }
+            Format::JsonLines => json_lines::write(self, w),
+            Format::MemoryViz => memory_viz::write(self, w),
+            Format::Trace => perfetto::write(self, w),
+            Format::OpenMetrics => openmetrics::write(self, w),
+            Format::Dot => graph::write_dot(self, w),
+            Format::Mermaid => graph::write_mermaid(self, w),
+            Format::Html => page::write(self, w),
+        }
+    }
+
+    /// Writes the snapshot to a file, which is made or replaced, in the format that its name says.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for a name that says no format, and what the system says.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let Some(format) = Format::of_path(path) else {
+            let ends: Vec<&str> = Format::ALL.iter().map(|format| format.extension()).collect();
+            let text = format!("{} must end in one of {}", path.display(), ends.join(" "));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let mut file = BufWriter::new(File::create(path)?);
+        self.write(format, &mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Writes [`Ledger::snapshot`] to a file, in the format that its name says; see [`Snapshot::save`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::save`].
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        self.snapshot().save(path)
+    }
+}

@@ -1,0 +1,133 @@
+//! The page: one HTML file that shows a snapshot in any browser, without a network.
+//!
+//! Its parts lie in `page/`: the frame, the style, our scripts, and the libraries that draw (`page/vendor.js`, made by
+//! `scripts/page.sh` from `page/package-lock.json`). The snapshot is data in a script element that is never run.
+
+use std::io::{self, Write};
+
+use super::Format;
+use crate::report::Snapshot;
+
+/// The most bytes of another format that a page carries for its buttons.
+const CARRIED: usize = 8 << 20;
+
+const FRAME: &str = include_str!("../../page/page.html");
+const STYLE: &str = include_str!("../../page/page.css");
+const VENDOR: &str = include_str!("../../page/vendor.js");
+const SCRIPTS: &[&str] = &[
+    include_str!("../../page/data.js"),
+    include_str!("../../page/timeline.js"),
+    include_str!("../../page/lanes.js"),
+    include_str!("../../page/graph.js"),
+    include_str!("../../page/panel.js"),
+    include_str!("../../page/tables.js"),
+    include_str!("../../page/main.js"),
+];
+
+pub(super) fn write(snapshot: &Snapshot, w: &mut dyn Write) -> io::Result<()> {
+    // The frame has a comment `<!-- part -->` where each part goes.
+    for piece in FRAME.split("<!-- ") {
+        let Some((part, rest)) = piece.split_once(" -->") else {
+            w.write_all(piece.as_bytes())?;
+            continue;
+        };
+        match part {
+            "style" => element(w, "<style>", STYLE, "</style>")?,
+            "scripts" => {
+                element(w, "<script>", VENDOR, "</script>")?;
+                SCRIPTS.iter().try_for_each(|script| element(w, "<script>", script, "</script>"))?;
+            }
+            "data" => data(w, snapshot)?,
+            other => unreachable_part(other)?,
+        }
+        w.write_all(rest.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A part of the frame that nobody fills is a mistake in the frame, which the tests find.
+fn unreachable_part(part: &str) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("the page has no part {part}")))
+}
+
+fn element(w: &mut dyn Write, open: &str, text: &str, close: &str) -> io::Result<()> {
+    [open, "\n", text, close, "\n"].iter().try_for_each(|part| w.write_all(part.as_bytes()))
+}
+
+fn data(w: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+    w.write_all(b"<script type=\"application/json\" id=\"ledger\">")?;
+    serde_json::to_writer(Inert(&mut *w), snapshot)?;
+    w.write_all(b"</script>\n")?;
+    // What the buttons hand on. A page that would grow too large names the call that makes the file instead.
+    for (id, format) in [("mermaid", Format::Mermaid), ("trace", Format::Trace)] {
+        let mut bytes = Vec::new();
+        snapshot.write(format, &mut bytes)?;
+        if bytes.len() <= CARRIED {
+            write!(w, "<script type=\"text/plain\" id=\"{id}\">")?;
+            Inert(&mut *w).write_all(&bytes)?;
+            w.write_all(b"</script>\n")?;
+        }
+    }
+    let mut pickle = Vec::new();
+    snapshot.write(Format::MemoryViz, &mut pickle)?;
+    if pickle.len() <= CARRIED {
+        w.write_all(b"<script type=\"text/plain\" id=\"pickle\">")?;
+        w.write_all(base64(&pickle).as_bytes())?;
+        w.write_all(b"</script>\n")?;
+    }
+    Ok(())
+}
+
+/// Writes text that no HTML parser takes for the end of a script element or the start of a comment.
+///
+/// In JSON, and so in the trace, `<` occurs in strings only, where `\u003c` is the same character; Mermaid's own entity
+/// does for the rest, and nothing else is written through this.
+struct Inert<'a>(&'a mut dyn Write);
+
+impl Write for Inert<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'<') {
+            match part.split_last() {
+                Some((b'<', before)) => {
+                    self.0.write_all(before)?;
+                    self.0.write_all(b"\\u003c")?;
+                }
+                _ => self.0.write_all(part)?,
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        // RFC 4648, section 10.
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        for (text, encoded) in cases {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+        assert_eq!(base64(&[0xFB, 0xFF]), "+/8=");
+    }
+}
