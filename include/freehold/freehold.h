@@ -993,8 +993,24 @@ enum {
 
 /** fh_ledger_write() */
 enum {
-  /** A snapshot, schema "freehold.ledger/1". */
-  FH_FORMAT_JSON = 0
+  /** The format that the path's name ends with: the end is given at each format. */
+  FH_FORMAT_OF_PATH = -1,
+  /** A snapshot, schema "freehold.ledger/2" (`.json`). */
+  FH_FORMAT_JSON = 0,
+  /** The same, one object a line (`.jsonl`). */
+  FH_FORMAT_JSON_LINES = 1,
+  /** For PyTorch's memory viewer (`.pickle`). */
+  FH_FORMAT_MEMORY_VIZ = 2,
+  /** Lifetimes and handovers over time, for Perfetto and chrome://tracing (`.trace.json`). */
+  FH_FORMAT_TRACE = 3,
+  /** Totals in OpenMetrics' text, for Prometheus (`.prom`). */
+  FH_FORMAT_OPENMETRICS = 4,
+  /** Who owns and holds what, for Graphviz (`.dot`). */
+  FH_FORMAT_DOT = 5,
+  /** The same, for Markdown (`.mmd`). */
+  FH_FORMAT_MERMAID = 6,
+  /** A page for a browser, in one file (`.html`). */
+  FH_FORMAT_HTML = 7
 };
 
 /** Totals. */
@@ -1119,8 +1135,11 @@ FH_API uint64_t fh_ledger_mark(fh_runtime *runtime) FH_NOEXCEPT;
 /**
  * \brief Writes the ledger out.
  *
+ * Where the environment variable `FREEHOLD_LEDGER` has a path, the ledger of the process is written there when the
+ * process ends, without a call: see docs/ledger.md.
+ *
  * \param runtime NULL is the one of the process
- * \param format `FH_FORMAT_*`
+ * \param format `FH_FORMAT_*`; #FH_FORMAT_OF_PATH needs a path
  * \param path the file to write, or NULL where `write` is given
  * \param write is called with the bytes in order, or NULL where `path` is given
  * \param user passed to `write`

@@ -145,7 +145,7 @@ int main(int argc, char **argv) {
 
   /* The file: to a sink, and to a path. */
   OK(fh_ledger_write(rt, FH_FORMAT_JSON, NULL, take, &s, &err));
-  CHECK_HAS(s.text, "\"freehold.ledger/1\"");
+  CHECK_HAS(s.text, "\"freehold.ledger/2\"");
   CHECK_HAS(s.text, "\"ledger.c:1\"");
   CHECK_EQ(s.text[0], '{');
   s.refuse = 1;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use freehold::dlpack::{self, DLDataType, DLDevice};
 use freehold::{Error, HolderId, Ledger, Tensor, Verdict};
-use freehold_ledger::{Counter, HolderReport, Mark, Role};
+use freehold_ledger::{Counter, Format, HolderReport, Mark, Role};
 
 use crate::args::{invalid, text};
 use crate::error::{FH_IO, c_string, fh_error, fh_status};
@@ -21,8 +21,24 @@ pub const FH_ROLE_OWNER: i32 = 0;
 /// Has a view.
 pub const FH_ROLE_HOLDER: i32 = 1;
 
+/// The format that the path's name ends with.
+pub const FH_FORMAT_OF_PATH: i32 = -1;
 /// A snapshot as JSON.
 pub const FH_FORMAT_JSON: i32 = 0;
+/// One JSON object a line.
+pub const FH_FORMAT_JSON_LINES: i32 = 1;
+/// PyTorch's memory viewer.
+pub const FH_FORMAT_MEMORY_VIZ: i32 = 2;
+/// Perfetto.
+pub const FH_FORMAT_TRACE: i32 = 3;
+/// Prometheus.
+pub const FH_FORMAT_OPENMETRICS: i32 = 4;
+/// Graphviz.
+pub const FH_FORMAT_DOT: i32 = 5;
+/// Mermaid.
+pub const FH_FORMAT_MERMAID: i32 = 6;
+/// The page.
+pub const FH_FORMAT_HTML: i32 = 7;
 
 /// Totals.
 #[derive(Clone, Copy)]
@@ -342,15 +358,20 @@ pub unsafe extern "C" fn fh_ledger_write(
     let body = || {
         // SAFETY: the header asks for NULL or a runtime that lives, and for NULL or text.
         let (runtime, path) = unsafe { (runtime_of(runtime)?, text(path, |path| path.map(str::to_owned))) };
-        if format != FH_FORMAT_JSON {
-            return Err(invalid("format", format, "be one of FH_FORMAT_*"));
-        }
+        let format = match (format, &path) {
+            (FH_FORMAT_OF_PATH, Some(path)) => Format::of_path(path.as_ref()).ok_or_else(|| {
+                let ends: Vec<&str> = Format::ALL.iter().map(|format| format.extension()).collect();
+                invalid("path", path, &format!("end in one of {}", ends.join(" ")))
+            })?,
+            (FH_FORMAT_OF_PATH, None) => return Err(invalid("format", format, "be named where there is no path")),
+            _ => format_of(format).ok_or_else(|| invalid("format", format, "be one of FH_FORMAT_*"))?,
+        };
         let (name, written) = match (path, write) {
             (Some(path), None) => {
-                let written = std::fs::File::create(&path).and_then(|file| emit(runtime.ledger(), file));
+                let written = std::fs::File::create(&path).and_then(|file| emit(runtime.ledger(), format, file));
                 (path, written)
             }
-            (None, Some(write)) => ("write".to_owned(), emit(runtime.ledger(), Sink { write, user })),
+            (None, Some(write)) => ("write".to_owned(), emit(runtime.ledger(), format, Sink { write, user })),
             (None, None) => return Err(invalid("path and write", "NULL", "be given, one of them")),
             (Some(_), Some(_)) => return Err(invalid("path and write", "both given", "be given, one of them")),
         };
@@ -363,8 +384,25 @@ pub unsafe extern "C" fn fh_ledger_write(
     unsafe { guard(error, body) }
 }
 
-fn emit(ledger: &Ledger, to: impl Write) -> io::Result<()> {
+fn format_of(number: i32) -> Option<Format> {
+    Some(match number {
+        FH_FORMAT_JSON => Format::Json,
+        FH_FORMAT_JSON_LINES => Format::JsonLines,
+        FH_FORMAT_MEMORY_VIZ => Format::MemoryViz,
+        FH_FORMAT_TRACE => Format::Trace,
+        FH_FORMAT_OPENMETRICS => Format::OpenMetrics,
+        FH_FORMAT_DOT => Format::Dot,
+        FH_FORMAT_MERMAID => Format::Mermaid,
+        FH_FORMAT_HTML => Format::Html,
+        _ => return None,
+    })
+}
+
+fn emit(ledger: &Ledger, format: Format, to: impl Write) -> io::Result<()> {
     let mut to = io::BufWriter::new(to);
-    ledger.write_json(&mut to, false)?;
+    match format {
+        Format::Json => ledger.write_json(&mut to, false)?,
+        _ => ledger.snapshot().write(format, &mut to)?,
+    }
     to.flush()
 }

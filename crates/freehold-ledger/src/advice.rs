@@ -51,7 +51,11 @@ pub(crate) fn for_copy(reasons: &[Code], steps: Steps, to: &str) -> String {
 /// What to do about a large buffer that small views keep.
 pub(crate) fn for_pinned(buffer: &BufferReport, to: &str) -> String {
     let (used, frees) = (bytes(buffer.used_bytes), bytes(buffer.len - buffer.used_bytes));
-    format!("keep a copy of the part, fh.copy(view, \"{to}\"): {used} copied, and {frees} can be freed")
+    let call = match to {
+        "" | "unknown" | "freehold" => "fh.copy(view)".to_owned(),
+        to => format!("fh.copy(view, \"{to}\")"),
+    };
+    format!("keep a copy of the part, {call}: {used} copied, and {frees} can be freed")
 }
 
 /// What to do about views that are held.

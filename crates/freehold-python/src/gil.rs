@@ -152,9 +152,12 @@ pub(crate) unsafe fn drop_object(object: *mut c_void) {
     give_back(Deferred::Object(object.cast()));
 }
 
-/// Called by `atexit`, while the interpreter is whole: drops what waits, and leaves alone what comes later.
+/// Called by `atexit`, while the interpreter is whole: drops what waits, leaves alone what comes later, and writes the
+/// ledger where `FREEHOLD_LEDGER` says.
 #[pyfunction]
 pub(crate) fn _shutdown(py: Python<'_>) {
     CLOSED.store(true, Ordering::Release);
     drain(py);
+    // Before the interpreter drops its objects, which would leave nothing to see, and may crash.
+    freehold::exit::save();
 }

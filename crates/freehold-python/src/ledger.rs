@@ -1,11 +1,9 @@
 //! `fh.ledger`: who owns which buffer, who holds it, what was copied and why.
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use freehold::ledger::{BufferReport, HolderFlags, Level, Mark, TextOptions};
+use freehold::ledger::{BufferReport, Format, HolderFlags, Level, Mark, Snapshot, TextOptions};
 use freehold::{Code, Error, Ledger, Runtime, Tensor};
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -133,16 +131,12 @@ impl PyLedger {
         report(py, serde_json::to_value(ledger().snapshot()))
     }
 
-    /// Writes everything the ledger knows to a file: x.json in this version.
+    /// Writes everything the ledger knows to a file, in the format that its name ends with: .json, .jsonl, .html (a
+    /// page to look at), .pickle (PyTorch's memory viewer), .trace.json (Perfetto), .prom (OpenMetrics), .dot, .mmd.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         gil::drain(py);
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if extension != "json" || path.to_string_lossy().ends_with(".trace.json") {
-            let must = "end in .json: this version writes JSON, and no other format yet";
-            return Err(raise(py, Error::argument("path", path.display(), must)));
-        }
-        let file = File::create(&path).map_err(PyErr::from)?;
-        ledger().write_json(BufWriter::new(file), true).map_err(PyErr::from)
+        check(py, &path)?;
+        py.detach(|| ledger().save(&path)).map_err(|error| unwritten(error, path))
     }
 
     /// What is live, who owns and holds it, what was copied and why, what went wrong; without addresses and times if
@@ -168,6 +162,47 @@ impl PyLedger {
             live.bytes
         )
     }
+}
+
+/// A path whose name says a format.
+fn check(py: Python<'_>, path: &Path) -> PyResult<()> {
+    if Format::of_path(path).is_some() {
+        return Ok(());
+    }
+    let ends: Vec<&str> = Format::ALL.iter().map(|format| format.extension()).collect();
+    let must = format!("end in one of {}", ends.join(" "));
+    Err(raise(py, Error::argument("path", path.display(), &must)))
+}
+
+/// What the system said, with the path, as Python's own `open` has it.
+fn unwritten(error: std::io::Error, path: PathBuf) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
+            pyo3::exceptions::PyOSError::new_err((number, text, path))
+        }
+        None => error.into(),
+    }
+}
+
+/// A saved ledger; what is wrong with it is a `ValueError` in words.
+fn saved(text: &str) -> PyResult<Snapshot> {
+    Snapshot::from_json(text).map_err(pyo3::exceptions::PyValueError::new_err)
+}
+
+/// A saved ledger in plain text.
+#[pyfunction]
+pub(crate) fn _view(text: &str) -> PyResult<String> {
+    Ok(saved(text)?.text(TextOptions::default()))
+}
+
+/// A saved ledger in the format of another path.
+#[pyfunction]
+pub(crate) fn _save_again(py: Python<'_>, text: &str, path: PathBuf) -> PyResult<()> {
+    check(py, &path)?;
+    let snapshot = saved(text)?;
+    py.detach(|| snapshot.save(&path)).map_err(|error| unwritten(error, path))
 }
 
 /// Device and address of an object, or a bare address of the host.

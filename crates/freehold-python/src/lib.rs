@@ -65,6 +65,8 @@ mod _freehold {
     #[pymodule_export]
     use super::gil::_shutdown;
     #[pymodule_export]
+    use super::ledger::{_save_again, _view};
+    #[pymodule_export]
     use super::policy::policy;
     #[pymodule_export]
     use super::target::_target_names;
@@ -85,6 +87,7 @@ mod _freehold {
         module.add("BoundaryError", error::boundary_error(py)?)?;
         module.add("BoundaryWarning", error::boundary_warning(py)?)?;
         module.add("ledger", Bound::new(py, ledger::PyLedger)?)?;
+        freehold::exit::watch();
         py.import("atexit")?.call_method1("register", (module.getattr("_shutdown")?,))?;
         Ok(())
     }

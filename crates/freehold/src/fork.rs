@@ -2,12 +2,15 @@
 
 use std::sync::Once;
 
-/// Has the process tell its default ledger of forks, from the first record on. Cheap to call again.
+/// Has the process tell its default ledger of forks, and of its end, from the first record on. Cheap to call again.
 #[inline]
 pub(crate) fn watch() {
     static WATCHED: Once = Once::new();
     if !WATCHED.is_completed() {
-        WATCHED.call_once(register);
+        WATCHED.call_once(|| {
+            register();
+            crate::exit::watch();
+        });
     }
 }
 

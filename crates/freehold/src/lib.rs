@@ -29,6 +29,7 @@ mod desc;
 pub mod dlpack;
 mod error;
 mod execute;
+pub mod exit;
 mod export;
 mod fix;
 mod flowchart;

@@ -18,12 +18,11 @@ mod place;
 mod timeline;
 
 macro_rules! formats {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal, $extension:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $extension:literal;)*) => {
         /// A format that a snapshot is written in.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-        #[repr(u8)]
         #[non_exhaustive]
-        pub enum Format { $($(#[$doc])* $name = $number,)* }
+        pub enum Format { $($(#[$doc])* $name,)* }
 
         impl Format {
             /// Every format.
@@ -44,21 +43,21 @@ macro_rules! formats {
 
 formats! {
     /// Everything, by `docs/ledger-schema.json`.
-    Json = 0, "json", ".json";
+    Json = "json", ".json";
     /// Everything, one object a line.
-    JsonLines = 1, "jsonl", ".jsonl";
+    JsonLines = "jsonl", ".jsonl";
     /// A memory snapshot for PyTorch's viewer.
-    MemoryViz = 2, "memory_viz", ".pickle";
+    MemoryViz = "memory_viz", ".pickle";
     /// Lifetimes and handovers over time, for Perfetto and `chrome://tracing`.
-    Trace = 3, "trace", ".trace.json";
+    Trace = "trace", ".trace.json";
     /// Totals for Prometheus.
-    OpenMetrics = 4, "openmetrics", ".prom";
+    OpenMetrics = "openmetrics", ".prom";
     /// Who owns and holds what, for Graphviz.
-    Dot = 5, "dot", ".dot";
+    Dot = "dot", ".dot";
     /// The same, for Markdown.
-    Mermaid = 6, "mermaid", ".mmd";
+    Mermaid = "mermaid", ".mmd";
     /// A page that shows all of it in a browser, in one file.
-    Html = 7, "html", ".html";
+    Html = "html", ".html";
 }
 
 impl Format {
@@ -69,11 +68,6 @@ impl Format {
         let mut by_length: Vec<&Format> = Format::ALL.iter().collect();
         by_length.sort_by_key(|format| std::cmp::Reverse(format.extension().len()));
         by_length.into_iter().copied().find(|format| name.ends_with(format.extension()))
-    }
-
-    /// The format with this number.
-    pub fn from_number(number: i32) -> Option<Format> {
-        Format::ALL.iter().copied().find(|format| *format as i32 == number)
     }
 }
 

@@ -59,29 +59,33 @@ fn data(w: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
     serde_json::to_writer(Inert(&mut *w), snapshot)?;
     w.write_all(b"</script>\n")?;
     // What the buttons hand on. A page that would grow too large names the call that makes the file instead.
-    for (id, format) in [("mermaid", Format::Mermaid), ("trace", Format::Trace)] {
-        let mut bytes = Vec::new();
-        snapshot.write(format, &mut bytes)?;
-        if bytes.len() <= CARRIED {
-            write!(w, "<script type=\"text/plain\" id=\"{id}\">")?;
-            Inert(&mut *w).write_all(&bytes)?;
-            w.write_all(b"</script>\n")?;
-        }
+    carry(w, "mermaid", snapshot, Format::Mermaid, |w, bytes| {
+        Ok(serde_json::to_writer(Inert(w), &String::from_utf8_lossy(bytes))?)
+    })?;
+    carry(w, "trace", snapshot, Format::Trace, |w, bytes| Inert(w).write_all(bytes))?;
+    carry(w, "pickle", snapshot, Format::MemoryViz, |w, bytes| w.write_all(base64(bytes).as_bytes()))
+}
+
+fn carry(
+    w: &mut dyn Write,
+    id: &str,
+    snapshot: &Snapshot,
+    format: Format,
+    put: impl FnOnce(&mut dyn Write, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    snapshot.write(format, &mut bytes)?;
+    if bytes.len() > CARRIED {
+        return Ok(());
     }
-    let mut pickle = Vec::new();
-    snapshot.write(Format::MemoryViz, &mut pickle)?;
-    if pickle.len() <= CARRIED {
-        w.write_all(b"<script type=\"text/plain\" id=\"pickle\">")?;
-        w.write_all(base64(&pickle).as_bytes())?;
-        w.write_all(b"</script>\n")?;
-    }
-    Ok(())
+    write!(w, "<script type=\"application/json\" id=\"{id}\">")?;
+    put(w, &bytes)?;
+    w.write_all(b"</script>\n")
 }
 
 /// Writes text that no HTML parser takes for the end of a script element or the start of a comment.
 ///
-/// In JSON, and so in the trace, `<` occurs in strings only, where `\u003c` is the same character; Mermaid's own entity
-/// does for the rest, and nothing else is written through this.
+/// In JSON `<` occurs in strings only, where `\u003c` is the same character; nothing else is written through this.
 struct Inert<'a>(&'a mut dyn Write);
 
 impl Write for Inert<'_> {
@@ -119,6 +123,14 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_script_or_style_ends_its_own_element() {
+        for text in SCRIPTS.iter().chain([&VENDOR]) {
+            assert!(!text.to_lowercase().contains("</script") && !text.contains("<!--"));
+        }
+        assert!(!STYLE.to_lowercase().contains("</style"));
+    }
 
     #[test]
     fn base64_is_that_of_the_standard() {

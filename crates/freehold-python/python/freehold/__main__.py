@@ -1,7 +1,6 @@
-"""python -m freehold doctor | demo | view LEDGER.json | flowchart [SOURCE TARGET] | --include | --cmakedir"""
+"""python -m freehold doctor | demo | view LEDGER.json [--html PAGE.html] | flowchart [SOURCE TARGET] | --include | --cmakedir"""
 
 import argparse
-import json
 import runpy
 import sys
 from pathlib import Path
@@ -35,36 +34,27 @@ def demo(_):
     return 1
 
 
-def _holder(holder):
-    shape = ",".join(map(str, holder["shape"]))
-    how = f"  {holder['verdict']} from {holder['from']}" if holder.get("from") else ""
-    why = " ".join(holder.get("reasons") or ())
-    return f"{holder['framework']:<12} {holder['dtype']}[{shape}]{how}{' ' + why if why else ''}"
-
-
 def view(options):
-    """A saved ledger in words."""
-    data = json.loads(Path(options.ledger).read_text(encoding="utf-8"))
-    if not str(data.get("schema", "")).startswith("freehold"):
-        print(f"{options.ledger} is not a saved ledger: it names no freehold schema", file=sys.stderr)
+    """A saved ledger in words, or with --html or --to as a page or in another format."""
+    source = Path(options.ledger)
+    try:
+        text = source.read_text(encoding="utf-8")
+        for path in filter(None, (options.html, options.to)):
+            _freehold._save_again(text, path)
+            print(f"{path}: {Path(path).stat().st_size:,} bytes")
+        if not (options.html or options.to):
+            print(_freehold._view(text), end="")
+    except UnicodeDecodeError:
+        print(f"{source} is not a saved ledger: it is not text", file=sys.stderr)
         return 1
-    live = data["stats"]["live"]
-    print(f"{options.ledger}: process {data['pid']}, {live['buffers']} buffers, {live['holders']} holders, "
-          f"{live['bytes']} B live")
-    for buffer in data["buffers"]:
-        print(f"\nbuffer #{buffer['id']}  {buffer['device']}  {buffer['len']} B")
-        if buffer["owner"]:
-            print(f"  owned by {_holder(buffer['owner'])}")
-        for holder in buffer["holders"]:
-            print(f"  held by  {_holder(holder)}")
-    for title, rows in (("copies", data["copies"]), ("hazards", data["hazards"])):
-        if rows:
-            print(f"\n{title}")
-        for row in rows:
-            if title == "copies":
-                print(f"  {row['bytes']} B  {row['from']} -> {row['to']}  {' '.join(row['reasons'])}")
-            else:
-                print(f"  {row['code']}  {row['note']}")
+    except BoundaryError:
+        raise
+    except ValueError as error:
+        print(f"{source}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -93,7 +83,9 @@ def main(arguments=None):
             command.add_argument("--import", dest="import_them", action="store_true", help="imports what is installed")
             command.add_argument("--json", action="store_true", help="for a program")
         if function is view:
-            command.add_argument("ledger", metavar="LEDGER.json")
+            command.add_argument("ledger", metavar="LEDGER.json", help="what fh.ledger.save(\"x.json\") wrote")
+            command.add_argument("--html", metavar="PAGE.html", help="write the page")
+            command.add_argument("--to", metavar="FILE", help="write another format, by how its name ends")
         if function is flowchart:
             command.add_argument("source", nargs="?", default="numpy")
             command.add_argument("target", nargs="?")

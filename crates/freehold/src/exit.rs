@@ -1,0 +1,98 @@
+//! `FREEHOLD_LEDGER=path`: the default ledger is written when the process ends.
+//!
+//! In C and Rust it is written by `atexit`; Python's own exit comes first and writes while its objects still live. It is
+//! written once, by whichever is first, so that a crash in what comes between loses nothing. A process that a signal or
+//! `_exit` ends writes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use freehold_ledger::Format;
+
+use crate::runtime::LEDGER;
+
+/// Where it is to be written, and by which process that was asked for.
+struct Asked {
+    path: PathBuf,
+    pid: u32,
+}
+
+static ASKED: OnceLock<Option<Asked>> = OnceLock::new();
+/// The process that has written its ledger; a forked child has not.
+static WRITTEN: AtomicU32 = AtomicU32::new(0);
+
+/// Has the default ledger written when the process ends, if `FREEHOLD_LEDGER` says so. Done by the first record, too;
+/// only the first call reads the variable.
+pub fn watch() {
+    ASKED.get_or_init(|| {
+        let asked = asked()?;
+        register();
+        Some(asked)
+    });
+}
+
+fn asked() -> Option<Asked> {
+    let pid = std::process::id();
+    let text = std::env::var_os("FREEHOLD_LEDGER").filter(|text| !text.is_empty())?;
+    let path = match text.to_str() {
+        Some(text) => PathBuf::from(text.replace("%p", &pid.to_string())),
+        None => PathBuf::from(text),
+    };
+    if Format::of_path(&path).is_none() {
+        let ends: Vec<&str> = Format::ALL.iter().map(|format| format.extension()).collect();
+        let (path, ends) = (path.display(), ends.join(" "));
+        eprintln!("freehold: FREEHOLD_LEDGER: {path} must end in one of {ends}; the ledger is not written at exit");
+        return None;
+    }
+    // The program may change its working directory.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    Some(Asked { path, pid })
+}
+
+/// Writes the default ledger where `FREEHOLD_LEDGER` says, unless this process has done so.
+pub fn save() {
+    let Some(Some(asked)) = ASKED.get() else { return };
+    let pid = std::process::id();
+    if WRITTEN.swap(pid, Ordering::Relaxed) == pid {
+        return;
+    }
+    let path = if pid == asked.pid { asked.path.clone() } else { of_child(&asked.path, pid) };
+    if let Err(error) = LEDGER.save(&path) {
+        eprintln!("freehold: FREEHOLD_LEDGER: {} could not be written: {error}", path.display());
+    }
+}
+
+/// `ledger.trace.json` of process 12 is `ledger.12.trace.json`.
+fn of_child(path: &Path, pid: u32) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let extension = Format::of_path(path).map_or(0, |format| format.extension().len());
+    let (stem, extension) = name.split_at(name.len().saturating_sub(extension));
+    path.with_file_name(format!("{stem}.{pid}{extension}"))
+}
+
+#[cfg(all(unix, not(miri)))]
+fn register() {
+    extern "C" fn at_exit() {
+        // A panic must not unwind into the C library, and there is nobody left to tell of one.
+        let _ = std::panic::catch_unwind(save);
+    }
+    // SAFETY: the function is static and unwinds nowhere. That the registration fails (no memory) leaves a file unwritten.
+    unsafe { libc::atexit(at_exit) };
+}
+
+#[cfg(not(all(unix, not(miri))))]
+fn register() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_childs_file_has_its_number_before_the_extension() {
+        let of = |path: &str| of_child(Path::new(path), 12).to_string_lossy().into_owned();
+        assert_eq!(of("/tmp/ledger.json"), "/tmp/ledger.12.json");
+        assert_eq!(of("a.b.trace.json"), "a.b.12.trace.json");
+        assert_eq!(of("x/.html"), "x/.12.html");
+    }
+}
