@@ -143,6 +143,18 @@ int main(int argc, char **argv) {
   CHECK_EQ(stats.rejects, 0);
   CHECK_EQ(stats.double_closed, 0);
 
+  /* Every format goes to a sink; a name that says none is refused. */
+  for (int32_t format = FH_FORMAT_JSON; format <= FH_FORMAT_HTML; ++format) {
+    s.len = 0;
+    OK(fh_ledger_write(rt, format, NULL, take, &s, &err));
+    CHECK(s.len > 100);
+  }
+  s.len = 0;
+  FAILS(fh_ledger_write(rt, FH_FORMAT_HTML + 1, NULL, take, &s, &err), FH_INVALID_ARGUMENT, FH_REASON_AR01);
+  FAILS(fh_ledger_write(rt, FH_FORMAT_OF_PATH, NULL, take, &s, &err), FH_INVALID_ARGUMENT, FH_REASON_AR01);
+  FAILS(fh_ledger_write(rt, FH_FORMAT_OF_PATH, "/tmp/x.txt", NULL, NULL, &err), FH_INVALID_ARGUMENT, FH_REASON_AR01);
+  CHECK_EQ(s.len, 0);
+
   /* The file: to a sink, and to a path. */
   OK(fh_ledger_write(rt, FH_FORMAT_JSON, NULL, take, &s, &err));
   CHECK_HAS(s.text, "\"freehold.ledger/2\"");
@@ -160,6 +172,14 @@ int main(int argc, char **argv) {
     CHECK(file != NULL);
     CHECK_EQ(fgetc(file), '{');
     CHECK(fseek(file, 0, SEEK_END) == 0 && ftell(file) > 500);
+    fclose(file);
+    remove(path);
+
+    /* The format that the name ends with. */
+    snprintf(path, sizeof path, "%s/ledger.%ld.html", argv[1], (long)(uintptr_t)&path);
+    OK(fh_ledger_write(rt, FH_FORMAT_OF_PATH, path, NULL, NULL, &err));
+    file = fopen(path, "rb");
+    CHECK(file != NULL && fgetc(file) == '<');
     fclose(file);
     remove(path);
   }

@@ -50,13 +50,17 @@ def test_the_snapshot_has_one_of_everything(snapshot):
         assert snapshot[part], part
     for part in ("handovers", "copied", "refused", "hazards", "counters"):
         assert snapshot["stats"][part], part
+    for part in ("copies", "pinned", "lent", "frameworks", "peak"):
+        assert snapshot["findings"][part], part
+    for part in ("closed", "lanes"):
+        assert snapshot["history"][part], part
     assert {b["owner"] is None or bool(b["holders"]) for b in snapshot["buffers"]} == {True, False}
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema",), "freehold.ledger/2"),
+        (("schema",), "freehold.ledger/1"),
         (("pid",), None),
         (("extra",), 1),
         (("buffers", 0, "id"), 0),
@@ -67,6 +71,10 @@ def test_the_snapshot_has_one_of_everything(snapshot):
         (("buffers", 0, "holders", 0, "flags"), ["frozen", "frozen"]),
         (("copies", 0, "bytes"), -1),
         (("stats", "level"), "loud"),
+        (("findings", "lent", 0, "state"), "lost"),
+        (("findings", "peak", "exact"), "yes"),
+        (("history", "closed", 0, "lane"), 0),
+        (("history", "lanes", 0, "base"), 4096),
     ],
 )
 def test_what_breaks_the_schema_is_refused(snapshot, path, value):

@@ -32,6 +32,12 @@ const FH = { state: { lane: null, holder: null, event: -1, from: 0, to: 1 } };
     return node;
   };
 
+  /* The end of a place that is a path: `…/examples/tour.py:31`. */
+  FH.shortSite = (site) => {
+    const parts = site.split(/[\\/]/);
+    return parts.length > 2 ? `…/${parts.slice(-2).join("/")}` : site;
+  };
+
   FH.say = (text) => { document.getElementById("status").textContent = text; };
 
   /* Known frameworks keep their colour from page to page; others take what is left, in order. */

@@ -64,6 +64,7 @@
     const svg = node("svg", { role: "group", "aria-label": `Ownership graph of ${lane.name}: ${words}`, viewBox: `0 0 ${Math.max(200, width)} ${Math.max(80, height)}`, preserveAspectRatio: "xMidYMid meet" });
     const arrow = node("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, node("path", { d: "M0 0L8 4L0 8z", fill: "currentColor" }));
     const all = node("g", {});
+    svg.style.height = `${Math.round(Math.max(70, Math.min(260, (370 * height) / Math.max(200, width) + 16)))}px`;
     svg.append(node("defs", {}, arrow), all);
     const line = vendor.line().x((p) => p.x).y((p) => p.y).curve(vendor.curveBasis);
     for (const key of graph.edges()) {

@@ -17,7 +17,7 @@
     }
     lane.rows = Math.max(1, ends.length);
     lane.bar = lane.rows <= MOST_ROWS ? ROW : Math.max(3, (ROW * MOST_ROWS) / lane.rows);
-    lane.height = Math.max(34, lane.rows * lane.bar + 9);
+    lane.height = Math.max(38, lane.rows * lane.bar + 9);
   };
 
   FH.lanesView = () => {
@@ -135,11 +135,13 @@
       }
       if (holder === FH.state.holder) {
         context.strokeStyle = colour("select");
-        context.lineWidth = 2.5;
+        context.lineWidth = 2;
+        context.beginPath();
+        context.roundRect(left - 2.5, top - 2.5, right - left + 5, height + 5, 5);
         context.stroke();
       }
       if (height >= 12 && right - left > 34) {
-        context.fillStyle = colour("bar-ink");
+        context.fillStyle = colour(holder.closed_ns === null ? "bar-ink" : "ink");
         const flags = holder.hazards.length ? `  ${[...new Set(holder.hazards.map((h) => h.code))].join(" ")}` : holder.readOnly ? "  read-only" : "";
         context.fillText(clip(context, `${FH.named(holder.framework)} ${FH.layout(holder)}${flags}`, right - left - 10), left + 5, top + height / 2 + 0.5);
       }
@@ -189,6 +191,7 @@
           const parent = holder.parent && FH.byId.get(holder.parent);
           if (!parent || !visible(holder) || !parent.lane.rows || !shown.includes(parent.lane) || FH.opens(holder) < FH.state.from) continue;
           const [to, from] = [rectangle(holder, x), rectangle(parent, x)];
+          if (parent.lane === lane && to.right - to.left < 8) continue; // too short for an arrow beside it
           const strong = holder === FH.state.holder || parent === FH.state.holder;
           context.strokeStyle = context.fillStyle = strong ? colour("select") : colour("ink");
           context.globalAlpha = strong ? 1 : 0.6;

@@ -24,7 +24,7 @@
 
   /* What to look at first, in four cards at most. */
   const cards = (tables) => {
-    const first = (site) => (site ? element("span", { className: "site" }, site) : null);
+    const first = (site) => (site ? element("span", { className: "site", title: site }, FH.shortSite(site)) : null);
     const made = [];
     const add = (kind, title, text, site, tab, go) => {
       const card = element("button", { type: "button", className: `card ${kind}` }, element("b", {}, title), element("span", {}, text), first(site));
@@ -35,7 +35,7 @@
     const hazard = snapshot.hazards[snapshot.hazards.length - 1];
     if (hazard) {
       const go = hazard.holders.map((holder) => one(holder.id)).find(Boolean);
-      add("bad", snapshot.hazards.length > 1 ? `${snapshot.hazards.length} hazards, the last ${hazard.code}` : `Hazard ${hazard.code}`, hazard.note, go?.holder.site, "hazards", go);
+      add("bad", snapshot.hazards.length > 1 ? `${snapshot.hazards.length} hazards, the last ${hazard.code}` : `Hazard ${hazard.code}`, hazard.note, hazard.holders.find((holder) => holder.site)?.site, "hazards", go);
     }
     const avoidable = findings.copies.filter((copy) => copy.bytes >= 1 << 20);
     if (avoidable.length) {

@@ -35,7 +35,7 @@
         empty: FH.plural(stats.counters.find((counter) => counter.name === "unconsumed_capsules")?.count ?? 0, "capsule") + " went without a consumer; none is waiting for one." },
       { id: "hazards", title: "Hazards", rows: hazards, empty: "Nothing went wrong.", go: (row) => { const one = row.holders.find((holder) => FH.byId.has(holder.id)); return one ? { lane: laneOf(one.id), holder: FH.byId.get(one.id) } : null; }, columns: {
         Code: words((row) => row.code), What: words((row) => row.note), "Held by": words((row) => row.holders.map((holder) => FH.named(holder.framework)).join(", ")),
-        Where: code((row) => [...new Set(row.holders.map((holder) => FH.byId.get(holder.id)?.site).filter(Boolean))].join(", ")), At: number((row) => row.at_ns, FH.duration) } },
+        Where: code((row) => [...new Set(row.holders.map((holder) => holder.site).filter(Boolean))].join(", ")), At: number((row) => row.at_ns, FH.duration) } },
       { id: "refused", title: "Refused", rows: stats.refused, empty: "Nothing was refused.", columns: { Code: words((row) => row.code), Way: words(way), Times: number((row) => row.count) } },
       { id: "frameworks", title: "Frameworks", rows: findings.frameworks, empty: "No framework is on record.", columns: {
         Framework: words((row) => FH.named(row.framework)), Holders: number((row) => row.holders), Owns: number((row) => row.owned_bytes, FH.bytes), "Holds of others": number((row) => row.borrowed_bytes, FH.bytes),

@@ -57,8 +57,8 @@ pub(crate) struct Hazards {
 #[derive(Clone, Debug)]
 pub(crate) struct Hazard {
     pub(crate) code: Code,
-    /// The holders, with their frameworks as they were when it happened.
-    pub(crate) holders: SmallVec<[(HolderId, Label); 2]>,
+    /// The holders, with their frameworks and places as they were when it happened.
+    pub(crate) holders: SmallVec<[(HolderId, Label, Label); 2]>,
     pub(crate) note: String,
     pub(crate) at: u64,
 }
@@ -266,8 +266,11 @@ impl Ledger {
         if let Some(end) = (0..=NOTE_BYTES).rev().find(|&i| note.is_char_boundary(i)) {
             note.truncate(end);
         }
-        let framework = |id: HolderId| self.record(id).map_or(Label::NONE, |record| record.framework);
-        let holders = holders.iter().filter(|id| !id.is_none()).map(|id| (*id, framework(*id))).collect();
+        let about = |id: HolderId| match self.record(id) {
+            Some(record) => (id, record.framework, record.site),
+            None => (id, Label::NONE, Label::NONE),
+        };
+        let holders = holders.iter().filter(|id| !id.is_none()).map(|id| about(*id)).collect();
         let hazard = Hazard { code, holders, note, at: clock::exact() };
         self.started(hazard.at);
         let mut hazards = self.hazards.lock();

@@ -142,8 +142,11 @@ impl Ledger {
     pub fn hazards(&self) -> Vec<HazardReport> {
         let hazards = self.hazards.lock().recent.clone();
         let start = self.start();
-        let holder =
-            |(id, framework): &(HolderId, crate::Label)| HazardHolder { id: *id, framework: framework.as_str() };
+        let holder = |(id, framework, site): &(HolderId, crate::Label, crate::Label)| HazardHolder {
+            id: *id,
+            framework: framework.as_str(),
+            site: site.as_str(),
+        };
         let report = |hazard: crate::ledger::Hazard| HazardReport {
             code: hazard.code,
             holders: hazard.holders.iter().map(holder).collect(),

@@ -91,7 +91,8 @@ fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fm
         if !frameworks.is_empty() {
             write!(out, "  (held by {})", frameworks.join(", "))?;
         }
-        writeln!(out)
+        let site = hazard.holders.iter().map(|holder| holder.site).find(|site| !site.is_empty());
+        writeln!(out, "{}", at(site.unwrap_or_default()))
     })?;
     section(out, "handovers", &stats.handovers, options, |out, handover| {
         let (way, times) = (way(handover.from, handover.to), plural(handover.count, "time"));

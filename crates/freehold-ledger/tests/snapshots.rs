@@ -7,7 +7,7 @@
 mod common;
 
 use common::{array, copy, held_by, ledger, share};
-use freehold_ledger::{Counter, HolderDesc, HolderFlags, Label, Ledger, Role, Sync, TextOptions};
+use freehold_ledger::{Counter, HolderDesc, HolderFlags, Label, Ledger, Level, Role, Sync, TextOptions};
 use freehold_tensor::{Code, DType, Device, DeviceKind, Steps};
 
 /// One of everything: a buffer that three frameworks share, a cast, a transfer to the GPU, a small view of a large
@@ -95,6 +95,9 @@ fn text_report_shows_addresses_and_times_if_asked() {
 #[test]
 fn json_snapshot_is_the_versioned_schema() {
     let ledger = scene();
+    // A history is kept from this level on.
+    ledger.set_level(Level::Sites).expect("a level of this version");
+    ledger.close(ledger.open(&array(Label::PANDAS, 0x90_0000, &[4]), None));
     let mut json = Vec::new();
     ledger.write_json(&mut json, true).expect("a vector takes all");
     assert_eq!(json.last(), Some(&b'\n'));
@@ -109,6 +112,10 @@ fn json_snapshot_is_the_versioned_schema() {
         ".taken_ns" => 0,
         ".**.opened_ns" => 0,
         ".**.at_ns" => 0,
+        ".**.closed_ns" => 0,
+        ".**.oldest_ns" => 0,
+        ".**.youngest_ns" => 0,
+        ".**.closed_by" => 1,
         ".**.thread" => 1,
         ".**.id" => insta::dynamic_redaction(stable_id),
         ".**.parent" => insta::dynamic_redaction(stable_id),

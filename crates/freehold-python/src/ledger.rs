@@ -180,7 +180,7 @@ fn unwritten(error: std::io::Error, path: PathBuf) -> PyErr {
         Some(number) => {
             let text = error.to_string();
             let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
-            pyo3::exceptions::PyOSError::new_err((number, text, path))
+            pyo3::exceptions::PyOSError::new_err((number, text, path.into_os_string()))
         }
         None => error.into(),
     }

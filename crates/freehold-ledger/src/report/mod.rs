@@ -197,6 +197,9 @@ pub struct HazardHolder {
     /// Its framework; empty if it was not open when the hazard was recorded.
     #[serde(with = "form::name")]
     pub framework: Name,
+    /// Where in the caller's code it came to be; empty if that is not known.
+    #[serde(with = "form::name")]
+    pub site: Name,
 }
 
 /// Everything the ledger knows. Other threads are not stopped meanwhile, so each part is true at a moment of its own.

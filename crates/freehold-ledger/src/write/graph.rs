@@ -104,7 +104,11 @@ pub(super) fn write_dot(snapshot: &Snapshot, w: &mut dyn Write) -> io::Result<()
 
 /// Lines as a DOT string.
 fn dot(lines: &[String]) -> String {
-    let escaped = |line: &String| line.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r', '\0'], " ");
+    // Graphviz reads entities in strings, and control characters end up in its SVG, where they are not allowed.
+    let escaped = |line: &String| {
+        let line = line.replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"");
+        line.replace(char::is_control, " ")
+    };
     format!("\"{}\"", lines.iter().map(escaped).collect::<Vec<_>>().join("\\n"))
 }
 
