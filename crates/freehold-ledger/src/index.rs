@@ -2,11 +2,12 @@
 //!
 //! The hot path does not know. A query groups the live records: two belong to one buffer if their allocations (or,
 //! where the allocation is not known, the bytes they reach) intersect, if one was shared from the other, or if a
-//! former query found them in one buffer; and so on from record to record. The result is kept until a record is
-//! opened or closed.
+//! former query found them in one buffer; and so on from record to record. The result is kept, and brought up to date
+//! by the first query after a record was opened or closed.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use freehold_tensor::{Device, DeviceKind, Verdict};
@@ -15,6 +16,10 @@ use crate::record::Record;
 use crate::report::PeakReport;
 use crate::thread::SHARDS;
 use crate::{HolderId, Ledger, slab};
+
+mod update;
+
+use update::Changes;
 
 /// The most addresses whose generations are counted.
 const GENERATIONS_KEPT: usize = 65_536;
@@ -80,19 +85,34 @@ pub(crate) struct Group {
 }
 
 /// All buffers at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Index {
     version: u64,
-    /// By the order in which ids were given.
+    /// Of each shard.
+    versions: Vec<u64>,
+    /// By the order in which ids were given. Some have no members: those who had them are in others, or gone.
     pub(crate) groups: Vec<Group>,
-    /// The records of each group, one group after another, in the order they were opened.
+    /// The records of each group, together, in the order they were opened.
     members: Vec<HolderId>,
+    /// How many of those are in a group.
+    records: usize,
+    /// The records that reach no byte, with the address that tells them.
+    empty: Vec<(Space, u64, HolderId)>,
     /// Sorted, not intersecting within a space.
     spans: Vec<Span>,
     /// Where every [`STRIDE`]th span begins: small enough to stay in the cache while the spans do not.
     heads: Vec<(Space, u64)>,
-    /// The group of each record, by shard and place.
+    /// The generation and the group of the record in each place, by shard; (0, 0) if there is none.
     of: Vec<Vec<(u32, u32)>>,
+}
+
+/// Records in their groups.
+struct Grouped {
+    groups: Vec<Group>,
+    members: Vec<HolderId>,
+    spans: Vec<Span>,
+    /// The group of each entry.
+    of_entry: Vec<u32>,
 }
 
 impl Index {
@@ -102,13 +122,14 @@ impl Index {
         self.members.get(first..first + group.len as usize).unwrap_or(&[])
     }
 
+    /// Where the group of a record is.
+    fn position_of(&self, id: HolderId) -> Option<u32> {
+        position_in(&self.of, id)
+    }
+
     /// The group of a record.
     fn group_of(&self, id: HolderId) -> Option<&Group> {
-        let (generation, group) = *self.of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
-        if generation != id.generation() {
-            return None;
-        }
-        self.groups.get(group as usize)
+        self.groups.get(self.position_of(id)? as usize)
     }
 
     /// The id of a record's buffer; 0 if the record is younger than this index.
@@ -136,13 +157,22 @@ impl Index {
 
     /// The groups that a range of addresses of a device touches.
     pub(crate) fn groups_in(&self, device: Device, lo: u64, hi: u64) -> Vec<&Group> {
-        let space = Space::of(device);
-        let from = self.spans.partition_point(|span| (span.space, span.hi) <= (space, lo));
-        let touched = self.spans[from..].iter().take_while(|span| span.space == space && span.lo < hi);
-        let mut groups: Vec<u32> = touched.map(|span| span.group).collect();
+        let touched = self.spans_in(Space::of(device), lo, hi);
+        let mut groups: Vec<u32> = touched.iter().map(|span| span.group).collect();
         groups.sort_unstable();
         groups.dedup();
         groups.into_iter().filter_map(|group| self.groups.get(group as usize)).collect()
+    }
+
+    /// The spans that a range of addresses touches.
+    fn spans_in(&self, space: Space, lo: u64, hi: u64) -> &[Span] {
+        &self.spans[self.span_range(space, lo, hi)]
+    }
+
+    fn span_range(&self, space: Space, lo: u64, hi: u64) -> Range<usize> {
+        let from = self.spans.partition_point(|span| (span.space, span.hi) <= (space, lo));
+        let to = self.spans.partition_point(|span| (span.space, span.lo) < (space, hi));
+        from..to.max(from)
     }
 }
 
@@ -170,6 +200,17 @@ struct Entry {
     known: Option<(u64, u32)>,
 }
 
+impl Entry {
+    fn new(record: &Record, known: Option<(u64, u32)>) -> Entry {
+        let (lo, hi) = pinned_range(record);
+        let parent = match &record.source {
+            Some(source) if source.verdict == Verdict::Share => source.from,
+            _ => HolderId::NONE,
+        };
+        Entry { space: Space::of(record.device), lo, hi, id: record.id, opened: record.opened, parent, known }
+    }
+}
+
 impl IndexCache {
     pub(crate) const fn new() -> IndexCache {
         IndexCache { last: None, next: 1, generations: None, peak: None }
@@ -188,33 +229,55 @@ impl IndexCache {
         if let Some(last) = self.last.as_ref().filter(|last| last.version == version) {
             return Arc::clone(last);
         }
-        let mut entries = Vec::new();
-        ledger.each_record(&mut |record| {
-            let (lo, hi) = pinned_range(&record);
-            let parent = match &record.source {
-                Some(source) if source.verdict == Verdict::Share => source.from,
-                _ => HolderId::NONE,
-            };
-            let known = self.last.as_ref().and_then(|last| last.group_of(record.id)).map(|g| (g.id, g.generation));
-            let space = Space::of(record.device);
-            entries.push(Entry { space, lo, hi, id: record.id, opened: record.opened, parent, known });
-            true
-        });
-        // The longest first where several begin at one address, so that an empty one among them falls inside.
-        entries.sort_unstable_by_key(|entry| (entry.space, entry.lo, Reverse(entry.hi), entry.id));
-        let index = Arc::new(self.group(version, &entries));
+        let mut versions = vec![0; SHARDS];
+        ledger.each_shard().for_each(|(number, shard)| versions[number] = shard.version());
+        let index = match self.update(ledger, version, &versions) {
+            Some(updated) => updated,
+            None => Arc::new(self.build_all(ledger, version, versions)),
+        };
         self.last = Some(Arc::clone(&index));
         index
     }
 
-    fn group(&mut self, version: u64, entries: &[Entry]) -> Index {
+    /// The last index with what happened since; `None` if that is much.
+    fn update(&mut self, ledger: &Ledger, version: u64, versions: &[u64]) -> Option<Arc<Index>> {
+        let last = self.last.as_ref().filter(|last| !last.is_worn())?;
+        let mut changes = Changes::since(last, ledger, versions)?;
+        sort(&mut changes.entries);
+        let found: HashMap<HolderId, u32> = changes.entries.iter().zip(0..).map(|(entry, i)| (entry.id, i)).collect();
+        let new = self.group(&changes.entries, &|id| found.get(&id).copied());
+        let mut last = self.last.take()?;
+        // A copy of it, if a question on another thread has not yet been answered.
+        let index = Arc::make_mut(&mut last);
+        index.replace(&changes, new);
+        (index.version, index.versions) = (version, versions.to_vec());
+        Some(last)
+    }
+
+    fn build_all(&mut self, ledger: &Ledger, version: u64, versions: Vec<u64>) -> Index {
+        let mut entries = Vec::new();
+        ledger.each_record(&mut |record| {
+            let known = self.last.as_ref().and_then(|last| last.group_of(record.id)).map(|g| (g.id, g.generation));
+            entries.push(Entry::new(&record, known));
+            true
+        });
+        sort(&mut entries);
         let mut of: Vec<Vec<(u32, u32)>> = vec![Vec::new(); SHARDS];
+        entries.iter().zip(0..).for_each(|(entry, i)| place(&mut of, entry.id, i));
+        let Grouped { groups, members, spans, of_entry } = self.group(&entries, &|id| position_in(&of, id));
+        entries.iter().zip(&of_entry).for_each(|(entry, group)| place(&mut of, entry.id, *group));
+        let heads = spans.iter().step_by(STRIDE).map(|span| (span.space, span.lo)).collect();
+        let empty = empty_among(&entries).collect();
+        Index { version, versions, groups, records: members.len(), members, empty, spans, heads, of }
+    }
+
+    /// Groups entries in order; `find` tells where among them a record is.
+    fn group(&mut self, entries: &[Entry], find: &dyn Fn(HolderId) -> Option<u32>) -> Grouped {
         let mut sets = Sets::new(entries.len());
         let mut spans: Vec<Span> = Vec::new();
         let mut known: HashMap<u64, u32> = HashMap::new();
         for (i, entry) in entries.iter().enumerate() {
             let i = i as u32;
-            place(&mut of, entry.id, i);
             match spans.last_mut() {
                 Some(span) if span.space == entry.space && entry.lo < span.hi => {
                     span.hi = span.hi.max(entry.hi);
@@ -230,12 +293,8 @@ impl IndexCache {
                 sets.join(*known.entry(id).or_insert(i), i);
             }
         }
-        let find = |of: &[Vec<(u32, u32)>], id: HolderId| -> Option<u32> {
-            let (generation, i) = *of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
-            (generation == id.generation() && generation != 0).then_some(i)
-        };
         for (i, entry) in entries.iter().enumerate() {
-            if let Some(parent) = find(&of, entry.parent) {
+            if let Some(parent) = find(entry.parent) {
                 // A share into another address space (mapped host memory) is an edge, not one buffer.
                 if entries[parent as usize].space == entry.space {
                     sets.join(parent, i as u32);
@@ -296,15 +355,15 @@ impl IndexCache {
             span.group = group_of(span.group);
         }
         let mut members = vec![HolderId::NONE; entries.len()];
+        let mut of_entry = vec![0; entries.len()];
         for &i in &order {
-            let (id, g) = (entries[i as usize].id, group_of(i));
-            of[id.shard()][slab::number(id.slot()) as usize].1 = g;
+            let g = group_of(i);
+            of_entry[i as usize] = g;
             let group = &mut groups[g as usize];
-            members[(group.first + group.len) as usize] = id;
+            members[(group.first + group.len) as usize] = entries[i as usize].id;
             group.len += 1;
         }
-        let heads = spans.iter().step_by(STRIDE).map(|span| (span.space, span.lo)).collect();
-        Index { version, groups, members, spans, heads, of }
+        Grouped { groups, members, spans, of_entry }
     }
 
     fn count_generation(&mut self, group: &Group) -> u32 {
@@ -317,6 +376,21 @@ impl IndexCache {
         *count = count.saturating_add(1);
         *count
     }
+}
+
+/// The longest first where several begin at one address, so that an empty one among them falls inside.
+fn sort(entries: &mut [Entry]) {
+    entries.sort_unstable_by_key(|entry| (entry.space, entry.lo, Reverse(entry.hi), entry.id));
+}
+
+fn position_in(of: &[Vec<(u32, u32)>], id: HolderId) -> Option<u32> {
+    let (generation, value) = *of.get(id.shard())?.get(slab::number(id.slot()) as usize)?;
+    (generation != 0 && generation == id.generation()).then_some(value)
+}
+
+/// The entries that reach no byte.
+fn empty_among(entries: &[Entry]) -> impl Iterator<Item = (Space, u64, HolderId)> {
+    entries.iter().filter(|entry| entry.lo >= entry.hi).map(|entry| (entry.space, entry.lo, entry.id))
 }
 
 fn place(of: &mut [Vec<(u32, u32)>], id: HolderId, value: u32) {

@@ -342,9 +342,14 @@ impl Ledger {
 
     /// The open record with an id.
     pub(crate) fn record(&self, id: HolderId) -> Option<Record> {
-        let copied = self.shard(id.shard())?.slab.read(id.slot())?;
-        let record = Record::decode(id.shard(), id.slot(), copied);
-        (record.id == id && !self.is_inherited(&record)).then_some(record)
+        self.record_in(id.shard(), id.slot()).filter(|record| record.id == id)
+    }
+
+    /// The open record in a place.
+    pub(crate) fn record_in(&self, shard: usize, slot: u32) -> Option<Record> {
+        let copied = self.shard(shard)?.slab.read(slot)?;
+        let record = Record::decode(shard, slot, copied);
+        (!self.is_inherited(&record)).then_some(record)
     }
 
     fn is_inherited(&self, record: &Record) -> bool {

@@ -330,6 +330,15 @@ impl Slab {
         }
     }
 
+    /// The generation of the live record in a place, from any thread; 0 if there is none.
+    pub(crate) fn live_generation(&self, index: u32) -> u32 {
+        let Some(slot) = self.slot(index) else { return 0 };
+        let state = slot.state.load(Ordering::Acquire);
+        let generation = state::generation(state);
+        let closed = state & state::LIVE == 0 || slot.remote.load(Ordering::Acquire) == generation;
+        if closed { 0 } else { generation }
+    }
+
     /// Copies the live record in a place, from any thread; `None` if there is none or it ends meanwhile.
     pub(crate) fn read(&self, index: u32) -> Option<Copied> {
         let slot = self.slot(index)?;

@@ -130,8 +130,8 @@ fn a_trace_is_well_formed() {
     assert_eq!(starts.len(), starts.iter().collect::<HashSet<_>>().len());
 
     let last = |name: &str| {
-        let of = timed.iter().filter(|event| event["ph"] == "C" && event["name"] == name);
-        of.last().expect("a counter")["args"]["bytes"].as_u64().expect("bytes")
+        let mut of = timed.iter().filter(|event| event["ph"] == "C" && event["name"] == name);
+        of.next_back().expect("a counter")["args"]["bytes"].as_u64().expect("bytes")
     };
     assert_eq!(last("live_bytes"), snapshot.stats.live.bytes);
     assert_eq!(last("copied_bytes"), 64);
