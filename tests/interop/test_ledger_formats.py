@@ -139,7 +139,7 @@ def test_graphviz_renders_dot(saved, tmp_path, hostile):
         pytest.skip("Graphviz is not installed (apt: graphviz)")
     path = saved("x.dot")
     if hostile:
-        fh_again(snapshot(40, hostile=True), path)
+        fh_again(snapshot(240, hostile=True), path)
     done = subprocess.run([dot, "-Tsvg", str(path)], capture_output=True, timeout=60)
     assert done.returncode == 0 and not done.stderr, done.stderr
     svg = done.stdout.decode()
