@@ -97,7 +97,9 @@
       context.fill();
     };
 
-    const clip = (context, text, room) => {
+    // A canvas has nothing that keeps a name's direction marks from turning round what stands after it.
+    const clip = (context, label, room) => {
+      const text = label.replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
       if (context.measureText(text).width <= room) return text;
       let [low, high] = [0, text.length];
       while (low < high) {

@@ -207,12 +207,31 @@ impl Ledger {
     }
 
     fn close_record(&self, id: HolderId) -> bool {
+        if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
+            return self.close_and_remember(id);
+        }
+        self.close_as(thread::current(), id)
+    }
+
+    /// Apart from the other, which must stay short.
+    #[cold]
+    #[inline(never)]
+    fn close_and_remember(&self, id: HolderId) -> bool {
         let writer = thread::current();
+        let last = history::look(self, id);
+        let closed = self.close_as(writer, id);
+        if let (true, Some(last), Some(shard)) = (closed, last, self.shard(id.shard())) {
+            history::closed(shard, *last, writer.number());
+        }
+        closed
+    }
+
+    #[inline(always)]
+    fn close_as(&self, writer: Writer, id: HolderId) -> bool {
         let Some(shard) = self.shard(id.shard()) else {
             self.closed_twice(id, 1);
             return false;
         };
-        let last = if self.level() >= Level::Sites { history::look(self, id) } else { None };
         let mut late = 0u32;
         let closed = if writer.shard() == id.shard() && id.shard() != SHARED {
             let closed = shard.slab.close_own(id.slot(), id.generation());
@@ -227,9 +246,6 @@ impl Ledger {
             }
             closed
         };
-        if let Some(last) = last.filter(|_| closed) {
-            history::closed(shard, *last, writer.number());
-        }
         if !closed || late != 0 {
             self.closed_twice(id, late + u32::from(!closed));
         }

@@ -30,9 +30,9 @@ fn scene() -> Ledger {
         ..array(Label::CUPY, 0x7_0000_0000, &[8])
     };
     let moved = ledger.open(&gpu, Some(&copy(owner, Label::NUMPY, Steps::DEVICE, &[Code::DV01], 64)));
-    ledger.close(moved);
     let capsule = HolderDesc { flags: HolderFlags::EXPORTED, ..held_by(Label::UNKNOWN, &gpu) };
     ledger.open(&capsule, Some(&share(moved, Label::CUPY, &[])));
+    ledger.close(moved);
     ledger.hazard(Code::AL01, &[torch], "buffer #1 changed while lent to torch".to_owned());
     ledger
 }

@@ -96,6 +96,7 @@ impl Declarations {
         for one in body.split(|t| *t == ",").filter(|one| !one.is_empty()) {
             let value = match one {
                 [_, "=", value] => value.parse().expect("a number"),
+                [_, "=", "-", value] => -value.parse::<i64>().expect("a number"),
                 [_, "=", value, "<<", by] => {
                     value.parse::<i64>().expect("a number") << by.parse::<u32>().expect("a number")
                 }
