@@ -1,6 +1,7 @@
 //! Questions about what was live before: the history of a snapshot, and the peak.
 
 use std::cmp::Reverse;
+use std::sync::atomic::Ordering;
 
 use freehold_tensor::{Device, Verdict};
 
@@ -54,6 +55,13 @@ impl Ledger {
             opened_ns: lane.opened.saturating_sub(start),
             closed_ns: lane.closed.map(|at| at.saturating_sub(start)),
         };
+        // What was closed at a lower level, or only counted, is not in the history.
+        let (mut closes, mut unrecorded) = (0, 0);
+        for (_, shard) in self.each_shard() {
+            closes += shard.closed();
+            unrecorded += shard.unrecorded.load(Ordering::Relaxed);
+        }
+        let exact = closes == past.closed.len() as u64 && unrecorded == 0;
         let peak = lanes::peak(&lanes).map(|(at, bytes)| {
             let open = |lane: &Lane| lane.opened <= at && lane.closed.is_none_or(|closed| closed > at);
             let named = lanes.iter().enumerate().filter(|(_, lane)| open(lane)).map(|(i, lane)| PeakHolder {
@@ -64,7 +72,7 @@ impl Ledger {
                 buffer: (lane.buffer != 0).then_some(lane.buffer),
             });
             let at_ns = at.saturating_sub(start);
-            PeakReport { bytes, at_ns, exact: past.dropped == 0, holders: largest(named.collect()) }
+            PeakReport { bytes, at_ns, exact, holders: largest(named.collect()) }
         });
         let lane_of = |id: HolderId| of.get(&id).map_or(0, |lane| lane + 1);
         let closed = past.closed.iter().map(|closed| report(closed, &past, lane_of(closed.record.id), start)).collect();
