@@ -59,15 +59,33 @@ pub(crate) fn parse_format(format: &[u8], item_size: isize) -> Option<(DType, bo
         [b'@' | b'=' | b'<' | b'>' | b'!' | b'|' | b'^', rest @ ..] => (format[0], rest),
         _ => (b'@', format),
     };
-    let bits = u8::try_from(item_size.checked_mul(8)?).ok()?;
-    let dtype = match code {
-        b"?" => DType::BOOL,
-        b"b" | b"h" | b"i" | b"l" | b"q" | b"n" => DType::new(DType::CODE_INT, bits),
-        b"B" | b"H" | b"I" | b"L" | b"Q" | b"N" | b"c" | b"P" => DType::new(DType::CODE_UINT, bits),
-        b"e" | b"f" | b"d" => DType::new(DType::CODE_FLOAT, bits),
-        b"Zf" | b"Zd" | b"F" | b"D" => DType::new(DType::CODE_COMPLEX, bits),
+    // Whoever says `l` and `L` means the 8 bytes of C's long or the 4 of the standard size; ctypes says `<l` for either.
+    let (code, sizes): (u8, &[isize]) = match code {
+        b"?" => (DType::CODE_BOOL, &[1]),
+        b"b" => (DType::CODE_INT, &[1]),
+        b"B" | b"c" => (DType::CODE_UINT, &[1]),
+        b"h" => (DType::CODE_INT, &[2]),
+        b"H" => (DType::CODE_UINT, &[2]),
+        b"i" => (DType::CODE_INT, &[4]),
+        b"I" => (DType::CODE_UINT, &[4]),
+        b"l" => (DType::CODE_INT, &[4, 8]),
+        b"L" => (DType::CODE_UINT, &[4, 8]),
+        b"q" => (DType::CODE_INT, &[8]),
+        b"Q" => (DType::CODE_UINT, &[8]),
+        b"n" => (DType::CODE_INT, &[size_of::<isize>() as isize]),
+        b"N" | b"P" => (DType::CODE_UINT, &[size_of::<usize>() as isize]),
+        b"e" => (DType::CODE_FLOAT, &[2]),
+        b"f" => (DType::CODE_FLOAT, &[4]),
+        b"d" => (DType::CODE_FLOAT, &[8]),
+        b"Zf" | b"F" => (DType::CODE_COMPLEX, &[8]),
+        b"Zd" | b"D" => (DType::CODE_COMPLEX, &[16]),
         _ => return None,
     };
+    // An item that is larger is something else, such as a union of ctypes, whose format is that of a byte.
+    if !sizes.contains(&item_size) {
+        return None;
+    }
+    let dtype = DType::new(code, u8::try_from(item_size * 8).ok()?);
     dtype.index()?;
     let foreign = if cfg!(target_endian = "little") { matches!(order, b'>' | b'!') } else { order == b'<' };
     Some((dtype, foreign && item_size > 1))
@@ -75,9 +93,16 @@ pub(crate) fn parse_format(format: &[u8], item_size: isize) -> Option<(DType, bo
 
 /// An object with the buffer protocol.
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
-    let held = Held::get(x, ffi::PyBUF_RECORDS_RO)?;
+    // All that a buffer can be, so that what cannot be a tensor is refused by us, in our words.
+    let held = Held::get(x, ffi::PyBUF_FULL_RO)?;
     let view = held.view();
     let ndim = usize::try_from(view.ndim).unwrap_or(0);
+    // SAFETY: an export with suboffsets has `ndim` of them, for as long as it is held.
+    if !view.suboffsets.is_null() && (0..ndim).any(|axis| unsafe { *view.suboffsets.add(axis) } >= 0) {
+        let text = "its buffer has suboffsets: it holds pointers to rows that lie apart";
+        return Err(Fail::refused(Code::OB01, type_name(x), text)
+            .fix("x = memoryview(x).tolist()  # then fh.copy(x), which builds a tensor"));
+    }
     let values = |pointer: *const isize| -> Dims {
         if pointer.is_null() || ndim == 0 {
             return Dims::new();

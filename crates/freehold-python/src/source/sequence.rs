@@ -4,7 +4,7 @@ use freehold::tensor_algebra::Dims;
 use freehold::{Asked, Policy, Request, copy_into};
 use freehold::{Caps, Code, DType, Device, Dialect, Label, Owner, RawTensor, Tensor, Traits};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyComplex, PyFloat, PyInt, PyList, PyRange, PyTuple};
+use pyo3::types::{PyBool, PyComplex, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple};
 
 use super::{Adapter, Ask, Fail, Imported, kind_of};
 use crate::names::type_name;
@@ -21,8 +21,10 @@ enum Value {
 }
 
 /// What is collected on the walk through the nested sequences.
-#[derive(Default)]
-struct Walk<'py> {
+struct Walk<'a, 'py> {
+    root: &'a Bound<'py, PyAny>,
+    /// The indices of where the walk is.
+    at: Vec<usize>,
     shape: Vec<i64>,
     values: Vec<Value>,
     /// Leaves that are arrays themselves.
@@ -32,15 +34,61 @@ struct Walk<'py> {
     mixed: bool,
 }
 
-pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
-    let mut walk = Walk { scalars: true, ..Walk::default() };
-    visit(x, 0, &mut walk)?;
+impl Walk<'_, '_> {
+    /// What is walked through, in compact notation.
+    fn source(&self) -> String {
+        format!("{} python", type_name(self.root))
+    }
+
+    /// The place of the element that the walk is at.
+    fn place(&self) -> String {
+        place(&self.at)
+    }
+
+    /// The place of leaf `i` of a whole box.
+    fn place_of(&self, mut i: usize) -> String {
+        let mut at = vec![0; self.shape.len()];
+        for (index, n) in at.iter_mut().zip(&self.shape).rev() {
+            let n = usize::try_from(*n).unwrap_or(1).max(1);
+            (*index, i) = (i % n, i / n);
+        }
+        place(&at)
+    }
+
+    fn ragged(&self, what: &str) -> Fail {
+        Fail::refused(Code::DT01, self.source(), format!("the nesting is not a box: {what}"))
+            .fix("make it a box: rows of one length, of numbers, or of arrays of one shape and dtype")
+    }
+
+    /// A number that no dtype for all of them holds exactly.
+    fn lossy(&self, text: String) -> Fail {
+        Fail::refused(Code::CA02, self.source(), text)
+            .fix("import numpy; x = numpy.asarray(x, dtype=\"float64\")  # rounds to 53 bits")
+    }
+}
+
+/// As Python writes it: `x[1][0]`.
+fn place(at: &[usize]) -> String {
+    at.iter().fold("x".to_owned(), |place, i| format!("{place}[{i}]"))
+}
+
+pub(super) fn import<'py>(x: &Bound<'py, PyAny>, ask: &Ask<'_, 'py>) -> Result<Imported, Fail> {
+    let mut walk = Walk {
+        root: x,
+        at: Vec::new(),
+        shape: Vec::new(),
+        values: Vec::new(),
+        arrays: Vec::new(),
+        scalars: true,
+        mixed: false,
+    };
+    visit(x, &mut walk)?;
     if walk.scalars && !walk.arrays.is_empty() && (walk.mixed || !of_one_type(&walk.arrays)) {
         // What NumPy's scalars of several types have in common is NumPy's to say; they are a box, as was seen.
         let array = x.py().import("numpy")?.getattr("asarray")?.call1((x,))?;
         return super::import(&array, kind_of(&array)?, ask).map(|imported| Imported { built: true, ..imported });
     }
-    let tensor = if walk.arrays.is_empty() { build(x, walk, ask)? } else { stack(x, walk, ask)? };
+    let tensor = if walk.arrays.is_empty() { build(&walk, ask)? } else { stack(&walk, ask)? };
     Ok(Imported { tensor, built: true })
 }
 
@@ -52,21 +100,22 @@ fn is_sequence(x: &Bound<'_, PyAny>) -> bool {
     x.is_instance_of::<PyList>() || x.is_instance_of::<PyTuple>() || x.is_instance_of::<PyRange>()
 }
 
-fn visit<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Result<(), Fail> {
+fn visit<'py>(x: &Bound<'py, PyAny>, walk: &mut Walk<'_, 'py>) -> Result<(), Fail> {
+    let depth = walk.at.len();
     if !is_sequence(x) {
-        return leaf(x, depth, walk);
+        return leaf(x, walk);
     }
     if depth >= freehold::tensor_algebra::MAX_NDIM {
-        return Err(ragged(x, "nested deeper than 64 levels"));
+        return Err(walk.ragged("nested deeper than 64 levels"));
     }
-    let length = x.len()? as i64;
+    let length = x.len()?;
     match walk.shape.get(depth) {
-        None if walk.values.is_empty() && walk.arrays.is_empty() => walk.shape.push(length),
-        None => return Err(ragged(x, "some elements are sequences and some are not")),
-        Some(expected) if *expected != length => {
-            let text = format!("a sequence of {length} where the others have {expected}, at depth {depth}");
+        None if walk.values.is_empty() && walk.arrays.is_empty() => walk.shape.push(length as i64),
+        None => return Err(walk.ragged(&format!("{} is a sequence, and no element before it is", walk.place()))),
+        Some(expected) if *expected != length as i64 => {
+            let text = format!("{} has {length} elements where those before it have {expected}", walk.place());
             let padded = "n = max(map(len, x)); x = [[*row] + [0] * (n - len(row)) for row in x]";
-            return Err(match ragged(x, &text) {
+            return Err(match walk.ragged(&text) {
                 Fail::Refused(mut refusal) if depth == 1 => {
                     refusal.fixes = vec![format!("{padded}  # pads the rows to one length")];
                     Fail::Refused(refusal)
@@ -76,16 +125,35 @@ fn visit<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resu
         }
         Some(_) => {}
     }
+    // A class of one's own may give out another number of elements than it says, and a list may change while its
+    // elements are asked what they are; the memory is as large as the shape says.
+    let mut given = 0;
     for item in x.try_iter()? {
-        visit(&item?, depth + 1, walk)?;
+        let item = item?;
+        if given < length {
+            walk.at.push(given);
+            visit(&item, walk)?;
+            walk.at.pop();
+        }
+        given += 1;
+        if given > length {
+            break;
+        }
+    }
+    if given != length {
+        let more = if given > length { "more".to_owned() } else { given.to_string() };
+        return Err(walk.ragged(&format!("{} says that it has {length} elements and gives {more}", walk.place())));
     }
     Ok(())
 }
 
-fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Result<(), Fail> {
-    if walk.shape.len() != depth {
-        return Err(ragged(x, "some elements are sequences and some are not"));
+fn leaf<'py>(x: &Bound<'py, PyAny>, walk: &mut Walk<'_, 'py>) -> Result<(), Fail> {
+    if walk.shape.len() != walk.at.len() {
+        let text = format!("{} is {}, and the elements before it are sequences", walk.place(), short(x));
+        return Err(walk.ragged(&text));
     }
+    let beside =
+        |walk: &Walk<'_, 'py>, what: &str| walk.ragged(&format!("{} is {what} before it are not", walk.place()));
     let value = if let Ok(value) = x.cast::<PyBool>() {
         Value::Bool(value.is_true())
     } else if x.is_instance_of::<PyInt>() {
@@ -94,9 +162,7 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
             Err(_) => match x.extract::<u64>() {
                 Ok(value) => Value::Big(value),
                 Err(_) => {
-                    let text = format!("{} fits neither int64 nor uint64", short(x));
-                    let rounded = "import numpy; x = numpy.asarray(x, dtype=\"float64\")  # rounds to 53 bits";
-                    return Err(Fail::refused(Code::CA02, type_name(x), text).fix(rounded));
+                    return Err(walk.lossy(format!("{} = {} fits neither int64 nor uint64", walk.place(), short(x))));
                 }
             },
         }
@@ -108,22 +174,19 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
         let adapter = kind_of(x)?.adapter;
         let scalar = matches!(adapter, Adapter::NumpyScalar);
         return match adapter {
-            Adapter::None | Adapter::Scalar | Adapter::Sequence | Adapter::Arrow => {
-                let text = format!("element {} is {}", short(x), type_name(x));
-                Err(Fail::refused(Code::DT01, "list python".to_owned(), text))
-            }
+            Adapter::None | Adapter::Scalar | Adapter::Sequence | Adapter::Arrow => Err(no_number(x, walk)),
             _ if walk.values.is_empty() || (scalar && walk.scalars) => {
                 walk.mixed |= !walk.values.is_empty();
                 walk.scalars &= scalar;
                 walk.arrays.push(x.clone());
                 Ok(())
             }
-            _ => Err(ragged(x, "some elements are numbers and some are arrays")),
+            _ => Err(beside(walk, "an array, and the elements")),
         };
     };
     if !walk.arrays.is_empty() {
         if !walk.scalars {
-            return Err(ragged(x, "some elements are numbers and some are arrays"));
+            return Err(beside(walk, "a number, and the elements"));
         }
         walk.mixed = true;
     }
@@ -131,14 +194,20 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, depth: usize, walk: &mut Walk<'py>) -> Resul
     Ok(())
 }
 
+fn no_number(x: &Bound<'_, PyAny>, walk: &Walk<'_, '_>) -> Fail {
+    let text = format!("{} is {}, of type {}", walk.place(), short(x), type_name(x));
+    let fail = Fail::refused(Code::DT01, walk.source(), text);
+    let spells_one = x.is_none() || x.is_instance_of::<PyString>() || x.hasattr("__float__").unwrap_or(false);
+    fail.fix(if spells_one {
+        "import numpy; x = numpy.asarray(x, dtype=\"float64\")  # where each spells a number; None is nan"
+    } else {
+        "make it a box of numbers, or of arrays of one shape and dtype"
+    })
+}
+
 fn short(x: &Bound<'_, PyAny>) -> String {
     let text = x.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
     if text.chars().count() > 40 { text.chars().take(37).collect::<String>() + "..." } else { text }
-}
-
-fn ragged(x: &Bound<'_, PyAny>, what: &str) -> Fail {
-    Fail::refused(Code::DT01, format!("{} python", type_name(x)), format!("the nesting is not a box: {what}"))
-        .fix("make it a box: rows of one length, of numbers, or of arrays of one shape and dtype")
 }
 
 /// The narrowest of bool, int64, uint64, float64, complex128 that holds all values, as NumPy and Python order them.
@@ -167,11 +236,11 @@ fn common(values: &[Value]) -> DType {
     }
 }
 
-fn build(x: &Bound<'_, PyAny>, walk: Walk<'_>, ask: &Ask<'_, '_>) -> Result<Tensor, Fail> {
+fn build(walk: &Walk<'_, '_>, ask: &Ask<'_, '_>) -> Result<Tensor, Fail> {
     let Walk { shape, values, .. } = walk;
-    let dtype = common(&values);
+    let dtype = common(values);
     let mut bytes: Vec<u8> = Vec::with_capacity(values.len() * dtype.padded_size());
-    for value in &values {
+    for (i, value) in values.iter().enumerate() {
         let real = match *value {
             Value::Bool(v) => f64::from(u8::from(v)),
             Value::Int(v) => v as f64,
@@ -194,27 +263,19 @@ fn build(x: &Bound<'_, PyAny>, walk: Walk<'_>, ask: &Ask<'_, '_>) -> Result<Tens
             }
             _ => {
                 // An integer among floats that a float64 would round is a loss like any other.
-                let exact = match *value {
-                    Value::Int(v) => real as i128 == i128::from(v),
-                    Value::Big(v) => real as i128 == i128::from(v),
-                    _ => true,
+                let whole = match *value {
+                    Value::Int(v) => i128::from(v),
+                    Value::Big(v) => i128::from(v),
+                    _ => real as i128,
                 };
-                if !exact {
-                    let text = format!(
-                        "{} is not exact in float64",
-                        match *value {
-                            Value::Int(v) => v.to_string(),
-                            Value::Big(v) => v.to_string(),
-                            _ => String::new(),
-                        }
-                    );
-                    return Err(Fail::refused(Code::CA02, format!("{} python", type_name(x)), text));
+                if real as i128 != whole {
+                    return Err(walk.lossy(format!("{} = {whole} is not exact in float64", walk.place_of(i))));
                 }
                 bytes.extend(real.to_ne_bytes());
             }
         }
     }
-    own(bytes, &shape, dtype, ask)
+    own(bytes, shape, dtype, ask)
 }
 
 /// A tensor over bytes that were just made.
@@ -237,19 +298,21 @@ fn own(bytes: Vec<u8>, shape: &[i64], dtype: DType, ask: &Ask<'_, '_>) -> Result
 }
 
 /// Arrays of one shape and dtype, stacked along the dimensions of the sequences that hold them.
-fn stack<'py>(x: &Bound<'py, PyAny>, walk: Walk<'py>, ask: &Ask<'_, 'py>) -> Result<Tensor, Fail> {
+fn stack<'py>(walk: &Walk<'_, 'py>, ask: &Ask<'_, 'py>) -> Result<Tensor, Fail> {
     let quiet = Ask { quiet: true, ..*ask };
     let mut parts = Vec::with_capacity(walk.arrays.len());
     for array in &walk.arrays {
         parts.push(super::import(array, kind_of(array)?, &quiet)?.tensor);
     }
-    let Some(first) = parts.first() else { return Err(ragged(x, "nothing in it")) };
-    if let Some(other) = parts.iter().find(|part| part.shape() != first.shape() || part.dtype() != first.dtype()) {
-        return Err(ragged(x, &format!("{} beside {}", other.desc(), first.desc())));
+    let Some(first) = parts.first() else { return Err(walk.ragged("nothing in it")) };
+    let other = |part: &Tensor| part.shape() != first.shape() || part.dtype() != first.dtype();
+    if let Some(i) = parts.iter().position(other) {
+        let text = format!("{} is {}, {} is {}", walk.place_of(i), parts[i].desc(), walk.place_of(0), first.desc());
+        return Err(walk.ragged(&text));
     }
     let (dtype, part_bytes) = (first.dtype(), first.nbytes() as usize);
     if dtype.is_sub_byte() {
-        return Err(ragged(x, &format!("{dtype} elements do not fill bytes")));
+        return Err(walk.ragged(&format!("{dtype} elements do not fill bytes")));
     }
     let shape: Dims = walk.shape.iter().chain(first.shape()).copied().collect();
     let whole = own(vec![0; part_bytes * parts.len()], &shape, dtype, ask)?;
