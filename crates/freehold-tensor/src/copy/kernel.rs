@@ -119,8 +119,11 @@ unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
         // values are converted twice, which is cheaper than one by one.
         let mut lost = piece(0, part).or(piece(n - part, part));
         let mut at = short / size;
+        let ahead = ahead::distance(n * step, n * size);
         while at + part <= n {
-            ahead::near(src.wrapping_add(at * step), part * step);
+            if ahead != 0 {
+                ahead::near(src.wrapping_add(at * step), part * step, ahead);
+            }
             lost = lost.or(piece(at, part));
             at += part;
         }

@@ -1,13 +1,13 @@
 //! One long run on both sides, into a destination that is written past the caches.
 //!
 //! The source is asked for ahead of time, several pages at once (see `ahead`), and what is only moved is moved so (see
-//! `stream`).
+//! `stream`), where memory is not best read in order.
 
 use super::ahead::Ahead;
 use super::pass::{Block, Tile};
 use super::plan::Axis;
 use super::run::{Steps, Unit};
-use super::stream::{self, LINE};
+use super::stream::{self, LINE, in_order};
 
 /// Bytes of the wider side that are converted at once: a piece of the source is in the L1 cache when its turn comes, and
 /// stays there beside what it becomes. Longer pieces let reading and writing wait for each other.
@@ -30,7 +30,7 @@ impl Steps {
         debug_assert!(matches!((self.src_unit, self.dst_unit), (Unit::Bytes(_), Unit::Bytes(_))));
         let mut blocks = [const { Block::new() }; 2];
         let [read, out] = blocks.each_mut().map(Block::start);
-        let ahead = Ahead::new(src, n * ws);
+        let ahead = (!in_order()).then(|| Ahead::new(src, n * ws));
         let piece = (PIECE / ws.max(wd)).max(1);
         // The first piece ends where a line of the destination does, where an element does, too.
         let head = dst.align_offset(LINE);
@@ -40,7 +40,9 @@ impl Steps {
         let (mut at, mut lost) = (0, 0u64);
         while at < n {
             let cols = if at == 0 && first != 0 { first } else { piece }.min(n - at);
-            ahead.ask(at * ws, cols * ws);
+            if let Some(ahead) = &ahead {
+                ahead.ask(at * ws, cols * ws);
+            }
             let offset = (at * ws) as isize;
             let tile = Tile { rows: 1, cols, dst: 0, src: offset, row: none, col, lead: 0, last: true };
             // SAFETY: elements of the caller's runs; a piece fits a block.

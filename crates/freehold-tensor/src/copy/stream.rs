@@ -12,8 +12,32 @@ pub(super) const LINE: usize = 64;
 pub(super) const PAGE: usize = 4096;
 
 /// Pages that are read or written together, a little of each in turn: a third more comes from memory than from one page
-/// after the other.
+/// after the other, unless memory is best read [`in_order`].
 pub(super) const PAGES: usize = 4;
+
+/// Bytes of a destination from which on runs are written past the caches. Until here an ordinary store wins by up to
+/// 1.1 on a Xeon of 2023, and leaves what it wrote in the shared cache; beyond, streaming does by up to 1.9.
+pub(super) const PAST: u64 = 32 << 20;
+
+/// The same where memory is read in order, of what is read and written together: the size of the shared cache of a Zen 4.
+/// At 16 MiB an ordinary store wins by 1.2 where as much is written as read; at 32 MiB streaming wins by 1.8.
+const PAST_IN_ORDER: u64 = 32 << 20;
+
+/// Whether memory had better be read and written in order, one page after the other: so it is on processors of AMD,
+/// which alone have SSE4a. (A Zen 4 reads and writes 31 GB/s in order, and 19 from four pages in turn.)
+#[inline]
+pub(super) fn in_order() -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    return is_x86_feature_detected!("sse4a");
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    false
+}
+
+/// Whether a copy that reads and writes so many bytes is so large that its runs are written past the caches.
+#[inline]
+pub(super) fn is_past(read: u64, written: u64) -> bool {
+    if in_order() { read.saturating_add(written) >= PAST_IN_ORDER } else { written >= PAST }
+}
 
 /// Copies `n` bytes; whole lines of the destination go past the caches. [`fence`] must follow, on the same thread,
 /// before another thread is told of them.
@@ -80,7 +104,7 @@ pub(super) fn fence() {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LINE, PAGE, PAGES};
+    use super::{LINE, PAGE, PAGES, in_order};
 
     /// Lines of one page before it is the next page's turn.
     const TURN: usize = 2;
@@ -95,16 +119,13 @@ mod x86 {
             pub(super) unsafe fn $name(dst: *mut u8, src: *const u8, lines: usize) {
                 let (to, from) = (dst.cast::<$vector>(), src.cast::<$vector>());
                 let put = |line: usize| {
-                    // SAFETY: a line of the caller's on either side; the destination is aligned, loads need not be.
-                    unsafe {
-                        let parts: [_; $parts] = std::array::from_fn(|i| $load(from.add(line * $parts + i)));
-                        for (i, part) in parts.into_iter().enumerate() {
-                            $store(to.add(line * $parts + i), part);
-                        }
+                    for part in line * $parts..(line + 1) * $parts {
+                        // SAFETY: a line of the caller's on either side; the destination is aligned, loads need not be.
+                        unsafe { $store(to.add(part), $load(from.add(part))) };
                     }
                 };
                 const PAGE_LINES: usize = PAGE / LINE;
-                let together = lines / (PAGES * PAGE_LINES) * (PAGES * PAGE_LINES);
+                let together = if in_order() { 0 } else { lines / (PAGES * PAGE_LINES) * (PAGES * PAGE_LINES) };
                 for group in (0..together).step_by(PAGES * PAGE_LINES) {
                     for turn in (0..PAGE_LINES).step_by(TURN) {
                         for page in 0..PAGES {

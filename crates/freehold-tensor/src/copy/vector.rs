@@ -21,6 +21,20 @@ pub(super) trait Body {
     /// * `src` is readable for `N` values, initialised, and `dst` writable for `N`, at any alignment.
     /// * The machine has the instructions that the body is written in.
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64;
+
+    /// Four steps, one after the other: any bits for some loss. What they find is looked at once.
+    ///
+    /// # Safety
+    ///
+    /// As for four calls of [`Body::step`].
+    #[inline(always)]
+    unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantee.
+        let step = |k: usize| unsafe {
+            Self::step::<false>(dst.add(k * Self::N * Self::DST), src.add(k * Self::N * Self::SRC))
+        };
+        step(0) | step(1) | step(2) | step(3)
+    }
 }
 
 /// Bytes that no aligned store crosses.
@@ -46,11 +60,13 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
         lost |= at(0);
         let short = dst.addr().wrapping_neg() % LINE.min(B::N * B::DST);
         let mut i = if short != 0 && short.is_multiple_of(B::DST) { short / B::DST } else { B::N };
+        let ahead = ahead::distance(n * B::SRC, n * B::DST);
         while i + 4 * B::N <= n {
-            ahead::near(src.wrapping_add(i * B::SRC), 4 * B::N * B::SRC);
-            for k in 0..4 {
-                lost |= at(i + k * B::N);
+            if ahead != 0 {
+                ahead::near(src.wrapping_add(i * B::SRC), 4 * B::N * B::SRC, ahead);
             }
+            // SAFETY: four steps from `i` on, and `i + 4 * N <= n`.
+            lost |= unsafe { B::four(dst.add(i * B::DST), src.add(i * B::SRC)) };
             i += 4 * B::N;
         }
         while i + B::N <= n {

@@ -23,11 +23,6 @@ const TINY: usize = 64;
 /// to read it first, as an ordinary store does, costs most: at 4 MiB streaming wins by 1.3, at 64 MiB by 3.
 const STREAM_TILES: u64 = 3 << 20;
 
-/// Bytes of a destination from which on runs are written past the caches. Until here an ordinary store wins by up to
-/// 1.1 on the machines this was measured on, and leaves what it wrote in the shared cache; beyond, streaming does by
-/// up to 1.9.
-const STREAM_RUNS: u64 = 32 << 20;
-
 /// How a plan is walked.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -83,7 +78,7 @@ impl Way {
             let tiles = Tiles::new(steps, row, col, false);
             // Long pieces of a row, or rows that make up a run, are runs.
             let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
-            let least = if joined || tiles.lines * wd >= 1024 { STREAM_RUNS } else { STREAM_TILES };
+            let least = if joined || tiles.lines * wd >= 1024 { stream::PAST } else { STREAM_TILES };
             let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
             let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
             let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
@@ -91,7 +86,7 @@ impl Way {
             return Way { rows: tiles.rows, cols: tiles.lines - lead, class: Class::Tiles(tiles), stream, lead };
         }
         let runs = col.src == steps.src_unit.compact() && col.dst == steps.dst_unit.compact();
-        let stream = whole && col.dst == wd as isize && col.n * wd >= 256 && streams(plan, wd, STREAM_RUNS);
+        let stream = whole && col.dst == wd as isize && col.n * wd >= 256 && runs_stream(plan, ws, wd);
         let class = if outer.is_empty() && row.n == 1 && runs {
             Class::Run
         } else if whole && col.src == 0 && col.n * wd >= 64 && widest <= WIDEST {
@@ -132,6 +127,16 @@ fn streams(plan: &Plan, wd: usize, least: u64) -> bool {
     #[cfg(test)]
     let least = if tuning::get().stream_all { 0 } else { least };
     stream::STREAMS && plan.elements().saturating_mul(wd as u64) >= least
+}
+
+/// Whether runs of so many bytes go past the caches.
+fn runs_stream(plan: &Plan, ws: usize, wd: usize) -> bool {
+    #[cfg(test)]
+    if tuning::get().stream_all {
+        return stream::STREAMS;
+    }
+    let bytes = |size: usize| plan.elements().saturating_mul(size as u64);
+    stream::STREAMS && stream::is_past(bytes(ws), bytes(wd))
 }
 
 impl Class {

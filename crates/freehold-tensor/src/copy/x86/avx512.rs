@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use super::avx512_half::{ToBf16, ToF16, nan, round};
 use super::avx512_int::{FromF64, Integer, To};
-use super::avx512_loss::{Any, Each, Losses};
+use super::avx512_loss::{Any, Each, Losses, Quick};
 use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::{Kernel, Op, Prim};
 use crate::copy::kind::Scalar;
@@ -29,7 +29,7 @@ unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
 /// # Safety of its functions
 ///
 /// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
-trait Get {
+pub(super) trait Get {
     const SIZE: usize;
     /// Rounded to nearest even where an integer has no equal.
     unsafe fn get(src: *const u8) -> __m512;
@@ -49,6 +49,8 @@ trait Get {
 /// of `x` are looked at as hold them.
 pub(super) trait Put {
     const SIZE: usize;
+    /// Integers nearer to zero than this are `f32`, and in the range of the type.
+    const LIMIT: f32 = 16_777_216.0;
     unsafe fn put(dst: *mut u8, x: [__m512; 4]);
     /// Also tells which lanes have no equal.
     unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], lost: &mut [L; 4]);
@@ -60,7 +62,7 @@ pub(super) const fn vectors(size: usize) -> usize {
 }
 
 /// From one type to another by way of `f32`.
-struct Via<G, P, const CHECKED: bool>(PhantomData<(G, P)>);
+pub(super) struct Via<G, P, const CHECKED: bool>(PhantomData<(G, P)>);
 
 impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     const N: usize = 16 * vectors(P::SIZE);
@@ -78,34 +80,50 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
                 P::put(dst, x);
                 0
             } else if COUNT {
-                via_checked::<G, P, Each>(dst, src)
+                via_checked::<G, P, Each, 1>(dst, src)
             } else {
-                via_checked::<G, P, Any>(dst, src)
+                via_checked::<G, P, Any, 1>(dst, src)
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees; one step after the other.
+        unsafe {
+            if CHECKED && via_checked::<G, P, Quick, 4>(dst, src) == 0 {
+                return 0;
+            }
+            let step = |k: usize| Self::step::<false>(dst.add(k * Self::N * P::SIZE), src.add(k * Self::N * G::SIZE));
+            step(0) | step(1) | step(2) | step(3)
         }
     }
 }
 
+/// So many steps, and what they lost together.
+///
 /// # Safety
 ///
-/// As for [`Body::step`] of [`Via`].
+/// As for as many calls of [`Body::step`] of [`Via`].
 #[inline(always)]
-unsafe fn via_checked<G: Get, P: Put, L: Losses>(dst: *mut u8, src: *const u8) -> u64 {
+unsafe fn via_checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
     // SAFETY: the caller's guarantees.
     unsafe {
         let (mut x, mut lost) = ([_mm512_setzero_ps(); 4], [L::none(); 4]);
-        for k in 0..vectors(P::SIZE) {
-            x[k] = G::checked(src.add(k * 16 * G::SIZE), &mut lost[k]);
+        let per_step = vectors(P::SIZE);
+        for step in 0..STEPS {
+            for k in 0..per_step {
+                x[k] = G::checked(src.add((step * per_step + k) * 16 * G::SIZE), &mut lost[k]);
+            }
+            P::checked(dst.add(step * per_step * 16 * P::SIZE), x, &mut lost);
         }
-        P::checked(dst, x, &mut lost);
-        L::all(lost)
+        L::all(lost, P::LIMIT)
     }
 }
 
 macro_rules! get {
     ($($(#[$doc:meta])* $name:ident $size:literal $src:ident $get:expr $(, $lost:ident $checked:expr)?;)*) => { $(
         $(#[$doc])*
-        struct $name;
+        pub(super) struct $name;
         impl Get for $name {
             const SIZE: usize = $size;
             #[inline(always)]
@@ -130,16 +148,24 @@ get! {
     I32 4 src _mm512_cvtepi32_ps(_mm512_loadu_si512(src.cast())), lost {
         let x = _mm512_loadu_si512(src.cast());
         let y = _mm512_cvtepi32_ps(x);
-        // 2^31, which MAX rounds to, converts back to MIN.
-        lost.unequal_32(_mm512_cvttps_epi32(y), x);
+        if L::QUICK {
+            lost.magnitude(y);
+        } else {
+            // 2^31, which MAX rounds to, converts back to MIN.
+            lost.unequal_32(_mm512_cvttps_epi32(y), x);
+        }
         y
     };
     U32 4 src _mm512_cvtepu32_ps(_mm512_loadu_si512(src.cast())), lost {
         let x = _mm512_loadu_si512(src.cast());
         let y = _mm512_cvtepu32_ps(x);
-        // 2^32, which MAX rounds to, converts back to MAX.
-        lost.unequal_32(_mm512_cvttps_epu32(y), x);
-        lost.lanes(_mm512_cmpeq_epi32_mask(x, _mm512_set1_epi32(-1)));
+        if L::QUICK {
+            lost.magnitude(y);
+        } else {
+            // 2^32, which MAX rounds to, converts back to MAX.
+            lost.unequal_32(_mm512_cvttps_epu32(y), x);
+            lost.lanes(_mm512_cmpeq_epi32_mask(x, _mm512_set1_epi32(-1)));
+        }
         y
     };
     I64 8 src {
@@ -148,7 +174,11 @@ get! {
     }, lost {
         let (a, b) = (_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast()));
         let (x, y) = (_mm512_cvtepi64_ps(a), _mm512_cvtepi64_ps(b));
-        lost.unequal_64([_mm512_cvttps_epi64(x), _mm512_cvttps_epi64(y)], [a, b]);
+        if L::QUICK {
+            lost.magnitude(join(x, y));
+        } else {
+            lost.unequal_64([_mm512_cvttps_epi64(x), _mm512_cvttps_epi64(y)], [a, b]);
+        }
         join(x, y)
     };
     U64 8 src {
@@ -157,9 +187,13 @@ get! {
     }, lost {
         let (a, b) = (_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast()));
         let (x, y) = (_mm512_cvtepu64_ps(a), _mm512_cvtepu64_ps(b));
-        lost.unequal_64([_mm512_cvttps_epu64(x), _mm512_cvttps_epu64(y)], [a, b]);
-        let max = _mm512_set1_epi64(-1);
-        lost.lanes(masks(_mm512_cmpeq_epi64_mask(a, max), _mm512_cmpeq_epi64_mask(b, max)));
+        if L::QUICK {
+            lost.magnitude(join(x, y));
+        } else {
+            lost.unequal_64([_mm512_cvttps_epu64(x), _mm512_cvttps_epu64(y)], [a, b]);
+            let max = _mm512_set1_epi64(-1);
+            lost.lanes(masks(_mm512_cmpeq_epi64_mask(a, max), _mm512_cmpeq_epi64_mask(b, max)));
+        }
         join(x, y)
     };
     /// A NaN comes out quiet.
@@ -169,26 +203,25 @@ get! {
     F64 8 src join(_mm512_cvtpd_ps(_mm512_loadu_pd(src.cast())), _mm512_cvtpd_ps(_mm512_loadu_pd(src.add(64).cast())));
 }
 
-/// `f16`, of which a signalling NaN stays one.
-struct F16;
+/// `f16` to `f32`; a signalling NaN stays one.
+struct F16ToF32;
 
-impl Get for F16 {
-    const SIZE: usize = 2;
+impl Body for F16ToF32 {
+    const N: usize = 32;
+    const SRC: usize = 2;
+    const DST: usize = 4;
     #[inline(always)]
-    unsafe fn get(src: *const u8) -> __m512 {
-        // SAFETY: the caller's guarantee; the load takes any alignment.
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
-            let h = _mm256_loadu_si256(src.cast());
-            let x = _mm512_cvtph_ps(h);
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            if nan == 0 {
-                return x;
+            let (x, y) = (F16Quiet::get(src), F16Quiet::get(src.add(32)));
+            _mm512_storeu_ps(dst.cast(), x);
+            _mm512_storeu_ps(dst.add(64).cast(), y);
+            // Either is a NaN.
+            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, y) != 0 {
+                each::<ops::F16ToF32>(dst, src, 32);
             }
-            let wide = _mm512_cvtepu16_epi32(h);
-            let sign = _mm512_slli_epi32::<16>(_mm512_and_si512(wide, _mm512_set1_epi32(0x8000)));
-            let payload = _mm512_slli_epi32::<13>(_mm512_and_si512(wide, _mm512_set1_epi32(0x03ff)));
-            let bits = _mm512_or_si512(_mm512_or_si512(sign, payload), _mm512_set1_epi32(0x7f80_0000));
-            _mm512_mask_mov_ps(x, nan, _mm512_castsi512_ps(bits))
+            0
         }
     }
 }
@@ -258,9 +291,10 @@ impl<const SATURATE: bool> F64ToF16<SATURATE> {
             let bits = _mm512_loadu_si512(src.cast());
             const MORE: i64 = (1 << 29) - 1;
             let more = _mm512_test_epi64_mask(bits, _mm512_set1_epi64(MORE));
-            let kept = _mm512_and_si512(bits, _mm512_set1_epi64(!MORE));
             // In the range of f16 the f32 is exact now; below it, anything rounds to zero.
-            let odd = _mm512_mask_or_epi64(kept, more, kept, _mm512_set1_epi64(MORE + 1));
+            const AND_OR: i32 = 0xea; // a & b | c
+            let (keep, one) = (_mm512_set1_epi64(!MORE), _mm512_set1_epi64(MORE + 1));
+            let odd = _mm512_mask_ternarylogic_epi64::<AND_OR>(bits, more, keep, one);
             _mm512_cvtpd_ps(_mm512_castsi512_pd(odd))
         }
     }
@@ -277,7 +311,7 @@ impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
             let x = join(Self::odd(src), Self::odd(src.add(64)));
             _mm256_storeu_si256(dst.cast(), ToF16::<SATURATE, { nan::NEVER }>::convert(x));
             if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0 {
-                each::<ops::F64ToF16<SATURATE>>(dst, src);
+                each::<ops::F64ToF16<SATURATE>>(dst, src, 16);
             }
             0
         }
@@ -298,7 +332,7 @@ impl Body for F16ToF64 {
             let x = F16Quiet::get(src);
             ToF64::put(dst, [x; 4]);
             if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0 {
-                each::<ops::F16ToF64>(dst, src);
+                each::<ops::F16ToF64>(dst, src, 16);
             }
             0
         }
@@ -309,12 +343,12 @@ impl Body for F16ToF64 {
 ///
 /// # Safety
 ///
-/// As for [`Body::step`], of sixteen values.
+/// As for [`Body::step`], of `n` values.
 #[cold]
 #[inline(never)]
-unsafe fn each<O: Op>(dst: *mut u8, src: *const u8) {
-    for i in 0..16 {
-        // SAFETY: value `i` of sixteen, at any alignment.
+unsafe fn each<O: Op>(dst: *mut u8, src: *const u8, n: usize) {
+    for i in 0..n {
+        // SAFETY: value `i` of `n`, at any alignment.
         unsafe {
             let value = O::Src::get(src.cast::<<O::Src as Prim>::Bytes>().add(i).read_unaligned());
             dst.cast::<<O::Dst as Prim>::Bytes>().add(i).write_unaligned(O::convert(value).put());
@@ -339,7 +373,7 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
             let half = to == Half;
             by_integer!(signed, bits, from_int: I8 I16 I32 I64 U8 U16 U32 U64, (half, mode))
         }
-        (Half, Single) => run::<Via<F16, ToF32, false>>,
+        (Half, Single) => run::<F16ToF32>,
         (Half, Double) => run::<F16ToF64>,
         (BF16, Single) => run::<Via<Bf16, ToF32, false>>,
         (BF16, Double) => run::<Via<Bf16, ToF64, false>>,

@@ -7,7 +7,7 @@ use super::avx512_loss::Losses;
 
 /// `x` within the finite range of a type; NaN lanes as they are.
 #[inline(always)]
-unsafe fn clamp(x: __m512, max: f32) -> __m512 {
+pub(super) unsafe fn clamp(x: __m512, max: f32) -> __m512 {
     // SAFETY: the features of `run`, which every caller has. Both take the second operand where either is NaN.
     unsafe { _mm512_max_ps(_mm512_set1_ps(-max), _mm512_min_ps(_mm512_set1_ps(max), x)) }
 }
@@ -27,39 +27,52 @@ pub(super) mod nan {
 pub(super) struct ToF16<const SATURATE: bool, const NAN: u8>;
 
 impl<const SATURATE: bool, const NAN: u8> ToF16<SATURATE, NAN> {
+    /// Of a NaN comes some NaN.
     #[inline(always)]
     pub(super) unsafe fn convert(x: __m512) -> __m256i {
         // SAFETY: the features of `run`, which every caller has.
-        unsafe {
-            let h = _mm512_cvtps_ph::<_MM_FROUND_NO_EXC>(if SATURATE { clamp(x, 65504.0) } else { x });
-            if NAN == nan::NEVER || NAN == nan::NEVER_LARGE {
-                return h;
+        unsafe { _mm512_cvtps_ph::<_MM_FROUND_NO_EXC>(if SATURATE { clamp(x, 65504.0) } else { x }) }
+    }
+
+    /// Two vectors, of which some lane is NaN.
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
+    unsafe fn mend(dst: *mut u8, x: [__m512; 2]) {
+        for (k, &x) in x.iter().enumerate() {
+            // SAFETY: the caller's guarantee, as for `put`.
+            unsafe {
+                let bits = _mm512_castps_si512(x);
+                let sign = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(0x8000));
+                let payload = if NAN == nan::CANONICAL {
+                    _mm512_set1_epi32(0x0200)
+                } else {
+                    let top = _mm512_and_si512(_mm512_srli_epi32::<13>(bits), _mm512_set1_epi32(0x03ff));
+                    _mm512_max_epu32(top, _mm512_set1_epi32(1))
+                };
+                let code = _mm512_or_si512(_mm512_or_si512(sign, payload), _mm512_set1_epi32(0x7c00));
+                let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+                let code = _mm256_mask_mov_epi16(Self::convert(x), is_nan, _mm512_cvtepi32_epi16(code));
+                _mm256_storeu_si256(dst.add(k * 32).cast(), code);
             }
-            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            if is_nan == 0 {
-                return h;
-            }
-            let bits = _mm512_castps_si512(x);
-            let sign = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(0x8000));
-            let payload = if NAN == nan::CANONICAL {
-                _mm512_set1_epi32(0x0200)
-            } else {
-                let top = _mm512_and_si512(_mm512_srli_epi32::<13>(bits), _mm512_set1_epi32(0x03ff));
-                _mm512_max_epu32(top, _mm512_set1_epi32(1))
-            };
-            let code = _mm512_or_si512(_mm512_or_si512(sign, payload), _mm512_set1_epi32(0x7c00));
-            _mm256_mask_mov_epi16(h, is_nan, _mm512_cvtepi32_epi16(code))
         }
     }
 }
 
 impl<const SATURATE: bool, const NAN: u8> Put for ToF16<SATURATE, NAN> {
     const SIZE: usize = 2;
+    const LIMIT: f32 = 65_536.0;
     #[inline(always)]
     unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
-        for (k, &x) in x[..2].iter().enumerate() {
-            // SAFETY: the caller's guarantee.
-            unsafe { _mm256_storeu_si256(dst.add(k * 32).cast(), Self::convert(x)) };
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            _mm256_storeu_si256(dst.cast(), Self::convert(x[0]));
+            _mm256_storeu_si256(dst.add(32).cast(), Self::convert(x[1]));
+            let finite = NAN == nan::NEVER || NAN == nan::NEVER_LARGE;
+            // Either is a NaN.
+            if !finite && _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[0], x[1]) != 0 {
+                Self::mend(dst, [x[0], x[1]]);
+            }
         }
     }
     #[inline(always)]
@@ -69,18 +82,14 @@ impl<const SATURATE: bool, const NAN: u8> Put for ToF16<SATURATE, NAN> {
             unsafe {
                 let h = Self::convert(x);
                 _mm256_storeu_si256(dst.add(k * 32).cast(), h);
-                if NAN != nan::NEVER && NAN != nan::NEVER_LARGE {
-                    lost[k].unequal(_mm512_cvtph_ps(h), x);
-                    continue;
-                }
-                // An integer is a value of f16 if it is below 2^16 and no bit is set that f16 has no room for.
+                // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no
+                // room for.
                 let bits = _mm512_castps_si512(x);
                 lost[k].bits(bits, 0x1fff);
-                if NAN == nan::NEVER_LARGE {
-                    const LIMIT: u32 = 65_536f32.to_bits();
+                if NAN == nan::NEVER_LARGE && !L::QUICK {
                     let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(i32::MAX));
-                    let top = _mm512_add_epi32(magnitude, _mm512_set1_epi32((0x8000_0000 - LIMIT) as i32));
-                    lost[k].bits(top, 0x8000_0000);
+                    let limit = _mm512_set1_epi32(Self::LIMIT.to_bits() as i32);
+                    lost[k].lanes(_mm512_cmpge_epu32_mask(magnitude, limit));
                 }
             }
         }

@@ -9,7 +9,7 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx512::{Put, halves, join, masks, vectors};
+use super::avx512::{Put, vectors};
 use super::avx512_loss::{Any, Each, Losses};
 use crate::copy::vector::Body;
 
@@ -70,30 +70,40 @@ impl<I: Integer, const CHECKED: bool> Body for FromF64<I, CHECKED> {
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
-        unsafe { if COUNT { wide::<I, Each, CHECKED>(dst, src) } else { wide::<I, Any, CHECKED>(dst, src) } }
+        unsafe { if COUNT { wide::<I, Each, CHECKED, 1>(dst, src) } else { wide::<I, Any, CHECKED, 1>(dst, src) } }
+    }
+    #[inline(always)]
+    unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe { wide::<I, Any, CHECKED, 4>(dst, src) }
     }
 }
 
+/// So many steps, and what they lost together.
+///
 /// # Safety
 ///
-/// As for [`Body::step`] of [`FromF64`].
+/// As for as many calls of [`Body::step`] of [`FromF64`].
 #[inline(always)]
-unsafe fn wide<I: Integer, L: Losses, const CHECKED: bool>(dst: *mut u8, src: *const u8) -> u64 {
+unsafe fn wide<I: Integer, L: Losses, const CHECKED: bool, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
     // SAFETY: the caller's guarantees; loads take any alignment.
     unsafe {
         let (mut codes, mut lost) = ([[_mm512_setzero_si512(); 2]; 4], [L::none(); 4]);
-        for k in 0..vectors(I::SIZE) {
-            let at = src.add(k * 128);
-            let x = [_mm512_loadu_pd(at.cast()), _mm512_loadu_pd(at.add(64).cast())];
-            codes[k] = if CHECKED { I::checked_wide(x, &mut lost[k]) } else { I::convert_wide(x) };
+        let per_step = vectors(I::SIZE);
+        for step in 0..STEPS {
+            for k in 0..per_step {
+                let at = src.add((step * per_step + k) * 128);
+                let x = [_mm512_loadu_pd(at.cast()), _mm512_loadu_pd(at.add(64).cast())];
+                codes[k] = if CHECKED { I::checked_wide(x, &mut lost[k]) } else { I::convert_wide(x) };
+            }
+            I::store(dst.add(step * per_step * 16 * I::SIZE), codes);
         }
-        I::store(dst, codes);
-        if CHECKED { L::all(lost) } else { 0 }
+        if CHECKED { L::all(lost, f32::INFINITY) } else { 0 }
     }
 }
 
 /// 32-bit integers of which those above the range of a narrower type are brought down to it, and those below are left
-/// to a saturating store.
+/// to a saturating store, as is NaN for an unsigned type: both become MIN.
 ///
 /// # Safety
 ///
@@ -102,10 +112,11 @@ unsafe fn wide<I: Integer, L: Losses, const CHECKED: bool>(dst: *mut u8, src: *c
 unsafe fn narrow(x: __m512, signed: bool, max: f32) -> __m512i {
     // SAFETY: the caller's guarantee.
     unsafe {
-        let zero = _mm512_setzero_ps();
-        let keep =
-            if signed { _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x) } else { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, zero) };
-        _mm512_cvttps_epi32(_mm512_maskz_min_ps(keep, x, _mm512_set1_ps(max)))
+        let max = _mm512_set1_ps(max);
+        if !signed {
+            return _mm512_cvttps_epi32(_mm512_min_ps(max, x)); // x if it is NaN
+        }
+        _mm512_cvttps_epi32(_mm512_maskz_min_ps(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x, max))
     }
 }
 
@@ -118,18 +129,22 @@ unsafe fn narrow(x: __m512, signed: bool, max: f32) -> __m512i {
 unsafe fn narrow_wide(x: [__m512d; 2], signed: bool, max: f64) -> __m512i {
     // SAFETY: the caller's guarantee.
     unsafe {
-        let (zero, mut i) = (_mm512_setzero_pd(), [_mm256_setzero_si256(); 2]);
+        let (max, mut i) = (_mm512_set1_pd(max), [_mm256_setzero_si256(); 2]);
         for k in 0..2 {
             let x = x[k];
-            let keep =
-                if signed { _mm512_cmp_pd_mask::<_CMP_ORD_Q>(x, x) } else { _mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, zero) };
-            i[k] = _mm512_cvttpd_epi32(_mm512_maskz_min_pd(keep, x, _mm512_set1_pd(max)));
+            let inside = if signed {
+                _mm512_maskz_min_pd(_mm512_cmp_pd_mask::<_CMP_ORD_Q>(x, x), x, max)
+            } else {
+                _mm512_min_pd(max, x) // x if it is NaN
+            };
+            i[k] = _mm512_cvttpd_epi32(inside);
         }
         join_i32(i)
     }
 }
 
-/// 32-bit integers, and what is not their equal is lost.
+/// 32-bit integers of which the caller still has to look for MIN, which NaN and all that is out of range become; other
+/// lanes are lost that are not their equal.
 ///
 /// # Safety
 ///
@@ -139,24 +154,32 @@ unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> __m512i {
     // SAFETY: the caller's guarantee.
     unsafe {
         let i = _mm512_cvttps_epi32(x);
-        // NaN and all that is out of range become MIN.
-        lost.unequal(_mm512_cvtepi32_ps(i), x);
+        lost.unequal_but_sign(_mm512_cvtepi32_ps(i), x);
         i
     }
 }
 
-/// As [`checked`], of `f64`.
+/// Integers of at most 32 bits, `range + 1` of them from `min` on; other values are lost.
+///
+/// To add 1.5 x 2^52 rounds to an integer and leaves it in the low bits, which takes less than to convert there and
+/// back. What is out of range, infinite or NaN leaves other bits above.
 ///
 /// # Safety
 ///
 /// The machine has the features of `avx512::run`.
 #[inline(always)]
-unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> __m512i {
+unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], min: i64, range: u32, lost: &mut L) -> __m512i {
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
     // SAFETY: the caller's guarantee.
     unsafe {
-        let i = [_mm512_cvttpd_epi32(x[0]), _mm512_cvttpd_epi32(x[1])];
-        lost.unequal_pd([_mm512_cvtepi32_pd(i[0]), _mm512_cvtepi32_pd(i[1])], x);
-        join_i32(i)
+        let magic = _mm512_set1_pd(MAGIC);
+        let sum = [_mm512_add_pd(x[0], magic), _mm512_add_pd(x[1], magic)];
+        lost.unequal_but_sign_pd([_mm512_sub_pd(sum[0], magic), _mm512_sub_pd(sum[1], magic)], x);
+        let least = _mm512_set1_epi64(MAGIC.to_bits() as i64 + min);
+        let sum = sum.map(|sum| _mm512_castpd_si512(sum));
+        lost.bits_64([_mm512_sub_epi64(sum[0], least), _mm512_sub_epi64(sum[1], least)], !u64::from(range));
+        let low = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        _mm512_permutex2var_epi32(sum[0], low, sum[1])
     }
 }
 
@@ -209,11 +232,7 @@ macro_rules! narrow {
             #[inline(always)]
             unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
                 // SAFETY: the caller's guarantee.
-                unsafe {
-                    let i = checked_wide(x, lost);
-                    outside(i, $t::MIN.into(), u32::MAX >> (32 - $t::BITS), lost);
-                    [i; 2]
-                }
+                [unsafe { checked_wide(x, $t::MIN.into(), u32::MAX >> (32 - $t::BITS), lost) }; 2]
             }
             #[inline(always)]
             unsafe fn store($dst: *mut u8, $x: [[__m512i; 2]; 4]) {
@@ -279,12 +298,17 @@ impl Integer for i32 {
     #[inline(always)]
     unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
         // SAFETY: the caller's guarantee.
-        [unsafe { checked(x, lost) }; 2]
+        unsafe {
+            let i = _mm512_cvttps_epi32(x);
+            // NaN and all that is out of range become MIN, which 2^31 differs from by its sign alone.
+            lost.unequal(_mm512_cvtepi32_ps(i), x);
+            [i; 2]
+        }
     }
     #[inline(always)]
     unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
         // SAFETY: the caller's guarantee.
-        [unsafe { checked_wide(x, lost) }; 2]
+        [unsafe { checked_wide(x, i32::MIN.into(), u32::MAX, lost) }; 2]
     }
     #[inline(always)]
     unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
@@ -330,116 +354,11 @@ impl Integer for u32 {
     #[inline(always)]
     unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
         // SAFETY: the caller's guarantee.
-        unsafe {
-            let i = [_mm512_cvttpd_epu32(x[0]), _mm512_cvttpd_epu32(x[1])];
-            lost.unequal_pd([_mm512_cvtepu32_pd(i[0]), _mm512_cvtepu32_pd(i[1])], x);
-            [join_i32(i); 2]
-        }
+        [unsafe { checked_wide(x, 0, u32::MAX, lost) }; 2]
     }
     #[inline(always)]
     unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
         // SAFETY: the caller's guarantee; the store takes any alignment.
         unsafe { _mm512_storeu_si512(dst.cast(), x[0][0]) };
     }
-}
-
-macro_rules! wide {
-    ($($t:ident $ps:ident $mask_ps:ident $pd:ident $mask_pd:ident $back_ps:ident $back_pd:ident;)*) => { $(
-        impl Integer for $t {
-            const SIZE: usize = 8;
-            #[inline(always)]
-            unsafe fn convert(x: __m512) -> [__m512i; 2] {
-                // SAFETY: the caller's guarantee.
-                unsafe {
-                    let keep = if $t::MIN == 0 {
-                        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps())
-                    } else {
-                        _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x)
-                    };
-                    let (low, high) = halves(x);
-                    let i = [$mask_ps(keep as u8, low), $mask_ps((keep >> 8) as u8, high)];
-                    if $t::MIN == 0 {
-                        return i; // what is too large is all ones already
-                    }
-                    // MAX rounds up to the first float that is too large.
-                    let over = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps($t::MAX as f32));
-                    let max = _mm512_set1_epi64($t::MAX as i64);
-                    [
-                        _mm512_mask_mov_epi64(i[0], over as u8, max),
-                        _mm512_mask_mov_epi64(i[1], (over >> 8) as u8, max),
-                    ]
-                }
-            }
-            #[inline(always)]
-            unsafe fn convert_wide(x: [__m512d; 2]) -> [__m512i; 2] {
-                // SAFETY: the caller's guarantee.
-                unsafe {
-                    let mut i = [_mm512_setzero_si512(); 2];
-                    for k in 0..2 {
-                        let x = x[k];
-                        if $t::MIN == 0 {
-                            i[k] = $mask_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, _mm512_setzero_pd()), x);
-                        } else {
-                            let over = _mm512_cmp_pd_mask::<_CMP_GE_OQ>(x, _mm512_set1_pd($t::MAX as f64));
-                            let kept = $mask_pd(_mm512_cmp_pd_mask::<_CMP_ORD_Q>(x, x), x);
-                            i[k] = _mm512_mask_mov_epi64(kept, over, _mm512_set1_epi64($t::MAX as i64));
-                        }
-                    }
-                    i
-                }
-            }
-            #[inline(always)]
-            unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
-                // SAFETY: the caller's guarantee.
-                unsafe {
-                    let (low, high) = halves(x);
-                    let i = [$ps(low), $ps(high)];
-                    lost.unequal(join($back_ps(i[0]), $back_ps(i[1])), x);
-                    largest::<L>(i, $t::MIN == 0, lost);
-                    i
-                }
-            }
-            #[inline(always)]
-            unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
-                // SAFETY: the caller's guarantee.
-                unsafe {
-                    let i = [$pd(x[0]), $pd(x[1])];
-                    lost.unequal_pd([$back_pd(i[0]), $back_pd(i[1])], x);
-                    largest::<L>(i, $t::MIN == 0, lost);
-                    i
-                }
-            }
-            #[inline(always)]
-            unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
-                // SAFETY: the caller's guarantee; stores take any alignment.
-                unsafe {
-                    _mm512_storeu_si512(dst.cast(), x[0][0]);
-                    _mm512_storeu_si512(dst.add(64).cast(), x[0][1]);
-                }
-            }
-        }
-    )* };
-}
-
-/// All ones, which an unsigned conversion gives for what it cannot hold, is no float but converts back to 2^64.
-///
-/// # Safety
-///
-/// The machine has the features of `avx512::run`.
-#[inline(always)]
-unsafe fn largest<L: Losses>(i: [__m512i; 2], unsigned: bool, lost: &mut L) {
-    if unsigned {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let max = _mm512_set1_epi64(-1);
-            lost.lanes(masks(_mm512_cmpeq_epi64_mask(i[0], max), _mm512_cmpeq_epi64_mask(i[1], max)));
-        }
-    }
-}
-
-wide! {
-    i64 _mm512_cvttps_epi64 _mm512_maskz_cvttps_epi64 _mm512_cvttpd_epi64 _mm512_maskz_cvttpd_epi64
-        _mm512_cvtepi64_ps _mm512_cvtepi64_pd;
-    u64 _mm512_cvttps_epu64 _mm512_maskz_cvttps_epu64 _mm512_cvttpd_epu64 _mm512_maskz_cvttpd_epu64
-        _mm512_cvtepu64_ps _mm512_cvtepu64_pd;
 }

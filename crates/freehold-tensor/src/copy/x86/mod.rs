@@ -22,9 +22,12 @@ mod avx2;
 mod avx2_half;
 mod avx2_int;
 mod avx512;
+mod avx512_bf16;
 mod avx512_half;
 mod avx512_int;
+mod avx512_long;
 mod avx512_loss;
+mod avx512_mini;
 mod table;
 
 use super::find::Mode;
@@ -38,6 +41,9 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Opti
         Level::Baseline => None,
         Level::Avx2 => avx2::direct(from, to, mode),
         Level::Avx512 => avx512::direct(from, to, mode),
-        Level::Avx512Vbmi => table::direct(from, to).or_else(|| avx512::direct(from, to, mode)),
+        Level::Avx512Vbmi => table::direct(from, to)
+            .or_else(|| avx512_mini::direct(from, to, mode))
+            .or_else(|| avx512_bf16::direct(from, to, mode))
+            .or_else(|| avx512::direct(from, to, mode)),
     }
 }

@@ -1,9 +1,9 @@
-//! Byte-sized floats by table, with the byte permutations of AVX-512 VBMI: 64 codes are looked up at once in 256
+//! Byte-sized floats and integers by table, with the byte permutations of AVX-512 VBMI: 64 codes are looked up at once in 256
 //! entries of 16 bits.
 
 use std::arch::x86_64::*;
 
-use crate::copy::format::{F16, Format, MINI};
+use crate::copy::format::{F16, MINI};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
 use crate::copy::vector::{Body, drive};
@@ -18,6 +18,10 @@ unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     unsafe { drive::<B>(dst, src, n) }
 }
 
+/// Sources that are integers, after the formats of [`MINI`].
+const U8: usize = MINI.len();
+const I8: usize = MINI.len() + 1;
+
 /// The low and the high bytes of 256 entries.
 #[repr(align(64))]
 struct Table {
@@ -26,11 +30,15 @@ struct Table {
 }
 
 impl Table {
-    const fn new(format: &Format, half: bool) -> Table {
+    const fn new(source: usize, half: bool) -> Table {
         let mut table = Table { low: [0; 256], high: [0; 256] };
         let mut i = 0;
         while i < 256 {
-            let value = format.decode(i as u8);
+            let value = match source {
+                U8 => (i as f32).to_bits(),
+                I8 => (i as u8 as i8 as f32).to_bits(),
+                format => MINI[format].decode(i as u8),
+            };
             // Every value has its equal in bf16, as the upper half of the f32 that it equals.
             let code = if half { F16.encode(f32::from_bits(value), false) } else { value >> 16 };
             table.low[i] = code as u8;
@@ -44,8 +52,8 @@ impl Table {
 struct Tables<const F: usize>;
 
 impl<const F: usize> Tables<F> {
-    const F16: &Table = &Table::new(&MINI[F], true);
-    const BF16: &Table = &Table::new(&MINI[F], false);
+    const F16: &Table = &Table::new(F, true);
+    const BF16: &Table = &Table::new(F, false);
 }
 
 /// Looks 64 codes up in a table of 256 bytes.
@@ -122,7 +130,14 @@ macro_rules! formats {
     ($($f:literal)*) => {
         /// The kernel of this module for a pair, where there is one.
         pub(super) fn direct(from: Scalar, to: Scalar) -> Option<Kernel> {
-            let Scalar::Mini(format) = from else { return None };
+            let format = match (from, to) {
+                (Scalar::Mini(format), _) => format,
+                (Scalar::Int(false, 8), Scalar::F16) => return Some(run::<ToHalf<U8, true>>),
+                (Scalar::Int(true, 8), Scalar::F16) => return Some(run::<ToHalf<I8, true>>),
+                (Scalar::Int(false, 8), Scalar::BF16) => return Some(run::<ToHalf<U8, false>>),
+                (Scalar::Int(true, 8), Scalar::BF16) => return Some(run::<ToHalf<I8, false>>),
+                _ => return None,
+            };
             Some(match (format, to) {
                 $(($f, Scalar::F32) => run::<ToF32<$f>>,
                 ($f, Scalar::BF16) => run::<ToHalf<$f, false>>,

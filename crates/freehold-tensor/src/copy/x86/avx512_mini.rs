@@ -1,0 +1,185 @@
+//! To the byte-sized float formats with AVX-512 VBMI, by way of `f32`: 64 values at a time, bit for bit as
+//! [`Format::encode`] does.
+//!
+//! A value is rounded by adding the power of two whose last bit is that of the result: its own exponent's for what
+//! becomes normal, the least one's for what becomes subnormal. What the sum has above that power is the mantissa.
+
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+
+use super::avx512::{Bf16, F16Quiet, F32, F64, Get};
+use crate::copy::find::{Mode, pick};
+use crate::copy::format::{Format, MINI, Specials};
+use crate::copy::kernel::Kernel;
+use crate::copy::kind::Scalar;
+use crate::copy::vector::{Body, drive};
+
+/// # Safety
+///
+/// As for [`Kernel`], on a machine that has AVX2 (only the steps need more).
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    // SAFETY: the caller's guarantees, and the features of `convert`, which this is only called with.
+    unsafe { drive::<B>(dst, src, n) }
+}
+
+/// The numbers of a format that a conversion needs.
+struct Numbers<const F: usize, const SATURATE: bool>;
+
+impl<const F: usize, const SATURATE: bool> Numbers<F, SATURATE> {
+    const FORMAT: Format = MINI[F];
+    /// Bits of an `f32` mantissa that there is no room for.
+    const DROP: u32 = 23 - Self::FORMAT.man_bits;
+    /// The exponent of the least normal value, as an `f32` has it.
+    const LEAST: u32 = (128 - Self::FORMAT.bias) as u32;
+    /// The bits of the `f32` whose code is the largest that comes of a number: beyond [`Format::max_code`] by one where
+    /// that is infinity or NaN.
+    const MOST: u32 = {
+        let clamped = SATURATE || matches!(Self::FORMAT.specials, Specials::Finite);
+        let code = Self::FORMAT.max_code() + !clamped as u32;
+        let exponent = (code >> Self::FORMAT.man_bits) + Self::LEAST - 1;
+        exponent << 23 | (code & ((1 << Self::FORMAT.man_bits) - 1)) << Self::DROP
+    };
+    /// Whether a NaN becomes what is beyond the largest code.
+    const NAN_IS_BEYOND: bool = !SATURATE && matches!(Self::FORMAT.specials, Specials::Fn | Specials::Fnuz);
+}
+
+/// Byte `FROM` of every lane of two vectors, in the low half.
+const fn bytes(from: u8) -> [u8; 64] {
+    let mut order = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        order[i] = (i % 32 * 4) as u8 + from;
+        i += 1;
+    }
+    order
+}
+
+/// # Safety
+///
+/// The machine has the features of [`convert`].
+#[inline(always)]
+unsafe fn narrow(x: [__m512i; 4], order: &[u8; 64]) -> __m512i {
+    // SAFETY: the caller's guarantee; the order is one vector long.
+    unsafe {
+        let order = _mm512_loadu_si512(order.as_ptr().cast());
+        let (low, high) = (_mm512_permutex2var_epi8(x[0], order, x[1]), _mm512_permutex2var_epi8(x[2], order, x[3]));
+        _mm512_inserti64x4::<1>(low, _mm512_castsi512_si256(high))
+    }
+}
+
+/// Codes of one vector, without signs, in the low byte of each lane.
+///
+/// # Safety
+///
+/// The machine has the features of [`convert`].
+#[inline(always)]
+unsafe fn encode<const F: usize, const SATURATE: bool>(x: __m512) -> __m512i {
+    type N<const F: usize, const SATURATE: bool> = Numbers<F, SATURATE>;
+    let (drop, least) = (const { N::<F, SATURATE>::DROP }, const { N::<F, SATURATE>::LEAST });
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        let constant = |bits: u32| _mm512_set1_epi32(bits as i32);
+        let magnitude = _mm512_and_si512(_mm512_castps_si512(x), constant(i32::MAX as u32));
+        let magnitude = _mm512_min_epu32(magnitude, constant(N::<F, SATURATE>::MOST));
+        let exponent = _mm512_and_si512(_mm512_max_epu32(magnitude, constant(least << 23)), constant(0xff << 23));
+        let power = _mm512_add_epi32(exponent, constant(drop << 23));
+        let sum = _mm512_add_ps(_mm512_castsi512_ps(magnitude), _mm512_castsi512_ps(power));
+        let mantissa = _mm512_sub_epi32(_mm512_castps_si512(sum), power);
+        // The mantissa has the bit that a normal value does not store, so exponents count from 0. What this is too large
+        // by is taken off where it has room in no byte.
+        let above = _mm512_srl_epi32(exponent, _mm_cvtsi32_si128(drop as i32));
+        _mm512_add_epi32(mantissa, above)
+    }
+}
+
+/// 64 values.
+///
+/// A function of its own, or its code would be in every kernel several times.
+///
+/// # Safety
+///
+/// As for [`Body::step`] of [`ToMini`], on a machine that has these features.
+#[inline(never)]
+#[target_feature(
+    enable = "avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
+)]
+unsafe fn convert<G: Get, const F: usize, const SATURATE: bool>(dst: *mut u8, src: *const u8) {
+    let format = const { MINI[F] };
+    // SAFETY: the caller's guarantees; loads and stores take any alignment.
+    unsafe {
+        let get = |k: usize| G::get(src.add(k * 16 * G::SIZE));
+        let x = [get(0), get(1), get(2), get(3)];
+        let code = |x: __m512| encode::<F, SATURATE>(x);
+        let codes = narrow([code(x[0]), code(x[1]), code(x[2]), code(x[3])], const { &bytes(0) });
+        let surplus = (const { Numbers::<F, SATURATE>::LEAST }) << format.man_bits;
+        let codes = _mm512_sub_epi8(codes, _mm512_set1_epi8(surplus as i8));
+        let signs = _mm512_movepi8_mask(narrow(x.map(|x| _mm512_castps_si512(x)), const { &bytes(3) }));
+        // No negative zero where its code is NaN.
+        let fnuz = matches!(format.specials, Specials::Fnuz);
+        let signs = if fnuz { signs & _mm512_test_epi8_mask(codes, codes) } else { signs };
+        let signed = _mm512_or_si512(codes, _mm512_maskz_mov_epi8(signs, _mm512_set1_epi8(format.sign_bit() as i8)));
+        _mm512_storeu_si512(dst.cast(), signed);
+        if !(const { Numbers::<F, SATURATE>::NAN_IS_BEYOND })
+            && _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[0], x[1]) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[2], x[3]) != 0
+        {
+            mend::<F, SATURATE>(dst, x);
+        }
+    }
+}
+
+/// The codes of all NaN among 64 values.
+///
+/// # Safety
+///
+/// `dst` is writable for 64 bytes, on a machine with the features of [`convert`].
+#[cold]
+#[inline(never)]
+unsafe fn mend<const F: usize, const SATURATE: bool>(dst: *mut u8, x: [__m512; 4]) {
+    // SAFETY: all bits of vectors are values of floats.
+    let x: [f32; 64] = unsafe { std::mem::transmute(x) };
+    for (i, x) in x.into_iter().enumerate().filter(|(_, x)| x.is_nan()) {
+        // SAFETY: byte `i` of the caller's 64.
+        unsafe { dst.add(i).write(MINI[F].encode(x, SATURATE) as u8) };
+    }
+}
+
+struct ToMini<G, const F: usize, const SATURATE: bool>(PhantomData<G>);
+
+impl<G: Get, const F: usize, const SATURATE: bool> Body for ToMini<G, F, SATURATE> {
+    const N: usize = 64;
+    const SRC: usize = G::SIZE;
+    const DST: usize = 1;
+    #[inline(always)]
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe { convert::<G, F, SATURATE>(dst, src) };
+        0
+    }
+}
+
+macro_rules! formats {
+    ($($f:literal)*) => {
+        /// The kernel of this module for a pair, where there is one.
+        pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
+            let Scalar::Mini(format) = to else { return None };
+            if mode.checked {
+                return None;
+            }
+            Some(match format { $($f => from_float::<$f>(from, mode)?,)* _ => return None })
+        }
+    };
+}
+// All but e8m0, which rounds otherwise.
+formats!(0 1 2 3 4 5 6 8 9 10);
+
+fn from_float<const F: usize>(from: Scalar, mode: Mode) -> Option<Kernel> {
+    let Mode { saturate, .. } = mode;
+    Some(match from {
+        Scalar::F16 => pick(saturate, run::<ToMini<F16Quiet, F, false>>, run::<ToMini<F16Quiet, F, true>>),
+        Scalar::BF16 => pick(saturate, run::<ToMini<Bf16, F, false>>, run::<ToMini<Bf16, F, true>>),
+        Scalar::F32 => pick(saturate, run::<ToMini<F32, F, false>>, run::<ToMini<F32, F, true>>),
+        Scalar::F64 => pick(saturate, run::<ToMini<F64, F, false>>, run::<ToMini<F64, F, true>>),
+        _ => return None,
+    })
+}
