@@ -82,6 +82,67 @@ def test_X06_a_format_that_is_no_number(name):
     assert raw.dtype == np.uint8 and raw.size == memoryview(x).nbytes
 
 
+class Either(ctypes.Union):
+    _fields_ = [("a", ctypes.c_int), ("b", ctypes.c_float)]
+
+
+@pytest.mark.parametrize("x", [Either(), (Either * 2)()], ids=["one", "two"])
+def test_X06_a_union_is_not_a_number_of_its_size(x):
+    """X06: ctypes says that a union is bytes, four of them an item; neither is it an integer of four bytes."""
+    assert '"B", of 4 bytes' in str(refused("DT03", fh.share, x, "numpy"))
+
+
+@pytest.mark.parametrize("make", [ctypes.c_int32, ctypes.c_double, ctypes.c_uint16])
+def test_X04_the_other_byte_order_of_ctypes(make):
+    """X04: arrays, and one value without dimensions."""
+    held = (make.__ctype_be__ * 2)(1, 258)
+    refused("BO01", fh.share, held)
+    assert fh.convert(held, "numpy").tolist() == [1, 258] and fh.convert(make.__ctype_be__(7), "numpy").tolist() == 7
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_X09_arrays_of_ctypes_without_elements(count):
+    """X09: nothing in it, in the first or in the last dimension."""
+    assert fh.share((ctypes.c_int * 0 * count)(), "numpy").shape == (count, 0)
+    assert fh.share((ctypes.c_int * count * 0)(), "numpy").shape == (0, count)
+
+
+class View(ctypes.Structure):
+    """`Py_buffer`, of which the interpreter fills in what it is given."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("buf", "obj")]
+    _fields_ += [("len", ctypes.c_ssize_t), ("itemsize", ctypes.c_ssize_t), ("readonly", ctypes.c_int), ("ndim", ctypes.c_int)]
+    _fields_ += [(name, ctypes.c_void_p) for name in ("format", "shape", "strides", "suboffsets", "internal")]
+
+
+def of_rows(rows, suboffset=0):
+    """A memoryview whose memory is pointers to rows, as PIL's images once were; what it points to is kept beside it."""
+    rows = [ctypes.create_string_buffer(row, len(row)) for row in rows]
+    pointers = (ctypes.c_void_p * len(rows))(*map(ctypes.addressof, rows))
+    sizes = ctypes.c_ssize_t * 2
+    shape, strides, below = sizes(len(rows), len(rows[0])), sizes(8, 1), sizes(suboffset, -1)
+    image = View(ctypes.addressof(pointers), None, sum(map(len, rows)), 1, 1, 2)
+    image.format, image.shape, image.strides, image.suboffsets = (
+        ctypes.cast(b"B", ctypes.c_void_p), ctypes.addressof(shape), ctypes.addressof(strides), ctypes.addressof(below)
+    )
+    make = ctypes.pythonapi.PyMemoryView_FromBuffer
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.POINTER(View)]
+    return make(image), (rows, pointers, shape, strides, below)
+
+
+def test_rows_that_lie_apart_are_refused_with_a_way_out():
+    """A buffer with suboffsets is no tensor; NumPy does not take it either."""
+    x, kept = of_rows([b"abc", b"def"])
+    with pytest.raises((BufferError, ValueError)):
+        np.asarray(x)
+    error = refused("OB01", fh.share, x, "numpy")
+    assert "suboffsets" in str(error) and fh.plan(x, "numpy").codes == ("OB01",)
+    names = {"x": x}
+    exec(error.fixes[0], names)
+    assert fh.copy(names["x"], "numpy").tolist() == [[97, 98, 99], [100, 101, 102]]
+    del kept
+
+
 CTYPES = ["bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "longlong", "ulonglong", "size_t"]
 CTYPES += ["ssize_t", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float", "double"]
 

@@ -1,4 +1,4 @@
-"""CuPy where there is no device, Dr.Jit, ONNX Runtime, and sources without DLPack: PIL, mmap, bytes, arrays, CUDA's interface."""
+"""CuPy where there is no device, Dr.Jit, unknown producers, and sources without DLPack: PIL, mmap, bytes, arrays, CUDA's interface."""
 
 import array
 import importlib
@@ -12,11 +12,10 @@ import torch
 
 import freehold as fh
 from capsules import READ_ONLY, name_of, opened
-from frameworks import framework, pointer
-from producers import CUDA, call_without_gil, over_bytes, refused, rename, take
+from frameworks import framework
+from producers import CUDA, Made, Modern, OldStream, call_without_gil, over_bytes, refused, rename, take
 
 framework("PIL")
-ort = framework("onnxruntime")
 framework("drjit")
 drjit = importlib.import_module("drjit.scalar")
 Image = importlib.import_module("PIL.Image")
@@ -117,6 +116,54 @@ def test_what_cupy_raises_arrives_and_nothing_leaks(monkeypatch):
     assert source.exported[0].deletes == 1
 
 
+class CupyArray:
+    """Stands in for `cupy.ndarray`, which has DLPack's method with all its arguments, and CUDA's interface beside it."""
+
+    __module__ = "cupy"
+
+    def __init__(self, **fields):
+        self.lent = over_bytes((3,), device=CUDA, data=0x7F0000000000, **fields)
+
+    def __dlpack__(self, stream=None, max_version=None, dl_device=None, copy=None):
+        return self.lent.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+
+    def __dlpack_device__(self):
+        return CUDA
+
+    @property
+    def __cuda_array_interface__(self):
+        pytest.fail("the interface does not say which device it is, and DLPack does")
+
+
+def test_cupys_arrays_are_asked_once_for_a_versioned_capsule():
+    x = CupyArray()
+    y = fh.share(x)
+    assert (y.framework, y.device, y.data_ptr) == ("cupy", "cuda:0", 0x7F0000000000)
+    assert x.lent.calls == [{"max_version": (1, 3)}]
+    fh.share(x, stream=5)
+    assert x.lent.calls[1:] == [{"max_version": (1, 3), "stream": 5}]
+    del y
+    fh.ledger.live()
+    assert [made.deletes for made in x.lent.exported] == [1, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+@pytest.mark.parametrize("to", ["numpy", "torch", "jax", "pyarrow"])
+def test_A28_cupys_arrays_do_not_come_to_the_host_by_themselves(to):
+    x = CupyArray()
+    assert "DV0" in refused(fh.plan(x, to).codes[0], fh.convert, x, to).code
+    refused(fh.plan(x, to, copy=False).codes[0], fh.share, x, to)
+    fh.ledger.live()
+    assert all(made.deletes == 1 for made in x.lent.exported) and all("copy" not in call for call in x.lent.calls)
+
+
+def test_cupys_device_is_a_device():
+    device = type("Device", (), {"__module__": "cupy.cuda", "id": 3, "__str__": lambda self: "<CUDA Device 3>"})()
+    assert "cuda:3" in str(refused("DV02", fh.convert, np.zeros(3), device=device))
+    stranger = type("Device", (), {"id": 3, "__str__": lambda self: "<Device 3>"})()
+    refused("AR01", fh.convert, np.zeros(3), device=stranger)
+
+
 # -- Dr.Jit: DLPack's first signature ------------------------------------------------------------------------------------------
 
 
@@ -139,6 +186,46 @@ def test_drjit_has_matrices_and_nothing_at_all():
     assert fh.copy(drjit.ArrayXf([1, 2]), "torch", dtype="float64").tolist() == [1, 2]
 
 
+def test_drjits_booleans_and_what_it_takes_of_ours():
+    flags = drjit.TensorXb(drjit.ArrayXb([True, False]), (2,))
+    assert fh.share(flags, "torch").tolist() == [True, False] and str(fh.plan(flags, "numpy").dtype) == "bool"
+    x = drjit.ArrayXf([1, 2, 3])
+    fh.share(x, "numpy")[0] = 9
+    assert x[0] == 9, "the same memory"
+    for a in (np.ones((2, 3), "f4"), np.frombuffer(bytes(24), "f4").reshape(2, 3)):
+        taken = drjit.TensorXf(fh.share(a))
+        assert taken.shape == (2, 3) and np.array_equal(np.asarray(taken), a)
+    with pytest.raises(TypeError):  # it takes row-major memory only, and says so itself
+        drjit.TensorXf(fh.share(np.ones((2, 4), "f4")[:, ::2]))
+    assert drjit.TensorXf(fh.convert(np.ones((2, 4), "f4")[:, ::2], order="C")).shape == (2, 2)
+
+
+# -- whoever has the protocol, and is not known ---------------------------------------------------------------------------------
+
+
+class Proxy:
+    """Passes every attribute on, as wrapt's and others' proxies do: its type has nothing."""
+
+    def __init__(self, of):
+        self.of = of
+
+    def __getattr__(self, name):
+        return getattr(self.of, name)
+
+
+@pytest.mark.parametrize("kind", [Modern, OldStream])
+def test_X26_a_proxy_is_asked_as_an_object(kind):
+    """X26: the method is the object's and not its type's; what it takes is read from its signature all the same."""
+    modern = kind is Modern
+    x = kind(lambda **_: Made([1.0, 2.0], legacy=not modern))
+    assert fh.share(Proxy(x), "numpy").tolist() == [1, 2]
+    assert x.calls == [{"max_version": (1, 3)} if modern else {}]
+    a = np.ones(3)
+    assert np.shares_memory(fh.share(Proxy(a), "numpy"), a)
+    refused("OB01", fh.share, Proxy(object()))  # nothing was remembered of the type
+    assert fh.share(Proxy(torch.ones(2)), "numpy").tolist() == [1, 1]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
 def test_cuda_memory_by_interface_is_refused_where_there_is_no_device():
     class Device:
@@ -147,60 +234,6 @@ def test_cuda_memory_by_interface_is_refused_where_there_is_no_device():
     for call in (fh.share, lambda x: fh.convert(x, "torch"), lambda x: fh.copy(x, "numpy")):
         assert "CUDA" in str(refused("DV02", call, Device()))
     assert fh.plan(Device(), "numpy").codes == ("DV02",)
-
-
-# -- ONNX Runtime ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8"])
-def test_an_ort_value_is_shared(dtype):
-    value = ort.OrtValue.ortvalue_from_numpy(np.arange(6).reshape(2, 3).astype(dtype))
-    view = fh.share(value, "numpy")
-    assert view.tolist() == value.numpy().tolist() and view.dtype == dtype
-    assert pointer(view) == value.data_ptr()
-    assert fh.share(value, "torch").tolist() == view.tolist()
-
-
-def test_X09_onnx_runtimes_null_strides_are_row_major():
-    value = ort.OrtValue.ortvalue_from_numpy(np.zeros((2, 3, 4), "f4"))
-    assert fh.share(value).strides == (12, 4, 1)
-
-
-def test_onnx_runtime_calls_booleans_bytes_and_we_do_not():
-    value = ort.OrtValue.ortvalue_from_numpy(np.array([[True, False], [False, True]]))
-    assert np.from_dlpack(value).dtype == np.uint8, "if this is bool, its own capsule says so now"
-    for to in ("numpy", "torch", None):
-        y = fh.share(value, to)
-        assert str(fh.plan(value, to).dtype) == "bool" and np.asarray(y).tolist() == [[True, False], [False, True]]
-        assert pointer(y) == value.data_ptr()
-    np.asarray(y)[0, 1] = True
-    assert value.numpy().tolist() == [[True, True], [False, True]]
-    assert len(fh.ledger.live()) == 1 and fh.ledger.owner(y)["owner"]["framework"] == "onnxruntime"
-    assert fh.convert(value, "numpy", dtype="uint8").tolist() == [[1, 1], [0, 1]]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64"])
-def test_onnx_runtime_takes_our_tensors(dtype):
-    a = np.arange(6).reshape(2, 3).astype(dtype)
-    value = ort.OrtValue.from_dlpack(fh.share(a))
-    assert value.numpy().tolist() == a.tolist() and value.data_ptr() == a.ctypes.data
-    a[0, 0] = 9
-    assert value.numpy()[0, 0] == 9
-    back = fh.share(value, "numpy")
-    assert np.shares_memory(back, a) and int(fh.ledger.owner(back)["base"], 16) == a.ctypes.data
-    with pytest.raises(RuntimeError):  # it takes row-major memory only, and says so itself
-        ort.OrtValue.from_dlpack(fh.share(a.T))
-    del value, back
-    fh.ledger.live()
-    assert fh.ledger.owner(a) is None
-
-
-def test_onnx_runtime_and_read_only_memory():
-    a = np.zeros(3, "f4")
-    a.flags.writeable = False
-    with pytest.raises(BufferError):  # it reads legacy capsules, which cannot say so
-        ort.OrtValue.from_dlpack(fh.share(a))
-    assert ort.OrtValue.from_dlpack(fh.copy(a)).numpy().tolist() == [0, 0, 0]
 
 
 # -- sources without DLPack ----------------------------------------------------------------------------------------------------

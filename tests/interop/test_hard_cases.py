@@ -51,7 +51,7 @@ framework("tvm_ffi")
 
 
 def test_every_case_is_proved_by_tests_that_exist():
-    """X23 and all other rows: the table above names 27 cases and no test that is not there."""
+    """The table above names 27 cases and no test that is not there."""
     rows = [line.split("|")[1:-1] for line in __doc__.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(row[0]) for row in rows] == list(range(1, 28))
     for case, _, proofs in rows:

@@ -1,4 +1,4 @@
-"""Rows X13, X24: deleters on any thread and at any time, the end of the interpreter, and forks.
+"""Rows X13, X23, X24: deleters on any thread and at any time, many threads, the end of the interpreter, and forks.
 
 "Case n" is the n-th hard case of the conformance list: what a correct runtime does with a lifetime that the frameworks of
 today get wrong.
@@ -277,3 +277,76 @@ def test_x24_a_child_that_ends_like_a_program():
         + "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and made.deletes == 0\n"
         + "t[0] = 3; assert a[0] == 3\n"
     )
+
+
+# -- X23: several threads, several interpreters --------------------------------------------------------------------------
+
+
+def test_x23_threads_share_nothing_but_the_ledger():
+    """X23: what each thread asks, is refused and writes down is its own; what all of them held is counted once, and gone."""
+    start, wrong = threading.Barrier(6), []
+
+    def work(number):
+        a = np.full((4, 3), number, "f8")
+        kind = type(f"Kind{number}", (Modern,), {})  # the cache of types is asked by all of them at once
+        start.wait()
+        for i in range(200):
+            rule = ("copy", "reject", "trust")[(number + i) % 3]
+            with fh.policy(readonly=rule):
+                frozen = fh.share(a, writable=False)
+                verdict = {"copy": "copy", "reject": "reject", "trust": "share"}[rule]
+                seen = fh.plan(frozen, "torch").verdict
+                if seen != verdict or fh.convert(a.T, "numpy", dtype="int32").sum() != 12 * number:
+                    wrong.append((rule, seen))
+            if fh.share(kind(Made([float(number)])), "numpy").tolist() != [number]:
+                wrong.append(number)
+            try:
+                fh.share([number])
+            except fh.BoundaryError as error:
+                if error.code != "OB01" or error.decision.verdict != "reject":
+                    wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert not wrong and fh.policy().readonly == "copy" and fh.ledger.live() == []
+
+
+INTERPRETERS = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+text = '''
+try:
+    import freehold as fh
+except ImportError:  # newer Pythons: with a GIL of its own, an interpreter does not get the module
+    pass
+else:
+    x = fh.copy([1.0, 2.0])
+    assert memoryview(x).tolist() == [1, 2]
+    try:
+        fh.share([1])
+    except fh.BoundaryError as error:
+        assert error.code == "OB01"
+    with fh.policy(readonly="trust"):
+        assert fh.policy().readonly == "trust"
+    del x
+print("there")
+'''
+def another():
+    made = interpreters.create()
+    assert interpreters.run_string(made, text) is None
+    interpreters.destroy(made)
+"""
+
+
+@pytest.mark.parametrize("order", ["import freehold as fh\nanother()\nanother()", "another()\nimport freehold as fh\nanother()"])
+def test_x23_another_interpreter_of_the_process(order):
+    """X23: it has the module or is refused it, and the first one goes on with an exception and a ledger of its own."""
+    after = "x = fh.copy([3.0])\ntry:\n    fh.share([1])\nexcept fh.BoundaryError as error:\n    print(error.code, fh.policy().readonly)\n"
+    after += "del x\nprint(len(fh.ledger.live()))\n"
+    assert assert_runs(INTERPRETERS + order + "\n" + after).split() == ["there", "there", "OB01", "copy", "0"]

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::error::raise;
-use crate::names::shown;
+use crate::names::{shown, top_module};
 
 /// A `device=` argument: "cpu", "cuda:1", a DLPack pair, or a framework's own device object.
 pub(crate) fn argument(value: &Bound<'_, PyAny>) -> PyResult<Device> {
@@ -33,6 +33,12 @@ pub(crate) fn argument(value: &Bound<'_, PyAny>) -> PyResult<Device> {
     }
     let platform = value.getattr("platform").and_then(|p| p.extract::<String>());
     let id = value.getattr("id").and_then(|id| id.extract::<i32>());
+    // CuPy's has a number and nothing else: its devices are all of one kind.
+    if let (Err(_), Ok(id)) = (&platform, &id)
+        && top_module(&value.get_type()) == "cupy"
+    {
+        return Ok(Device::new(DeviceKind::CUDA, *id));
+    }
     match (platform, id) {
         (Ok(platform), Ok(id)) => {
             let kind = if platform == "gpu" { "cuda" } else { platform.as_str() };

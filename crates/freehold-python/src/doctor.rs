@@ -46,10 +46,13 @@ pub(crate) fn _road(x: &Bound<'_, PyAny>) -> PyResult<&'static str> {
         Adapter::Numpy | Adapter::Masked | Adapter::NumpyScalar => "C struct",
         Adapter::Torch | Adapter::Exchange(_) | Adapter::Paddle(Some(_)) => "exchange table",
         Adapter::Dlpack { versioned: true, .. }
+        | Adapter::OwnDlpack { versioned: true }
         | Adapter::Jax { versioned: true }
         | Adapter::TensorFlow
         | Adapter::Paddle(None) => "__dlpack__",
-        Adapter::Dlpack { .. } | Adapter::Jax { .. } | Adapter::OrtValue => "__dlpack__ without max_version",
+        Adapter::Dlpack { .. } | Adapter::OwnDlpack { .. } | Adapter::Jax { .. } | Adapter::OrtValue => {
+            "__dlpack__ without max_version"
+        }
         Adapter::Capsule => "capsule",
         Adapter::Pandas | Adapter::Frame => "by column",
         Adapter::Buffer => "buffer protocol",

@@ -33,6 +33,8 @@ pub(crate) enum Adapter {
     Exchange(NonNull<DLPackExchangeAPI>),
     /// A type with `__dlpack__`; `versioned` if that takes `max_version`; `traits` are what no capsule of it says.
     Dlpack { versioned: bool, traits: Traits },
+    /// `__dlpack__` that this object has and its type has not, as a proxy passes its object's attributes on.
+    OwnDlpack { versioned: bool },
     /// `jax.Array`; `versioned` as for `Dlpack`.
     Jax { versioned: bool },
     /// Tensors and variables of TensorFlow.
@@ -177,8 +179,10 @@ fn ask(x: &Bound<'_, PyAny>) -> PyResult<Kind> {
     let tag = unsafe { tag_of(pointer) };
     // That a type offers nothing is not remembered: such calls raise, and the message matters more than the time. Nor is
     // what one object has: it says nothing of others of the type.
-    let of_the_type =
-        !matches!(kind.adapter, Adapter::None | Adapter::OwnArrayInterface | Adapter::OwnCudaArrayInterface);
+    let of_the_type = !matches!(
+        kind.adapter,
+        Adapter::None | Adapter::OwnDlpack { .. } | Adapter::OwnArrayInterface | Adapter::OwnCudaArrayInterface
+    );
     if tag != 0 && of_the_type {
         // SAFETY: as in `kind_of`; `probe` may have run Python code, but no borrow of the slot was held across it.
         unsafe { *slot(pointer) = Slot { class: pointer, tag, kind } };
@@ -265,6 +269,10 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
         && (x.is_instance_of::<PyList>() || x.is_instance_of::<PyTuple>() || x.is_instance_of::<PyRange>())
     {
         return known(Adapter::Sequence, Label::PYTHON);
+    }
+    // Everybody's from_dlpack asks the object, and a proxy has nothing on its type.
+    if x.hasattr("__dlpack__")? {
+        return known(Adapter::OwnDlpack { versioned: protocol::takes_max_version(x, x)? }, framework());
     }
     // NumPy takes an attribute of the instance, too, and numpy.lib.stride_tricks relies on that.
     if x.hasattr("__array_interface__")? {

@@ -136,6 +136,7 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::TorchWrapper => Err(torch::refuse_wrapper(x)),
         Adapter::Exchange(table) => exchange::import(x, table, kind.framework, ask, Traits::empty()),
         Adapter::Dlpack { versioned, traits } => protocol::import(x, versioned, kind.framework, ask, traits),
+        Adapter::OwnDlpack { versioned } => protocol::import(x, versioned, kind.framework, ask, Traits::empty()),
         Adapter::OrtValue => onnxruntime::import(x, kind.framework, ask),
         Adapter::Jax { versioned } => jax::import(x, versioned, ask),
         Adapter::TensorFlow => tensorflow::import(x, ask),
@@ -174,6 +175,10 @@ fn refuse(x: &Bound<'_, PyAny>) -> Fail {
     let fail = Fail::refused(Code::OB01, name, text);
     if x.hasattr("__array__").unwrap_or(false) {
         return fail.fix("numpy.asarray(x)  # what its __array__ makes, often a copy");
+    }
+    let is_text = x.is_instance_of::<pyo3::types::PyString>() || x.is_instance_of::<pyo3::types::PyDict>();
+    if !is_text && x.hasattr("__iter__").unwrap_or(false) {
+        return fail.fix("x = list(x)  # then fh.copy(x), which builds a tensor");
     }
     fail.fix("pass what it wraps: its array, tensor or buffer")
 }

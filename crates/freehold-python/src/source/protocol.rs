@@ -4,15 +4,15 @@ use freehold::dlpack::VERSION;
 use freehold::{Code, Device, DeviceKind, Label, Traits};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyType};
+use pyo3::types::{PyCapsule, PyDict};
 
 use super::{Ask, Fail, Imported, capsule};
 
-/// Whether a type's `__dlpack__` takes `max_version`, without running it: by its signature, or, for C functions that
+/// Whether `holder`'s `__dlpack__` (a type's, or the object's own) takes `max_version`, without running it: by its signature, or, for C functions that
 /// have none, by an argument that nobody takes, whose refusal names the first that it does not know.
-pub(super) fn takes_max_version(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<bool> {
+pub(super) fn takes_max_version(x: &Bound<'_, PyAny>, holder: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = x.py();
-    let method = class.getattr("__dlpack__")?;
+    let method = holder.getattr("__dlpack__")?;
     let signature = py.import("inspect")?.getattr("signature")?;
     if let Ok(signature) = signature.call1((&method,)) {
         let parameters = signature.getattr("parameters")?;
