@@ -59,20 +59,26 @@ def pytest_pyfunc_call(pyfuncitem):
         fh.copy(1.0)
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     gc.collect()
-    gc.freeze()  # what is there already is not looked through again and again
-    try:
-        grown = []
-        for _ in range(WINDOWS):
-            before = _in_use()
-            for _ in range(RUNS):
-                pyfuncitem.obj(**arguments)
-            after = _in_use()
-            grown.append((after[0] - before[0], after[1] - before[1]))
-            if grown[-1][0] < 16 * RUNS and grown[-1][1] < RUNS:
-                return result
-    finally:
-        gc.unfreeze()
+    gc.freeze()
+    grown = []
+    for _ in range(WINDOWS):
+        before = _in_use()
+        for _ in range(RUNS):
+            pyfuncitem.obj(**arguments)
+        after = _in_use()
+        grown.append((after[0] - before[0], after[1] - before[1]))
+        if grown[-1][0] < 16 * RUNS and grown[-1][1] < RUNS:
+            return result
     pytest.fail(f"{RUNS} runs keep so many bytes of malloc and blocks of Python, {WINDOWS} times: {grown}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settled():
+    """What is there when a file's tests begin, frameworks mostly, is put aside: with PyTorch loaded, each collection would
+    look through it for a tenth of a second. Garbage is collected before, so that none is put aside."""
+    gc.collect()
+    gc.freeze()
+
 
 # -- the ledger --------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +119,8 @@ def nothing_leaks(request):
     if request.node.stash.get(FAILED, True):
         return
     leaked = fh.ledger.leaks(since=mark)
-    if leaked:  # a collection with PyTorch loaded takes a tenth of a second, so only where there may be a cycle
+    if leaked:  # perhaps there is a cycle, and perhaps it was put aside
+        gc.unfreeze()
         gc.collect()
         leaked = fh.ledger.leaks(since=mark)
     assert not leaked, "still open at the end of the test:\n" + "\n".join(
