@@ -271,7 +271,7 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
         return known(Adapter::Sequence, Label::PYTHON);
     }
     // Everybody's from_dlpack asks the object, and a proxy has nothing on its type.
-    if x.hasattr("__dlpack__")? {
+    if x.hasattr("__dlpack__")? && x.hasattr("__dlpack_device__")? {
         return known(Adapter::OwnDlpack { versioned: protocol::takes_max_version(x, x)? }, framework());
     }
     // NumPy takes an attribute of the instance, too, and numpy.lib.stride_tricks relies on that.
