@@ -124,6 +124,8 @@ def nothing_leaks(request):
             if put_aside:
                 gc.unfreeze()
             gc.collect()
+            if put_aside:
+                gc.freeze()
             leaked = fh.ledger.leaks(since=mark)
     assert not leaked, "still open at the end of the test:\n" + "\n".join(
         f"  {holder['framework']} {holder['dtype']}{holder['shape']} from {holder['from']}" for holder in leaked
