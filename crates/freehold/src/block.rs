@@ -156,6 +156,10 @@ mod tests {
         NonNull::new(unsafe { alloc(BLOCK) }).expect("memory")
     }
 
+    struct Sent(NonNull<u8>);
+    // SAFETY: plain memory, of which one thread at a time knows.
+    unsafe impl Send for Sent {}
+
     #[test]
     fn threads_give_back_what_they_keep() {
         // Under Miri and the address sanitizer a block that is lost, or freed twice, fails the test.
@@ -164,9 +168,9 @@ mod tests {
             let block = acquire(layout);
             // SAFETY: `size` bytes were acquired.
             unsafe { ptr::write_bytes(block.as_ptr(), 7, size) };
-            let address = block.as_ptr().expose_provenance();
+            let block = Sent(block);
             let ended = std::thread::spawn(move || {
-                let block = NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("not null");
+                let Sent(block) = { block };
                 // SAFETY: acquired for this layout; the other thread has given it up.
                 unsafe { release(block, layout) };
             });
