@@ -23,6 +23,7 @@ mod avx2_half;
 mod avx2_int;
 mod avx512;
 mod avx512_bf16;
+mod avx512_e5m2;
 mod avx512_half;
 mod avx512_int;
 mod avx512_long;
@@ -42,6 +43,7 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Opti
         Level::Avx2 => avx2::direct(from, to, mode),
         Level::Avx512 => avx512::direct(from, to, mode),
         Level::Avx512Vbmi => table::direct(from, to)
+            .or_else(|| avx512_e5m2::direct(from, to, mode))
             .or_else(|| avx512_mini::direct(from, to, mode))
             .or_else(|| avx512_bf16::direct(from, to, mode))
             .or_else(|| avx512::direct(from, to, mode)),
