@@ -373,6 +373,10 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
             let half = to == Half;
             by_integer!(signed, bits, from_int: I8 I16 I32 I64 U8 U16 U32 U64, (half, mode))
         }
+        (Int(true, 32), Single) if checked => run::<Via<I32, ToF32, true>>,
+        (Int(false, 32), Single) if checked => run::<Via<U32, ToF32, true>>,
+        (Int(true, 64), Single) if checked => run::<Via<I64, ToF32, true>>,
+        (Int(false, 64), Single) if checked => run::<Via<U64, ToF32, true>>,
         (Half, Single) => run::<F16ToF32>,
         (Half, Double) => run::<F16ToF64>,
         (BF16, Single) => run::<Via<Bf16, ToF32, false>>,
