@@ -301,7 +301,7 @@ impl<const SATURATE: bool> F64ToF16<SATURATE> {
 }
 
 impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
-    const N: usize = 16;
+    const N: usize = 32;
     const SRC: usize = 8;
     const DST: usize = 2;
     #[inline(always)]
@@ -309,9 +309,11 @@ impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
             let x = join(Self::odd(src), Self::odd(src.add(64)));
-            _mm256_storeu_si256(dst.cast(), ToF16::<SATURATE, { nan::NEVER }>::convert(x));
-            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0 {
-                each::<ops::F64ToF16<SATURATE>>(dst, src, 16);
+            let y = join(Self::odd(src.add(128)), Self::odd(src.add(192)));
+            ToF16::<SATURATE, { nan::NEVER }>::put(dst, [x, y, x, y]);
+            // Either is a NaN.
+            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, y) != 0 {
+                each::<ops::F64ToF16<SATURATE>>(dst, src, 32);
             }
             0
         }
