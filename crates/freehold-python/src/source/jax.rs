@@ -31,6 +31,7 @@ pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<
 pub(super) fn import(x: &Bound<'_, PyAny>, versioned: bool, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
     static TO_CAPSULE: Sought = Sought::new("jax._src.lib", &["_jax", "buffer_to_dlpack_managed_tensor"]);
     if ask.stream.is_none()
+        && is_on_one_device(x)
         && let Some(to_capsule) = TO_CAPSULE.get(x.py())
         && let Ok(made) = to_capsule.call1((x, x.py().None()))
         && made.is_instance_of::<PyCapsule>()
@@ -38,6 +39,15 @@ pub(super) fn import(x: &Bound<'_, PyAny>, versioned: bool, ask: &Ask<'_, '_>) -
         return capsule::import(&made, Label::JAX, ask, Traits::IMMUTABLE).map(Imported::from);
     }
     protocol::import(x, versioned, Label::JAX, ask, Traits::IMMUTABLE).map_err(|fail| explain(x, fail))
+}
+
+/// Whether an array is whole on one device: of one in parts, the function behind `__dlpack__` gives the first part.
+fn is_on_one_device(x: &Bound<'_, PyAny>) -> bool {
+    static SINGLE: Sought = Sought::new("jax.sharding", &["SingleDeviceSharding"]);
+    let py = x.py();
+    SINGLE.get(py).is_some_and(|single| {
+        x.getattr(pyo3::intern!(py, "sharding")).is_ok_and(|sharding| sharding.get_type().is(single))
+    })
 }
 
 /// Why JAX would not describe an array, in the terms of the catalogue. What it raises itself speaks of its insides.

@@ -1,7 +1,7 @@
 //! `mlx.core.array`s. MLX holds only memory that it allocated: its own import copies, and halves 64-bit floats on the way. So
 //! an array of the right shape and dtype is made, and its memory filled in the one pass that was decided.
 
-use freehold::{Asked, Caps, DType, Decision, Dialect, Label, Policy, Request, Tensor, Traits, decide};
+use freehold::{Asked, Caps, DType, Decision, Dialect, Label, Layout, Policy, Request, Tensor, Traits, decide};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -74,11 +74,12 @@ fn receive(
 fn filled_at_once<'py>(py: Python<'py>, source: &Tensor, decision: &Decision) -> PyResult<Option<Bound<'py, PyAny>>> {
     static ARRAY: Named = Named::new("mlx.core", &["array"]);
     const FEW: u64 = 1 << 14;
-    let plain = Traits::SWAPPED | Traits::CONJ | Traits::NEG | Traits::PADDED | Traits::BYTE_STRIDES;
+    let lazy = Traits::SWAPPED | Traits::CONJ | Traits::NEG | Traits::PADDED | Traits::BYTE_STRIDES;
     if !(1..=FEW).contains(&decision.bytes_copied)
         || source.dtype() != decision.dtype
         || !AS_THEY_ARE.contains(&decision.dtype)
-        || source.traits().intersects(plain)
+        || source.traits().intersects(lazy)
+        || !Layout::new(source.shape(), source.strides()).is_c_contiguous()
         || !source.device().kind.is_host()
     {
         return Ok(None);
