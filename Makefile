@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive bench bench-copy install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive bench bench-python bench-copy install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -37,6 +37,9 @@ test-exhaustive: ## every cast of 10^8 random floats, against NumPy and ml_dtype
 
 bench: ## the hand-over figures of docs/benchmarks.md, measured here
 	@scripts/bench.sh handovers
+
+bench-python: ## every pair of frameworks, beside the target's own way in; docs/benchmarks.md, measured here
+	@scripts/bench.sh python
 
 bench-copy: ## the copy and cast figures of docs/benchmarks.md, measured here
 	@scripts/bench.sh copies

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|copies
+# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|python|copies
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-handovers}
+NANOBIND=3.1.0
 scripts/setup.sh test
 . scripts/lib.sh
 mkdir -p build/bench
@@ -24,6 +25,29 @@ handovers() {
     "$PYTHON" tests/bench/handover.py | tee -a "$results"
 }
 
+# A nanobind function, as a module in build/bench/modules; nothing where it cannot be had or built.
+nanobind_module() {
+    local at=build/bench/nanobind include suffix
+    "$PYTHON" -c 'import sys; sys.path.insert(0, sys.argv[1]); import nanobind' "$at" 2>/dev/null ||
+        "$PYTHON" -m pip install --disable-pip-version-check --quiet --target "$at" "nanobind==$NANOBIND" || return 1
+    include=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+    mkdir -p build/bench/modules
+    if [ "build/bench/modules/taker$suffix" -nt tests/bench/taker.cpp ]; then return 0; fi
+    "${CXX:-c++}" -O3 -DNDEBUG -std=c++17 -shared -fPIC -fvisibility=hidden -fno-strict-aliasing -DNB_COMPACT_ASSERTIONS \
+        -isystem "$include" -isystem "$at/nanobind/include" -isystem "$at/nanobind/ext/robin_map/include" \
+        tests/bench/taker.cpp "$at/nanobind/src/nb_combined.cpp" -o "build/bench/modules/taker$suffix"
+}
+
+python() {
+    nanobind_module || say "no nanobind module could be built here: its rows are missing"
+    local part
+    for part in functions pairs tensorflow; do
+        say "Python, $part"
+        PYTHONPATH=build/bench/modules${PYTHONPATH:+:$PYTHONPATH} "$PYTHON" tests/bench/pairs.py "$part" | tee -a "$results"
+    done
+}
+
 copies() {
     local threads
     for threads in 1 2; do
@@ -35,8 +59,8 @@ copies() {
 }
 
 case $what in
-    handovers | copies) scripts/build.sh python && "$what" ;;
-    *) die "unknown figures '$what': handovers or copies" ;;
+    handovers | python | copies) scripts/build.sh python && "$what" ;;
+    *) die "unknown figures '$what': handovers, python or copies" ;;
 esac
 "$PYTHON" tests/bench/report.py docs/benchmarks.md "$what" <"$results"
 say "docs/benchmarks.md has the tables"

@@ -17,9 +17,13 @@ def cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions() -> str:
+PACKAGES = {"numpy": "NumPy", "torch": "PyTorch", "apache-tvm-ffi": "tvm-ffi"}
+OTHERS = {"jax": "JAX", "tensorflow-cpu": "TensorFlow", "paddlepaddle": "Paddle", "mlx": "MLX", "pyarrow": "PyArrow"}
+
+
+def versions(packages: dict[str, str]) -> str:
     found = [f"Python {platform.python_version()}"]
-    for package, name in (("numpy", "NumPy"), ("torch", "PyTorch"), ("apache-tvm-ffi", "tvm-ffi")):
+    for package, name in packages.items():
         try:
             found.append(f"{name} {version(package)}")
         except PackageNotFoundError:
@@ -35,8 +39,9 @@ def human(ns: float) -> str:
     return f"{ns:.0f} ns"
 
 
-def machine() -> list[str]:
-    return [f"Measured on {date.today()}, {cpu()}, {os.cpu_count()} cores, {platform.system()}.", versions() + "."]
+def machine(what: str) -> list[str]:
+    packages = {**PACKAGES, **OTHERS} if what == "python" else PACKAGES
+    return [f"Measured on {date.today()}, {cpu()}, {os.cpu_count()} cores, {platform.system()}.", versions(packages) + "."]
 
 
 def grouped(lines) -> dict[tuple, list[dict]]:
@@ -55,6 +60,23 @@ def handovers(lines) -> list[str]:
         out += ["", f"### {title}", "", "| | time | ratio |", "|---|---:|---:|"]
         out += [f"| `{row['row']}` | {human(row['ns'])} | {row['ns'] / first:.2f} |" for row in rows]
     return out
+
+
+def pairs(lines) -> list[str]:
+    """Both times of every row; first how many rows Freehold is ahead in, so that nobody has to count."""
+    out, ahead, both = [], 0, 0
+    for (title, _), rows in grouped(lines).items():
+        out += ["", f"### {title}", "", "| from | its own way | time | Freehold | time | ratio |", "|---|---|---:|---|---:|---:|"]
+        for row in rows:
+            own, ours = row["ns"]
+            ratio = "" if own is None else f"{ours / own:.2f}"
+            both += own is not None
+            ahead += own is not None and ours < own
+            cells = [row["row"], f"`{row['own']}`", "refuses" if own is None else human(own)]
+            what = f"`{row['ours']}`" + (", a copy" if row["verdict"] == "copy" else "")
+            cells += [what, "refuses" if row["verdict"] == "reject" else human(ours), ratio]
+            out.append(f"| {' | '.join(cells)} |")
+    return ["", f"Freehold is ahead in {ahead} of the {both} rows that have two times.", *out]
 
 
 def copies(lines) -> list[str]:
@@ -90,7 +112,7 @@ def main(page: Path, what: str) -> None:
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(begin, 1)
     _, after = rest.split(end, 1)
-    body = "\n".join(machine() + {"handovers": handovers, "copies": copies}[what](sys.stdin))
+    body = "\n".join(machine(what) + {"handovers": handovers, "python": pairs, "copies": copies}[what](sys.stdin))
     print(body)
     page.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 

@@ -36,6 +36,27 @@ impl Named {
     }
 }
 
+/// As [`Named`], for what a release may not have: looked for once, whatever comes of it.
+pub(crate) struct Sought {
+    module: &'static str,
+    path: &'static [&'static str],
+    found: PyOnceLock<Option<Py<PyAny>>>,
+}
+
+impl Sought {
+    pub(crate) const fn new(module: &'static str, path: &'static [&'static str]) -> Sought {
+        Sought { module, path, found: PyOnceLock::new() }
+    }
+
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        let found = self.found.get_or_init(py, || {
+            let module = py.import(self.module).ok()?.into_any();
+            self.path.iter().try_fold(module, |object, name| object.getattr(*name)).ok().map(Bound::unbind)
+        });
+        found.as_ref().map(|found| found.bind(py))
+    }
+}
+
 /// The first component of a type's `__module__`: the framework that it belongs to.
 pub(crate) fn top_module(class: &Bound<'_, PyAny>) -> String {
     class

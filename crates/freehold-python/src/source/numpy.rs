@@ -2,8 +2,9 @@
 
 use std::ffi::c_int;
 
+use freehold::dlpack::{self, DLTensor};
 use freehold::tensor_algebra::Dims;
-use freehold::{Code, DType, Device, Label, Owner, RawTensor, Tensor, Traits};
+use freehold::{Code, DType, Device, Label, Owner, Tensor, Traits};
 use pyo3::prelude::*;
 
 use super::{Ask, Fail, Imported};
@@ -62,11 +63,21 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>, built: bool) -> Re
     } else {
         Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object }
     };
-    let raw = RawTensor { data: array.data, shape, strides: Some(strides), dtype, device: Device::CPU, owner };
+    let view = DLTensor {
+        data: array.data.cast(),
+        device: dlpack::device_to(Device::CPU),
+        ndim: shape.len() as i32,
+        dtype: dlpack::dtype_to(dtype),
+        shape: shape.as_ptr().cast_mut(),
+        strides: strides.as_mut_ptr(),
+        byte_offset: 0,
+    };
     // SAFETY: NumPy keeps the extent of an array readable (and writable, if it says so) while the array lives, which
     // the strong reference ensures; the drop function may be called on any thread.
-    let tensor = unsafe { Tensor::from_raw(raw, &ask.options(Label::NUMPY, traits, alloc)) }?;
-    Ok(Imported { tensor, built })
+    match unsafe { Tensor::from_dltensor(&view, owner, &ask.options(Label::NUMPY, traits, alloc)) } {
+        Ok(tensor) => Ok(Imported { tensor, built }),
+        Err((error, _owner)) => Err(error.into()),
+    }
 }
 
 /// Strides in elements; `false` if some are not whole ones. Where a dimension has at most one element its stride means

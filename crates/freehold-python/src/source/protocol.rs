@@ -3,8 +3,10 @@
 use freehold::dlpack::VERSION;
 use freehold::{Code, Device, DeviceKind, Label, Traits};
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use super::{Ask, Fail, Imported, capsule};
 
@@ -56,7 +58,34 @@ fn device_of(x: &Bound<'_, PyAny>) -> PyResult<Device> {
     Ok(Device::new(DeviceKind(kind), id.unwrap_or(0)))
 }
 
-/// One call of `__dlpack_device__` and one of `__dlpack__`; what the producer raises is the caller's to see.
+/// Frameworks whose capsules are known to say where the memory is, so that `__dlpack_device__` has no news where there is
+/// no stream to pass: to ask costs as much as the capsule.
+fn says_where(framework: Label) -> bool {
+    [Label::TVM_FFI, Label::JAX, Label::TENSORFLOW, Label::MLX, Label::PYARROW].contains(&framework)
+}
+
+/// `x.__dlpack__()` without a stream, with the names and values of its arguments made once.
+fn plain_capsule<'py>(x: &Bound<'py, PyAny>, versioned: bool) -> PyResult<Bound<'py, PyAny>> {
+    static ARGUMENTS: PyOnceLock<(Py<PyTuple>, Py<PyTuple>)> = PyOnceLock::new();
+    let py = x.py();
+    let name = pyo3::intern!(py, "__dlpack__");
+    if !versioned {
+        return x.call_method0(name);
+    }
+    let (names, version) = ARGUMENTS.get_or_try_init(py, || {
+        let names = PyTuple::new(py, [pyo3::intern!(py, "max_version")])?;
+        Ok::<_, PyErr>((names.unbind(), PyTuple::new(py, [VERSION.0, VERSION.1])?.unbind()))
+    })?;
+    let arguments = [x.as_ptr(), version.as_ptr()];
+    // SAFETY: one positional argument, the object itself, and one for each name; the call borrows them all.
+    unsafe {
+        let made = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 1, names.as_ptr());
+        Bound::from_owned_ptr_or_err(py, made)
+    }
+}
+
+/// One call of `__dlpack__`, and one of `__dlpack_device__` where that could say more; what the producer raises is the
+/// caller's to see.
 pub(super) fn import(
     x: &Bound<'_, PyAny>,
     versioned: bool,
@@ -65,21 +94,25 @@ pub(super) fn import(
     traits: Traits,
 ) -> Result<Imported, Fail> {
     let py = x.py();
-    let device = device_of(x)?;
-    let arguments = PyDict::new(py);
-    if versioned {
-        arguments.set_item(pyo3::intern!(py, "max_version"), VERSION)?;
-    }
+    let device = if ask.stream.is_none() && says_where(framework) { None } else { Some(device_of(x)?) };
     // A host object gets no stream, not even -1: NumPy, Arrow, JAX and TensorFlow refuse any.
-    if let Some(stream) = ask.stream.filter(|_| !device.kind.is_host()) {
-        arguments.set_item(pyo3::intern!(py, "stream"), stream.0)?;
-    }
-    let made = x.call_method(pyo3::intern!(py, "__dlpack__"), (), Some(&arguments))?;
+    let made = match ask.stream.filter(|_| device.is_some_and(|device| !device.kind.is_host())) {
+        None => plain_capsule(x, versioned)?,
+        Some(stream) => {
+            let arguments = PyDict::new(py);
+            if versioned {
+                arguments.set_item(pyo3::intern!(py, "max_version"), VERSION)?;
+            }
+            arguments.set_item(pyo3::intern!(py, "stream"), stream.0)?;
+            x.call_method(pyo3::intern!(py, "__dlpack__"), (), Some(&arguments))?
+        }
+    };
     if !made.is_instance_of::<PyCapsule>() {
         let text = format!("__dlpack__ gave {}, not a capsule", crate::names::type_name(&made));
         return Err(Fail::refused(Code::OB01, crate::names::type_name(x), text));
     }
     let tensor = capsule::import(&made, framework, ask, traits)?;
+    let Some(device) = device else { return Ok(tensor.into()) };
     let says = tensor.device();
     // Pinned and managed host memory is announced as one kind and described as another by some producers.
     let both_host = says.kind.is_host() && device.kind.is_host();

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{Adapter, Ask, Fail, Imported, Kind, protocol};
-use crate::names::{imported, type_name};
+use crate::names::{Named, imported, type_name};
 
 /// What a type of TensorFlow offers.
 pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
@@ -23,16 +23,19 @@ pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<
 
 /// A tensor or variable.
 pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
-    let tf = x.py().import("tensorflow")?;
-    if x.is_instance(&tf.getattr("SparseTensor")?)? {
+    static SPARSE: Named = Named::new("tensorflow", &["SparseTensor"]);
+    static RAGGED: Named = Named::new("tensorflow", &["RaggedTensor"]);
+    static VARIABLE: Named = Named::new("tensorflow", &["Variable"]);
+    let py = x.py();
+    if x.is_instance(SPARSE.get(py)?)? {
         return Err(Fail::refused(Code::LY02, notation(x), "a sparse tensor keeps indices and values apart")
             .fix("tf.sparse.to_dense(x)"));
     }
-    if x.is_instance(&tf.getattr("RaggedTensor")?)? {
+    if x.is_instance(RAGGED.get(py)?)? {
         return Err(Fail::refused(Code::LY02, notation(x), "a ragged tensor's rows have different lengths")
             .fix("x.to_tensor()  # one box, the short rows filled with 0"));
     }
-    if x.is_instance(&tf.getattr("Variable")?)? {
+    if x.is_instance(VARIABLE.get(py)?)? {
         // An assignment makes a new buffer while somebody has the old one, so the value that is lent stays what it is.
         return import(&x.call_method0("value")?, ask);
     }

@@ -54,9 +54,17 @@ impl Offer {
         consumer: Label,
         reads: Reads,
     ) -> PyResult<Bound<'py, Offer>> {
+        Offer::of(handover, tensor, capsule(handover, tensor, consumer, reads)?)
+    }
+
+    /// As [`Offer::new`], for a capsule that there is.
+    pub(super) fn of<'py>(
+        handover: &Handover<'_, 'py>,
+        tensor: &Tensor,
+        capsule: Bound<'py, PyCapsule>,
+    ) -> PyResult<Bound<'py, Offer>> {
         let device = tensor.device();
-        let capsule = capsule(handover, tensor, consumer, reads)?.unbind();
-        Bound::new(handover.py, Offer { capsule, device: (device.kind.0, device.id) })
+        Bound::new(handover.py, Offer { capsule: capsule.unbind(), device: (device.kind.0, device.id) })
     }
 }
 

@@ -16,7 +16,8 @@ use pyo3::types::{PyDict, PyModule, PyTuple, PyType};
 use super::offer::{Reads, capsule};
 use super::{Framework, Handover};
 use crate::gil::{self, Deferred};
-use crate::source::exchange;
+use crate::names::Named;
+use crate::source::exchange::{self, Shared};
 
 pub(super) static FRAMEWORK: Framework = Framework {
     name: "paddle",
@@ -96,9 +97,12 @@ fn empty_unsigned<'py>(paddle: &Bound<'py, PyModule>, tensor: &Tensor) -> PyResu
 }
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
+    static CLASS: Named = Named::new("paddle", &["Tensor"]);
+    static WEAK: Named = Named::new("weakref", &["ref"]);
+    static TABLE: Shared = Shared::new();
     let py = handover.py;
-    let paddle = py.import("paddle")?;
     if tensor.numel() == 0 {
+        let paddle = py.import("paddle")?;
         // All empty tensors have one address, NULL; and there is nothing to share.
         if matches!(tensor.dtype(), DType::U32 | DType::U64) {
             return empty_unsigned(&paddle, &tensor).map(Bound::unbind);
@@ -110,9 +114,8 @@ fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
     if let Some(Some(first)) = first(py, &tensor) {
         return first.call_method0("detach").map(Bound::unbind);
     }
-    let class = paddle.getattr("Tensor")?.cast_into::<PyType>()?;
     let address = tensor.data_ptr().addr();
-    let made = match exchange::table_of(&class)? {
+    let made = match TABLE.get(py, || exchange::table_of(CLASS.get(py)?.cast::<PyType>()?))? {
         Some(table) => {
             let options = ExportOptions {
                 consumer: Label::PADDLE,
@@ -127,14 +130,15 @@ fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
         None => {
             // An older Paddle takes a capsule.
             let capsule = capsule(handover, &tensor, Label::PADDLE, Reads::Versioned)?;
-            return paddle
+            return py
+                .import("paddle")?
                 .getattr("utils")?
                 .getattr("dlpack")?
                 .call_method1("from_dlpack", (capsule,))
                 .map(Bound::unbind);
         }
     };
-    let first = py.import("weakref")?.getattr("ref")?.call1((&made,))?.unbind();
+    let first = WEAK.get(py)?.call1((&made,))?.unbind();
     let (shape, strides) = (Dims::from_slice(tensor.shape()), Dims::from_slice(tensor.strides()));
     let import = Import { dtype: tensor.dtype(), shape, strides, first: Some(first) };
     live().get_or_insert_default().insert(address, import);
