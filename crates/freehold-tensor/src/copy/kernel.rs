@@ -116,16 +116,22 @@ unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
         piece(0, n)
     } else {
         // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some
-        // values are converted twice, which is cheaper than one by one.
-        let mut lost = piece(0, part).or(piece(n - part, part));
-        let mut at = short / size;
+        // values are converted twice, which is cheaper than one by one. One loop for the three, since the code of each of the
+        // hundreds of kernels is in it.
+        let mut lost = O::Mark::NONE;
         let ahead = ahead::distance(n * step, n * size);
-        while at + part <= n {
+        let last = n - part;
+        let (mut at, mut next) = (0, if short == 0 { part } else { short / size });
+        loop {
             if ahead != 0 {
                 ahead::near(src.wrapping_add(at * step), part * step, ahead);
             }
             lost = lost.or(piece(at, part));
-            at += part;
+            if at == last {
+                break;
+            }
+            at = next.min(last);
+            next = at + part;
         }
         lost
     };
