@@ -110,31 +110,27 @@ unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
         };
         each::<O>(dst, src)
     };
-    let part = const { part::<O>() };
+    let whole = const { part::<O>() };
     let short = dst.addr().wrapping_neg() % LINE;
-    let lost = if n < 2 * part || !short.is_multiple_of(size) {
-        piece(0, n)
-    } else {
-        // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some
-        // values are converted twice, which is cheaper than one by one. One loop for the three, since the code of each of the
-        // hundreds of kernels is in it.
-        let mut lost = O::Mark::NONE;
-        let ahead = ahead::distance(n * step, n * size);
-        let last = n - part;
-        let (mut at, mut next) = (0, if short == 0 { part } else { short / size });
-        loop {
-            if ahead != 0 {
-                ahead::near(src.wrapping_add(at * step), part * step, ahead);
-            }
-            lost = lost.or(piece(at, part));
-            if at == last {
-                break;
-            }
-            at = next.min(last);
-            next = at + part;
+    // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some values
+    // are converted twice, which is cheaper than one by one. A run that is too short for that is one part. There is one
+    // call for all of them, since the code of each of the hundreds of kernels is in it.
+    let one = n < 2 * whole || !short.is_multiple_of(size);
+    let (part, last) = if one { (n, 0) } else { (whole, n - whole) };
+    let (mut at, mut next) = (0, if short == 0 { part } else { short / size });
+    let ahead = if one { 0 } else { ahead::distance(n * step, n * size) };
+    let mut lost = O::Mark::NONE;
+    loop {
+        if ahead != 0 {
+            ahead::near(src.wrapping_add(at * step), part * step, ahead);
         }
-        lost
-    };
+        lost = lost.or(piece(at, part));
+        if at == last {
+            break;
+        }
+        at = next.min(last);
+        next = at + part;
+    }
     if !lost.any() {
         return 0;
     }
