@@ -56,25 +56,28 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
     let mut lost = 0;
     if n >= B::N {
         // The first step may reach into the second, which starts where the target's next line does, and the last
-        // into the one before it: what they share is converted twice.
-        lost |= at(0);
+        // into the one before it: what they share is converted twice. All single steps are one call, since the code of
+        // each of the hundreds of bodies is in it.
         let short = dst.addr().wrapping_neg() % LINE.min(B::N * B::DST);
-        let mut i = if short != 0 && short.is_multiple_of(B::DST) { short / B::DST } else { B::N };
+        let mut next = if short != 0 && short.is_multiple_of(B::DST) { short / B::DST } else { B::N };
         let ahead = ahead::distance(n * B::SRC, n * B::DST);
-        while i + 4 * B::N <= n {
-            if ahead != 0 {
-                ahead::near(src.wrapping_add(i * B::SRC), 4 * B::N * B::SRC, ahead);
-            }
-            // SAFETY: four steps from `i` on, and `i + 4 * N <= n`.
-            lost |= unsafe { B::four(dst.add(i * B::DST), src.add(i * B::SRC)) };
-            i += 4 * B::N;
-        }
-        while i + B::N <= n {
+        let mut i = 0;
+        loop {
             lost |= at(i);
-            i += B::N;
-        }
-        if i < n {
-            lost |= at(n - B::N);
+            i = next;
+            while i + 4 * B::N <= n {
+                if ahead != 0 {
+                    ahead::near(src.wrapping_add(i * B::SRC), 4 * B::N * B::SRC, ahead);
+                }
+                // SAFETY: four steps from `i` on, and `i + 4 * N <= n`.
+                lost |= unsafe { B::four(dst.add(i * B::DST), src.add(i * B::SRC)) };
+                i += 4 * B::N;
+            }
+            if i >= n {
+                break;
+            }
+            next = n.min(i + B::N);
+            i = i.min(n - B::N);
         }
         if lost == 0 {
             return 0;
