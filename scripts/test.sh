@@ -55,7 +55,8 @@ step_loom() {
 }
 
 step_python() {
-    scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
+    scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop &&
+        "$PYTHON" -m pytest -q -rs tests/corpus
 }
 
 # X23: there is no GIL in a free-threaded Python.

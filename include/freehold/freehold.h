@@ -187,6 +187,8 @@ enum {
   FH_REASON_CP01 = 1601,
   /** A field of the capsule breaks a rule of DLPack. */
   FH_REASON_CP02 = 1602,
+  /** A capsule was not given back as DLPack says: twice, never, too early, or another pointer. */
+  FH_REASON_CP03 = 1603,
   /** The object offers no tensor protocol. */
   FH_REASON_OB01 = 1701,
   /** The target holds no memory but its own. */
@@ -245,7 +247,9 @@ enum {
   /** A record of every live holder: the default. */
   FH_LEDGER_RECORDS = 2,
   /** Records, and callers that can find out add the line of code behind each. */
-  FH_LEDGER_SITES = 3
+  FH_LEDGER_SITES = 3,
+  /** Sites, and a watch over what is lent read-only or frozen, over deleters, and over freed memory: to look for a bug. */
+  FH_LEDGER_CANARIES = 4
 };
 
 /** #fh_policy.readonly: read-only memory where the target has no read-only tensors. */
@@ -1147,6 +1151,55 @@ FH_API uint64_t fh_ledger_mark(fh_runtime *runtime) FH_NOEXCEPT;
  */
 FH_API fh_status fh_ledger_write(fh_runtime *runtime, int32_t format, const char *path, fh_write_fn write, void *user,
                                  fh_error **error) FH_NOEXCEPT;
+
+/** @} */
+
+/**
+ * \defgroup log Log
+ * What happens, as it happens: docs/tracing.md lists the events and their fields.
+ * @{
+ */
+
+/** How much fh_log_set() asks for: each level has those before it too. */
+enum {
+  /** Nothing. */
+  FH_LOG_OFF = 0,
+  /** What went wrong inside. */
+  FH_LOG_ERROR = 1,
+  /** Hazards. */
+  FH_LOG_WARN = 2,
+  /** What happens once in a while. */
+  FH_LOG_INFO = 3,
+  /** Every import, decision, copy, export and release. */
+  FH_LOG_DEBUG = 4,
+  /** Everything. */
+  FH_LOG_TRACE = 5
+};
+
+/**
+ * \brief Takes a line of the log. Called on the thread where it happens, deleters' threads included, under no lock of
+ * Freehold's; it may call Freehold, and what it causes itself is not logged. It must not unwind.
+ *
+ * \param user as given to fh_log_set()
+ * \param level `FH_LOG_*`
+ * \param event such as "freehold.export"
+ * \param text the fields, "name=value" with a space between; event and text live until the callback returns
+ */
+typedef void (*fh_log_fn)(void *user, int32_t level, const char *event, const char *text);
+
+/**
+ * \brief Calls `log` for everything that happens in this process from now on, in place of the callback before.
+ *
+ * Without a callback each event costs one comparison. A call that is under way on another thread may still end after this
+ * returns: `user` must outlive it.
+ *
+ * \param log NULL ends the log
+ * \param user passed to `log`
+ * \param level `FH_LOG_*`
+ * \param error receives the error, may be NULL: #FH_INVALID_ARGUMENT where a Rust program that this library is linked into
+ *        has a `tracing` subscriber of its own
+ */
+FH_API fh_status fh_log_set(fh_log_fn log, void *user, int32_t level, fh_error **error) FH_NOEXCEPT;
 
 /** @} */
 

@@ -121,7 +121,7 @@ static void pointers(void) {
   BAD(fh_export_versioned(t, version_of(0, 0), NULL, NULL, &err));
   BAD(fh_export_legacy(NULL, NULL, &legacy, &err));
   BAD(fh_export_legacy(t, NULL, ODD, &err));
-  BAD(fh_ledger_set_level(NULL, 4, &err));
+  BAD(fh_ledger_set_level(NULL, 5, &err));
   BAD(fh_ledger_set_level(NULL, -1, &err));
   BAD(fh_ledger_set_level(ODD, 2, &err));
   BAD(fh_ledger_stats(NULL, NULL, &err));

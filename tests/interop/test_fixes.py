@@ -83,7 +83,7 @@ CASES = [
     ("OB01", lambda: np.float32(2.5), "torch", {}, fh.share, 2.5, {}),
 ]
 # Codes whose first cause is not a call like these: capsules, hazards, hints, devices, broken producers.
-ELSEWHERE = {"RO02", "ST02", "LY03", "LY04", "OB02", "AG01", "DV01", "DV03", "SY01", "AL01", "AL03", "VE01", "CP01", "CP02", "HT01",
+ELSEWHERE = {"RO02", "ST02", "LY03", "LY04", "OB02", "AG01", "DV01", "DV03", "SY01", "AL01", "AL03", "VE01", "CP01", "CP02", "CP03", "HT01",
              "HT02", "AR01", "ME01", "IN01"}
 
 

@@ -22,6 +22,7 @@ mod guard;
 mod import;
 mod layout;
 mod ledger;
+mod log;
 mod options;
 mod runtime;
 mod tensor;

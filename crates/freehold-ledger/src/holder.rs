@@ -65,6 +65,22 @@ impl fmt::Debug for HolderId {
     }
 }
 
+/// A holder that is part of a hazard, as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Party {
+    /// Its record; [`HolderId::NONE`] if it has none.
+    pub id: HolderId,
+    /// The framework whose object held the view.
+    pub framework: Label,
+    /// Where in the caller's code it came to be.
+    pub site: Label,
+}
+
+impl Party {
+    /// Nobody.
+    pub const NONE: Party = Party { id: HolderId::NONE, framework: Label::NONE, site: Label::NONE };
+}
+
 /// What a holder is to the buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Role {

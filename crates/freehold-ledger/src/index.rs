@@ -128,7 +128,7 @@ impl Index {
     }
 
     /// The group of a record.
-    fn group_of(&self, id: HolderId) -> Option<&Group> {
+    pub(crate) fn group_of(&self, id: HolderId) -> Option<&Group> {
         self.groups.get(self.position_of(id)? as usize)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use freehold_tensor::{Code, Verdict};
@@ -13,7 +14,7 @@ use crate::record::{self, Record};
 use crate::shard::{Shard, bump};
 use crate::tally::Copy;
 use crate::thread::{self, SHARDS, SHARED, Writer};
-use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, clock, history, slab};
+use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, Party, clock, history, slab};
 
 mod fork;
 
@@ -45,6 +46,8 @@ pub struct Ledger {
     pub(crate) hazards: Lock<Hazards>,
     counters: [AtomicU64; Counter::ALL.len()],
     pub(crate) index: Lock<IndexCache>,
+    /// See [`Ledger::before_answers`].
+    look: OnceLock<fn()>,
 }
 
 /// The hazards that are kept.
@@ -57,8 +60,8 @@ pub(crate) struct Hazards {
 #[derive(Clone, Debug)]
 pub(crate) struct Hazard {
     pub(crate) code: Code,
-    /// The holders, with their frameworks and places as they were when it happened.
-    pub(crate) holders: SmallVec<[(HolderId, Label, Label); 2]>,
+    /// The holders as they were when it happened.
+    pub(crate) holders: SmallVec<[Party; 2]>,
     pub(crate) note: String,
     pub(crate) at: u64,
 }
@@ -97,6 +100,7 @@ impl Ledger {
             hazards: Lock::new(Hazards { recent: VecDeque::new(), dropped: 0, by_code: None }),
             counters: [const { AtomicU64::new(0) }; Counter::ALL.len()],
             index: Lock::new(IndexCache::new()),
+            look: OnceLock::new(),
         }
     }
 
@@ -275,18 +279,20 @@ impl Ledger {
     /// Records that something went wrong, or may: the most recent [`HAZARDS_KEPT`] stay, the others are counted.
     ///
     /// Below [`Level::Counters`] nothing is recorded.
-    pub fn hazard(&self, code: Code, holders: &[HolderId], mut note: String) {
+    pub fn hazard(&self, code: Code, holders: &[HolderId], note: String) {
+        let holders: SmallVec<[Party; 2]> = holders.iter().map(|id| self.party(*id)).collect();
+        self.hazard_among(code, &holders, note);
+    }
+
+    /// As [`Ledger::hazard`], for holders some of which may be gone: their frameworks and places are the caller's word.
+    pub fn hazard_among(&self, code: Code, holders: &[Party], mut note: String) {
         if self.level() == Level::Off {
             return;
         }
         if let Some(end) = (0..=NOTE_BYTES).rev().find(|&i| note.is_char_boundary(i)) {
             note.truncate(end);
         }
-        let about = |id: HolderId| match self.record(id) {
-            Some(record) => (id, record.framework, record.site),
-            None => (id, Label::NONE, Label::NONE),
-        };
-        let holders = holders.iter().filter(|id| !id.is_none()).map(|id| about(*id)).collect();
+        let holders = holders.iter().filter(|party| **party != Party::NONE).copied().collect();
         let hazard = Hazard { code, holders, note, at: clock::exact() };
         self.started(hazard.at);
         let mut hazards = self.hazards.lock();
@@ -297,6 +303,28 @@ impl Ledger {
         drop(hazards);
         // Its memory is given back after the lock.
         drop(oldest);
+    }
+
+    /// A holder with its framework and place, which are [`Label::NONE`] if it is not open.
+    pub fn party(&self, id: HolderId) -> Party {
+        match self.record(id) {
+            Some(record) => Party { id, framework: record.framework, site: record.site },
+            None => Party { id, ..Party::NONE },
+        }
+    }
+
+    /// Has `look` called before hazards are listed or counted at [`Level::Canaries`]: to look now at what is watched. Set
+    /// once; called under no lock.
+    pub fn before_answers(&self, look: fn()) {
+        self.look.get_or_init(|| look);
+    }
+
+    pub(crate) fn look(&self) {
+        if self.level() >= Level::Canaries
+            && let Some(look) = self.look.get()
+        {
+            look();
+        }
     }
 
     /// Counts a refusal.

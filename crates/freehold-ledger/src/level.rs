@@ -14,13 +14,14 @@ pub enum Level {
     Records = 2,
     /// Records with call sites: the faces say which line of code made each handover.
     Sites = 3,
-    /// Sites, and a watch over memory that is lent read-only or frozen. Not in this version.
+    /// Sites, and a watch over memory that is lent read-only or frozen, over deleters, and over freed memory. For
+    /// looking for a bug: what is watched is read when it goes and again when it comes back.
     Canaries = 4,
 }
 
 impl Level {
     /// The highest level that this version has.
-    pub const HIGHEST: Level = Level::Sites;
+    pub const HIGHEST: Level = Level::Canaries;
 
     /// `off`, `counters`, `records`, `sites` or `canaries`.
     pub const fn name(self) -> &'static str {
@@ -87,7 +88,7 @@ mod tests {
         assert_eq!(Level::from_number(5), None);
         assert_eq!(
             LevelError { asked: Level::Canaries }.to_string(),
-            "ledger level 4 (canaries) is not in this version; the highest is 3 (sites)"
+            "ledger level 4 (canaries) is not in this version; the highest is 4 (canaries)"
         );
     }
 }

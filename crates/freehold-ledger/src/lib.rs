@@ -62,7 +62,9 @@
 //! ```
 
 mod advice;
+mod chain;
 mod clock;
+mod conflict;
 mod counter;
 mod findings;
 mod history;
@@ -86,8 +88,10 @@ mod text;
 mod thread;
 mod write;
 
+pub use chain::{ChainLink, Derivation};
+pub use conflict::Conflict;
 pub use counter::Counter;
-pub use holder::{Edge, HolderDesc, HolderFlags, HolderId, Role, Sync};
+pub use holder::{Edge, HolderDesc, HolderFlags, HolderId, Party, Role, Sync};
 pub use label::{Label, MAX_LABEL_BYTES, MAX_LABELS};
 pub use ledger::{HAZARDS_KEPT, Ledger, Mark};
 pub use level::{Level, LevelError};

@@ -15,7 +15,7 @@ use crate::report::{
     HazardHolder, HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
 };
 use crate::tally::{Kind, Pair, Volume};
-use crate::{Counter, HolderId, Ledger, Mark, Role};
+use crate::{Counter, HolderId, Ledger, Mark, Party, Role};
 
 impl Ledger {
     /// Every live buffer with everyone who holds it, by id.
@@ -140,12 +140,13 @@ impl Ledger {
 
     /// The most recent hazards, the oldest first.
     pub fn hazards(&self) -> Vec<HazardReport> {
+        self.look();
         let hazards = self.hazards.lock().recent.clone();
         let start = self.start();
-        let holder = |(id, framework, site): &(HolderId, crate::Label, crate::Label)| HazardHolder {
-            id: *id,
-            framework: framework.as_str(),
-            site: site.as_str(),
+        let holder = |party: &Party| HazardHolder {
+            id: party.id,
+            framework: party.framework.as_str(),
+            site: party.site.as_str(),
         };
         let report = |hazard: crate::ledger::Hazard| HazardReport {
             code: hazard.code,
@@ -158,6 +159,7 @@ impl Ledger {
 
     /// Totals.
     pub fn stats(&self) -> Stats {
+        self.look();
         let mut handovers: HashMap<Pair, u64> = HashMap::new();
         let mut copied: HashMap<Option<Code>, Volume> = HashMap::new();
         let mut refused: HashMap<_, u64> = HashMap::new();
@@ -323,7 +325,7 @@ impl Ledger {
         })
     }
 
-    fn report(&self, buffer: u64, record: &Record) -> HolderReport {
+    pub(crate) fn report(&self, buffer: u64, record: &Record) -> HolderReport {
         let (extent_start, extent_end) = record.extent();
         let source = record.source.as_ref();
         HolderReport {

@@ -87,12 +87,12 @@ fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fm
     })?;
     section(out, "hazards", hazards, options, |out, hazard| {
         write!(out, "  {}  {}", hazard.code, hazard.note)?;
-        let frameworks: Vec<&str> = hazard.holders.iter().map(|h| h.framework).filter(|f| !f.is_empty()).collect();
-        if !frameworks.is_empty() {
-            write!(out, "  (held by {})", frameworks.join(", "))?;
+        let named = hazard.holders.iter().filter(|holder| !holder.framework.is_empty());
+        let holders: Vec<String> = named.map(|h| format!("{}{}", h.framework, at(h.site))).collect();
+        if !holders.is_empty() {
+            write!(out, "  (held by {})", holders.join(", "))?;
         }
-        let site = hazard.holders.iter().map(|holder| holder.site).find(|site| !site.is_empty());
-        writeln!(out, "{}", at(site.unwrap_or_default()))
+        writeln!(out)
     })?;
     section(out, "handovers", &stats.handovers, options, |out, handover| {
         let (way, times) = (way(handover.from, handover.to), plural(handover.count, "time"));

@@ -145,6 +145,7 @@ impl<'py> Call<'_, 'py> {
                 };
             }
         };
+        crate::moved::remember(self.x, kind, &imported.tensor);
         let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
         if self.asks_nothing()
             && !imported.built

@@ -165,6 +165,7 @@ const fn about(code: Code) -> &'static str {
         Code::VE01 => "unknown DLPack major version",
         Code::CP01 => "the capsule was consumed already",
         Code::CP02 => "the capsule breaks a rule",
+        Code::CP03 => "the capsule was not given back as DLPack says",
         Code::OB01 => "no tensor memory to share",
         Code::OB02 => "the target holds no memory but its own",
         Code::HT01 => "the target's default dtype is",

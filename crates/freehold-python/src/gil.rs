@@ -158,6 +158,7 @@ pub(crate) unsafe fn drop_object(object: *mut c_void) {
 pub(crate) fn _shutdown(py: Python<'_>) {
     CLOSED.store(true, Ordering::Release);
     drain(py);
+    crate::ledger::still_lent_at_shutdown();
     // Before the interpreter drops its objects, which would leave nothing to see, and may crash.
     freehold::exit::save();
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use freehold::ledger::{BufferReport, Format, HolderFlags, Level, Mark, Snapshot, TextOptions};
-use freehold::{Code, Error, Ledger, Runtime, Tensor};
+use freehold::ledger::{BufferReport, Format, HolderFlags, Level, Mark, Party, Role, Snapshot, TextOptions};
+use freehold::{Code, Error, HolderId, Ledger, Runtime, Tensor};
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -52,7 +52,8 @@ impl PyMark {
 
 #[pymethods]
 impl PyLedger {
-    /// 0 off, 1 counters, 2 records (the default), 3 records with the line of code behind each.
+    /// 0 off, 1 counters, 2 records (the default), 3 records with the line of code behind each, 4 canaries: what is lent
+    /// read-only or frozen, deleters, freed memory and owners that move theirs are watched, to look for a bug.
     #[getter]
     fn level(&self) -> u8 {
         ledger().level() as u8
@@ -60,13 +61,18 @@ impl PyLedger {
 
     #[setter]
     fn set_level(&self, py: Python<'_>, level: &Bound<'_, PyAny>) -> PyResult<()> {
-        let must = "be 0 (off), 1 (counters), 2 (records) or 3 (records with call sites), the levels of this version";
+        let must = "be 0 (off), 1 (counters), 2 (records), 3 (records with call sites) or 4 (canaries)";
         let unknown = || raise(py, Error::argument("level", level, must));
         let level = match level.extract::<u8>() {
             Ok(number) => Level::from_number(number),
             Err(_) => level.extract::<String>().ok().and_then(|name| Level::from_name(&name)),
         };
-        ledger().set_level(level.ok_or_else(unknown)?).map_err(|_| unknown())
+        let level = level.ok_or_else(unknown)?;
+        ledger().set_level(level).map_err(|_| unknown())?;
+        if level >= Level::Canaries {
+            watch();
+        }
+        Ok(())
     }
 
     /// Every live buffer with its owner and holders.
@@ -95,22 +101,46 @@ impl PyLedger {
         report(py, serde_json::to_value(found))
     }
 
+    /// The hands through which the memory of x (an object or an address) came to its newest holder, the first owner first.
+    fn chain<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (device, address) = place(x)?;
+        let holders = ledger().holders(device, address);
+        let links = holders.last().map_or_else(Vec::new, |newest| ledger().chain(newest.id));
+        report(py, serde_json::to_value(links))
+    }
+
+    /// Pairs of live holders of which one can write what the other can write too, or was promised would not change.
+    fn conflicts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        gil::drain(py);
+        report(py, serde_json::to_value(ledger().conflicts()))
+    }
+
     /// This moment.
     fn mark(&self, py: Python<'_>) -> PyMark {
         gil::drain(py);
         PyMark(ledger().mark())
     }
 
-    /// What was opened after a mark and is still open: owners of what came in, holders of what went out.
+    /// What was opened after a mark and is still open: owners of what came in, holders of what went out. Whoever holds
+    /// what should be back broke the rule that `code` names (CP03); an owner is only waiting for them.
     #[pyo3(signature = (since))]
     fn leaks<'py>(&self, py: Python<'py>, since: &PyMark) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
-        report(py, serde_json::to_value(ledger().leaks(since.0)))
+        let leaks = ledger().leaks(since.0);
+        let mut values = serde_json::to_value(&leaks);
+        if let Ok(Value::Array(values)) = &mut values {
+            for (leak, value) in leaks.iter().zip(values) {
+                let code = if leak.role == Role::Holder { Value::from(Code::CP03.name()) } else { Value::Null };
+                value["code"] = code;
+            }
+        }
+        report(py, values)
     }
 
     /// Totals: handovers, copied bytes by reason, refusals, hazards, counters.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
+        crate::moved::look(py);
         report(py, serde_json::to_value(ledger().stats()))
     }
 
@@ -122,12 +152,14 @@ impl PyLedger {
     /// The most recent hazards, the oldest first.
     fn hazards<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
+        crate::moved::look(py);
         report(py, serde_json::to_value(ledger().hazards()))
     }
 
     /// Everything the ledger knows, as `save` writes it.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
+        crate::moved::look(py);
         report(py, serde_json::to_value(ledger().snapshot()))
     }
 
@@ -136,6 +168,7 @@ impl PyLedger {
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         gil::drain(py);
         check(py, &path)?;
+        crate::moved::look(py);
         py.detach(|| ledger().save(&path)).map_err(|error| unwritten(error, path))
     }
 
@@ -144,6 +177,7 @@ impl PyLedger {
     #[pyo3(signature = (*, stable=false))]
     fn report<'py>(&self, py: Python<'py>, stable: bool) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
+        crate::moved::look(py);
         let options = if stable { TextOptions::STABLE } else { TextOptions::default() };
         json::text(py, &ledger().text_report_with(options))
     }
@@ -267,6 +301,34 @@ pub(crate) fn given_back(py: Python<'_>, tensor: Tensor) -> PyResult<()> {
     warn(py, &format!("{what} {about}"), &about)
 }
 
+/// The most holders that are named when the interpreter shuts down.
+const NAMED_AT_SHUTDOWN: usize = 16;
+
+/// Names, from level 3 on, who still holds memory now that the interpreter goes: their deleters come too late to give
+/// anything back to Python.
+pub(crate) fn still_lent_at_shutdown() {
+    static GLOBAL: Runtime = Runtime::global();
+    if ledger().level() < Level::Sites {
+        return;
+    }
+    let mut late: Vec<(HolderId, HolderId)> = Vec::new();
+    ledger().foreach(&mut |holder| {
+        if holder.role == Role::Holder {
+            late.push((holder.id, holder.parent));
+        }
+        late.len() < NAMED_AT_SHUTDOWN
+    });
+    for (holder, lender) in late {
+        let parties: [Party; 2] = [ledger().party(lender), ledger().party(holder)];
+        let who = match parties[1].framework.as_str() {
+            "" => "a holder",
+            framework => framework,
+        };
+        let note = format!("{who} has not given its view back, and the interpreter is shutting down");
+        freehold::report_hazard(&GLOBAL, Code::CP03, &parties, note);
+    }
+}
+
 /// Whether anything was ever lent frozen and watched by checksum.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 /// The hazards up to this time were warned about.
@@ -292,10 +354,11 @@ pub(crate) fn warn_of_hazards(py: Python<'_>) -> PyResult<()> {
 #[cold]
 fn warn_now(py: Python<'_>) -> PyResult<()> {
     let seen = WARNED_NS.load(Ordering::Relaxed);
+    crate::moved::look(py);
     for hazard in ledger().hazards() {
-        if hazard.code == Code::AL01 && hazard.at_ns > seen {
+        if matches!(hazard.code, Code::AL01 | Code::CP03) && hazard.at_ns > seen {
             WARNED_NS.fetch_max(hazard.at_ns, Ordering::Relaxed);
-            let text = format!("AL01: {}", hazard.note);
+            let text = format!("{}: {}", hazard.code, hazard.note);
             warn(py, &text, &text)?;
         }
     }

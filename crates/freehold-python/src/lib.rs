@@ -23,6 +23,7 @@ mod freeze;
 mod gil;
 mod json;
 mod ledger;
+mod moved;
 mod names;
 mod numpy_abi;
 mod policy;

@@ -158,6 +158,8 @@ codes! {
     CP01 = 1601, false;
     /// A field of the capsule breaks a rule of DLPack.
     CP02 = 1602, false;
+    /// A capsule was not given back as DLPack says: twice, never, too early, or another pointer.
+    CP03 = 1603, false;
     /// The object offers no tensor protocol.
     OB01 = 1701, false;
     /// The target holds no memory but its own.

@@ -6,7 +6,9 @@ use crate::caps::DeviceSet;
 use crate::decision::{Decision, Detail, Reason, Sync};
 use crate::policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy};
 use crate::request::{CopyRule, Request};
-use crate::{Caps, Code, DType, Device, DeviceKind, OnLoss, Order, Steps, StrideRule, TensorDesc, Traits, Verdict};
+use crate::{
+    Caps, Code, DType, Device, DeviceKind, OnLoss, Order, Steps, StrideRule, TensorDesc, Traits, Verdict, trace,
+};
 
 use freehold_tensor::copy::{CastKind, Lazy, cast_kind};
 
@@ -113,7 +115,11 @@ pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) ->
     {
         return None;
     }
-    Some(if hints_dtype(desc, caps) { &[Code::HT01] } else { &[] })
+    let codes: &[Code] = if hints_dtype(desc, caps) { &[Code::HT01] } else { &[] };
+    if trace::listens() {
+        trace::plain_share(desc, caps, codes);
+    }
+    Some(codes)
 }
 
 fn refuse(mut decision: Decision, reason: Reason, others: SmallVec<[Reason; 2]>) -> Decision {
@@ -353,8 +359,12 @@ fn check_writing(
     }
     if caps.immutable {
         decision.writable = false;
-        if why_mutable(traits) && !request.freeze && policy.alias == AliasPolicy::OneWriter {
-            found.need(Steps::FRESH, Code::AL03, Detail::None);
+        if why_mutable(traits) && !request.freeze {
+            match policy.alias {
+                AliasPolicy::OneWriter => found.need(Steps::FRESH, Code::AL03, Detail::None),
+                // On record, so that whoever carries the decision out can say so.
+                AliasPolicy::Trust => found.reasons.push(Reason::new(Code::AL03, Detail::None)),
+            }
         }
     }
     Ok(())

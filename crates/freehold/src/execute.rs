@@ -1,14 +1,17 @@
 //! Carrying a decision out: share is another handle, everything else is one pass into new memory.
 
-use freehold_ledger::{Edge, Role};
+use freehold_ledger::{Edge, HolderId, Party, Role};
 use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
 use smallvec::SmallVec;
 
+use crate::canary::Watch;
 use crate::decision::{Decision, Detail, LossDetail, Reason};
 use crate::message::{Asked, Message};
 use crate::tensor::{Allocation, Inner, Owner, Tensor, unit_of};
 use crate::validate::Valid;
-use crate::{Caps, Code, Device, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide};
+use crate::{
+    Caps, Code, Device, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide, trace,
+};
 use freehold_device::Buffer;
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
@@ -22,9 +25,12 @@ pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: La
         // Elements of another width would reach past the memory.
         return Err(Error::argument("the decision", "one for another tensor", "be made for this tensor"));
     }
+    if trace::listens() {
+        trace::decision(tensor, decision, asked.caps, site);
+    }
     match decision.verdict {
         Verdict::Reject => Err(refuse(tensor.runtime(), asked, decision)),
-        Verdict::Share => Ok(share(tensor, decision, asked.caps.name)),
+        Verdict::Share => Ok(share(tensor, decision, asked.caps.name, site)),
         Verdict::Copy => make_copy(tensor, decision, asked, site),
     }
 }
@@ -37,11 +43,8 @@ fn refuse(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision) -> Error {
     Error::rejected(message, Some(decision.clone()))
 }
 
-fn share(tensor: &Tensor, decision: &Decision, to: &str) -> Tensor {
+fn share(tensor: &Tensor, decision: &Decision, to: &str, site: Label) -> Tensor {
     let mut result = tensor.clone();
-    if decision.freeze && !tensor.traits().contains(Traits::FROZEN) {
-        result = result.watch(Label::intern(to));
-    }
     let detach = decision.has(Code::GR02);
     let lock = !decision.writable && result.is_writable();
     if decision.bit_view || detach || lock || decision.trusted || decision.device != tensor.device() {
@@ -62,17 +65,30 @@ fn share(tensor: &Tensor, decision: &Decision, to: &str) -> Tensor {
             inner.device = decision.device;
         });
     }
-    if decision.trusted {
-        // The caller's promise not to write is on record, with the code that it overrules.
+    if decision.freeze && !tensor.traits().contains(Traits::FROZEN) {
+        // Last, so that it is the outermost handle that is watched: the one that is exported.
+        result = result.watch_at(Label::intern(to), site);
+    }
+    // The caller's promise is on record, with the code that it overrules.
+    let promise = if decision.trusted {
         let code = decision.code().unwrap_or(Code::RO01);
-        let note = format!("{} shared as writable under readonly=\"trust\"", tensor.desc());
-        tensor.runtime().ledger().hazard(code, &[tensor.id()], note);
+        Some((code, format!("{} shared with {to} as writable under readonly=\"trust\"", tensor.desc())))
+    } else if decision.has(Code::AL03) {
+        let desc = tensor.desc();
+        Some((Code::AL03, format!("{desc} shared with {to}, which takes it for immutable, under alias=\"trust\"")))
+    } else {
+        None
+    };
+    if let Some((code, note)) = promise {
+        let runtime = tensor.runtime();
+        let with = Party { id: HolderId::NONE, framework: Label::intern(to), site };
+        trace::hazard(runtime, code, &[runtime.ledger().party(tensor.id()), with], note);
     }
     result
 }
 
 fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Label) -> Result<Tensor> {
-    let _span = tracing::debug_span!("freehold.copy", bytes = decision.bytes_copied, to = asked.caps.name).entered();
+    let _span = trace::copy(tensor, decision, asked.caps, site).entered();
     let inner = &*tensor.0;
     if !inner.device.kind.is_host() || !decision.device.kind.is_host() {
         return Err(Error::rejected(
@@ -162,10 +178,10 @@ fn finish(
         dtype: decision.dtype,
         traits,
         framework: Label::FREEHOLD,
-        holder: freehold_ledger::HolderId::NONE,
+        holder: HolderId::NONE,
         owns_record: false,
         alloc: Allocation::new(alloc),
-        frozen: None,
+        watch: Watch::ours(&from.runtime),
         runtime: from.runtime.clone(),
         owner: Owner::Buffer(buffer),
     }));
@@ -232,6 +248,7 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
     let step_of = |axis: usize| valid.dims.strides()[axis] as usize * decision.dtype.padded_size();
     let column_step = if along == Along::Chunks { 0 } else { step_of(dims) };
     let options = CopyOptions { threads: call.policy.threads, ..CopyOptions::new(decision.on_loss) };
+    let _span = trace::copy(first, decision, call.caps, site).entered();
     let (mut row, mut column) = (0, 0);
     for (i, part) in parts.iter().enumerate() {
         let asked = asked.get(i).unwrap_or(call);
@@ -357,6 +374,7 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
         from = &staged;
     }
     let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(request.on_loss) };
+    let _span = trace::copy(source, &decision, asked.caps, site).entered();
     // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
     // caller promises that nobody else touches the destination.
     unsafe { copy::copy(&operand(target), &operand(from), &options) }

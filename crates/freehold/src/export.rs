@@ -9,13 +9,14 @@
 use std::alloc::Layout as AllocLayout;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
-use freehold_ledger::{Counter, Edge, HolderId};
+use freehold_ledger::{Counter, Edge, HolderFlags, HolderId, Party};
 
 use crate::block;
+use crate::canary::{self, Loan};
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
-use crate::{Code, Decision, Error, Label, Message, Result, Runtime, Sync, Tensor, Traits, Verdict};
+use crate::{Code, Decision, Error, Label, Message, Result, Runtime, Sync, Tensor, Traits, Verdict, trace};
 
 /// Who takes the capsule.
 #[derive(Clone, Copy, Debug)]
@@ -84,14 +85,22 @@ impl LegacyCapsule {
 impl Drop for VersionedCapsule {
     fn drop(&mut self) {
         // SAFETY: the block is ours and unreleased; `into_raw` forgets instead of dropping.
-        unsafe { release::<DLManagedTensorVersioned>(self.0.as_ptr()) }
+        unsafe {
+            if let Some(deleter) = self.0.as_ref().deleter {
+                deleter(self.0.as_ptr());
+            }
+        }
     }
 }
 
 impl Drop for LegacyCapsule {
     fn drop(&mut self) {
         // SAFETY: as above.
-        unsafe { release::<DLManagedTensor>(self.0.as_ptr()) }
+        unsafe {
+            if let Some(deleter) = self.0.as_ref().deleter {
+                deleter(self.0.as_ptr());
+            }
+        }
     }
 }
 
@@ -129,11 +138,10 @@ impl Tensor {
             dlpack::VERSION
         };
         let flags = if self.0.traits.is_empty() { 0 } else { self.capsule_flags() };
-        let holder = self.open_holder(options);
-        Ok(VersionedCapsule(self.block(holder, options, |context, dl_tensor| DLManagedTensorVersioned {
+        Ok(VersionedCapsule(self.block(options, |context, dl_tensor, loan| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },
             manager_ctx: context,
-            deleter: Some(release::<DLManagedTensorVersioned>),
+            deleter: Some(if loan == Loan::Watched { release_versioned_watched } else { release_versioned }),
             flags: dlpack::flags_to(flags),
             dl_tensor,
         })))
@@ -178,11 +186,10 @@ impl Tensor {
             message.fixes.push("copy it first".into());
             return Err(Error::rejected(message, None));
         }
-        let holder = self.open_holder(options);
-        Ok(LegacyCapsule(self.block(holder, options, |context, dl_tensor| DLManagedTensor {
+        Ok(LegacyCapsule(self.block(options, |context, dl_tensor, loan| DLManagedTensor {
             dl_tensor,
             manager_ctx: context,
-            deleter: Some(release::<DLManagedTensor>),
+            deleter: Some(if loan == Loan::Watched { release_legacy_watched } else { release_legacy }),
         })))
     }
 
@@ -195,7 +202,7 @@ impl Tensor {
         let inner = &*self.0;
         let empty = self.layout().is_empty();
         DLTensor {
-            data: if empty { std::ptr::null_mut() } else { inner.data.cast() },
+            data: if empty { ptr::null_mut() } else { inner.data.cast() },
             device: dlpack::device_to(inner.device),
             ndim: self.shape().len() as i32,
             dtype: dtype_to(inner.dtype),
@@ -226,7 +233,7 @@ impl Tensor {
     }
 
     #[inline]
-    fn open_holder(&self, options: &ExportOptions<'_>) -> HolderId {
+    fn open_holder(&self, options: &ExportOptions<'_>) -> (HolderId, Loan) {
         let inner = &*self.0;
         // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
         let codes = options.decision.filter(|d| d.verdict == Verdict::Share).map(Decision::codes);
@@ -240,16 +247,17 @@ impl Tensor {
             bytes: 0,
             sync: Sync::None,
         };
-        self.lend(options.consumer, options.site, options.taken, &edge)
+        let lent = self.lend(options.consumer, options.site, options.taken, &edge);
+        if trace::listens() {
+            trace::export(self, lent.0, options);
+        }
+        lent
     }
 
-    /// Fills a new block; `make` builds the managed tensor from its context and tensor.
-    fn block<M>(
-        &self,
-        holder: HolderId,
-        options: &ExportOptions<'_>,
-        make: impl FnOnce(*mut c_void, DLTensor) -> M,
-    ) -> NonNull<M> {
+    /// Fills a new block; `make` builds the managed tensor from its context, its tensor and how it is watched.
+    #[inline]
+    fn block<M>(&self, options: &ExportOptions<'_>, make: impl FnOnce(*mut c_void, DLTensor, Loan) -> M) -> NonNull<M> {
+        let (holder, loan) = self.open_holder(options);
         let (shape, strides) = (self.shape(), self.strides());
         let ndim = shape.len();
         let block = block::acquire(block_layout::<M>(ndim)).cast::<Block<M>>();
@@ -265,10 +273,150 @@ impl Tensor {
         };
         // SAFETY: `ndim` values of shape lie before the strides.
         let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) });
-        let managed = make(block.as_ptr().cast(), dl_tensor);
+        let managed = make(block.as_ptr().cast(), dl_tensor, loan);
+        let tensor = match loan {
+            Loan::Plain => self.clone(),
+            loan => self.watched(holder, options, (loan == Loan::Watched).then_some(block.addr().get())),
+        };
         // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
-        unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
+        unsafe { block.as_ptr().write(Block { managed, tensor, holder, ndim, let_go: options.let_go }) };
         block.cast()
+    }
+}
+
+impl Tensor {
+    /// What an export at an address keeps, where exports are watched or the memory is frozen.
+    #[cold]
+    fn watched(&self, holder: HolderId, options: &ExportOptions<'_>, export: Option<usize>) -> Tensor {
+        let runtime = self.runtime();
+        if let Some(export) = export {
+            let to = Party { id: holder, framework: options.consumer, site: options.site };
+            canary::exports::add(export, [runtime.ledger().party(self.id()), to], runtime.clone());
+        }
+        self.clone().lent_to(holder, options.consumer, options.site)
+    }
+}
+
+/// The holder of an export of ours that comes back in a capsule, and whom it was for.
+#[derive(Clone, Copy)]
+pub(crate) struct Returned {
+    pub(crate) holder: HolderId,
+    pub(crate) consumer: Label,
+}
+
+/// Whether a capsule is an export of ours.
+///
+/// # Safety
+///
+/// * `managed` points to a managed tensor whose deleter was not called.
+#[inline]
+pub(crate) unsafe fn returned_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Option<Returned> {
+    // SAFETY: by the caller's word.
+    let deleter = unsafe { (*managed.as_ptr()).deleter }?;
+    if !ptr::fn_addr_eq(deleter, RELEASE_VERSIONED) && !ptr::fn_addr_eq(deleter, RELEASE_VERSIONED_WATCHED) {
+        return None;
+    }
+    // SAFETY: only our blocks have our deleters.
+    Some(unsafe { returned(managed.cast::<Block<DLManagedTensorVersioned>>()) })
+}
+
+/// As [`returned_versioned`].
+///
+/// # Safety
+///
+/// * As for [`returned_versioned`].
+#[inline]
+pub(crate) unsafe fn returned_legacy(managed: NonNull<DLManagedTensor>) -> Option<Returned> {
+    // SAFETY: by the caller's word.
+    let deleter = unsafe { (*managed.as_ptr()).deleter }?;
+    if !ptr::fn_addr_eq(deleter, RELEASE_LEGACY) && !ptr::fn_addr_eq(deleter, RELEASE_LEGACY_WATCHED) {
+        return None;
+    }
+    // SAFETY: as above.
+    Some(unsafe { returned(managed.cast::<Block<DLManagedTensor>>()) })
+}
+
+/// # Safety
+///
+/// * `block` is an export that lives.
+#[cold]
+unsafe fn returned<M>(block: NonNull<Block<M>>) -> Returned {
+    // SAFETY: forwarded from the caller.
+    let (tensor, holder) = unsafe { (&(*block.as_ptr()).tensor, (*block.as_ptr()).holder) };
+    let ledger = tensor.runtime().ledger();
+    let consumer = ledger.party(holder).framework;
+    ledger.update_flags(holder, HolderFlags::CONSUMED, HolderFlags::EXPORTED);
+    Returned { holder, consumer }
+}
+
+/// Notes that the owner of a capsule frees it although nobody took it, and calls its deleter.
+///
+/// # Safety
+///
+/// * `managed` came from [`VersionedCapsule::into_raw`], its deleter was not called, and it is given up.
+pub unsafe fn drop_unconsumed_versioned(managed: *mut DLManagedTensorVersioned) {
+    // SAFETY: a block of ours that lives, by the caller's word.
+    unsafe {
+        note_unconsumed(managed.cast::<Block<DLManagedTensorVersioned>>());
+        if let Some(deleter) = (*managed).deleter {
+            deleter(managed);
+        }
+    }
+}
+
+/// As [`drop_unconsumed_versioned`], for a legacy capsule.
+///
+/// # Safety
+///
+/// * `managed` came from [`LegacyCapsule::into_raw`], its deleter was not called, and it is given up.
+pub unsafe fn drop_unconsumed_legacy(managed: *mut DLManagedTensor) {
+    // SAFETY: as above.
+    unsafe {
+        note_unconsumed(managed.cast::<Block<DLManagedTensor>>());
+        if let Some(deleter) = (*managed).deleter {
+            deleter(managed);
+        }
+    }
+}
+
+/// # Safety
+///
+/// * `block` points to a block that lives.
+unsafe fn note_unconsumed<M>(block: *const Block<M>) {
+    // SAFETY: forwarded from the caller.
+    let (tensor, holder) = unsafe { (&(*block).tensor, (*block).holder) };
+    canary::unconsumed(tensor.runtime(), holder);
+}
+
+type Deleter<M> = unsafe extern "C" fn(*mut M);
+// One function each, so that an export of ours that comes back is known by it.
+const RELEASE_VERSIONED: Deleter<DLManagedTensorVersioned> = release_versioned;
+const RELEASE_VERSIONED_WATCHED: Deleter<DLManagedTensorVersioned> = release_versioned_watched;
+const RELEASE_LEGACY: Deleter<DLManagedTensor> = release_legacy;
+const RELEASE_LEGACY_WATCHED: Deleter<DLManagedTensor> = release_legacy_watched;
+
+unsafe extern "C" fn release_versioned(managed: *mut DLManagedTensorVersioned) {
+    // SAFETY: forwarded from the consumer.
+    unsafe { release(managed) }
+}
+
+unsafe extern "C" fn release_legacy(managed: *mut DLManagedTensor) {
+    // SAFETY: as above.
+    unsafe { release(managed) }
+}
+
+/// At level 4: what cannot be released is not touched.
+unsafe extern "C" fn release_versioned_watched(managed: *mut DLManagedTensorVersioned) {
+    if !managed.is_null() && canary::exports::may_release(managed.addr()) {
+        // SAFETY: as above.
+        unsafe { release(managed) }
+    }
+}
+
+unsafe extern "C" fn release_legacy_watched(managed: *mut DLManagedTensor) {
+    if !managed.is_null() && canary::exports::may_release(managed.addr()) {
+        // SAFETY: as above.
+        unsafe { release(managed) }
     }
 }
 
@@ -276,12 +424,20 @@ impl Tensor {
 ///
 /// Closes the ledger record before the memory is given back, frees the block, then drops the tensor, which may run a
 /// foreign deleter or an owner's drop. A panic there is caught, since it cannot cross into C.
-unsafe extern "C" fn release<M>(managed: *mut M) {
+///
+/// # Safety
+///
+/// * `managed` is NULL or what `Tensor::block` made for this `M`, and is given up.
+#[inline]
+unsafe fn release<M>(managed: *mut M) {
     let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
     // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.
     let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
     // SAFETY: acquired in `Tensor::block` with this layout.
     unsafe { block::release(block.cast(), block_layout::<M>(ndim)) };
+    if trace::listens() {
+        quietly(&tensor.0.runtime, || trace::release(&tensor, holder));
+    }
     tensor.0.runtime.ledger().close(holder);
     if let Some(let_go) = let_go {
         quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));

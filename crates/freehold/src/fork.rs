@@ -31,6 +31,7 @@ fn register() {
         quietly(Ledger::after_fork_in_parent);
     }
     extern "C" fn child() {
+        crate::canary::leave();
         quietly(Ledger::after_fork_in_child);
     }
     // SAFETY: the three functions are static, unwind nowhere, and call nothing that forks. That the registration fails

@@ -10,12 +10,16 @@ use freehold_device::Buffer;
 use freehold_ledger::{HolderId, Role};
 use freehold_tensor::{Dims, compact_strides};
 
+use crate::canary::Watch;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, ForeignCapsule};
+use crate::export::{self, Returned};
 use crate::handle::Draft;
 use crate::tensor::{Allocation, CapsuleOwner, Inner, Owner, Tensor, unit_of};
 use crate::validate::{Valid, check};
 use crate::view::Element;
-use crate::{Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Traits};
+use crate::{
+    Code, DType, Decision, Device, Error, Label, Layout, Message, Order, Reason, Result, Runtime, Traits, trace,
+};
 
 /// What the caller knows of a tensor beside its capsule.
 #[derive(Clone, Debug)]
@@ -113,10 +117,12 @@ impl Tensor {
         if traits.contains(Traits::IS_COPIED) && somebody_has(&valid, options) {
             traits.remove(Traits::IS_COPIED);
         }
+        // SAFETY: the caller owns the capsule.
+        let returned = unsafe { export::returned_versioned(raw) };
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::versioned(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
-        Ok(Self::build(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options))
+        Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
     /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
@@ -133,10 +139,12 @@ impl Tensor {
         let mut traits = options.traits | Traits::LEGACY;
         // SAFETY: forwarded from the caller.
         let valid = unsafe { checked_tensor(&raw const (*raw.as_ptr()).dl_tensor, false, &mut traits) }?;
+        // SAFETY: the caller owns the capsule.
+        let returned = unsafe { export::returned_legacy(raw) };
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::legacy(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
-        Ok(Self::build(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options))
+        Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
     /// Wraps a `DLTensor` view with an owner.
@@ -314,6 +322,18 @@ impl Tensor {
 
     #[inline]
     pub(crate) fn build(valid: Valid, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
+        Self::build_from(valid, traits, owner, options, None)
+    }
+
+    /// As [`Tensor::build`], with what is known where the memory is an export of ours that came back.
+    #[inline]
+    fn build_from(
+        valid: Valid,
+        traits: Traits,
+        owner: Owner,
+        options: &ImportOptions,
+        returned: Option<Returned>,
+    ) -> Tensor {
         let Valid { data, byte_offset, device, dtype, dims } = valid;
         let mut tensor = Tensor(dims.finish(Inner {
             data,
@@ -325,12 +345,18 @@ impl Tensor {
             owns_record: false,
             holder: HolderId::NONE,
             alloc: Allocation::new(options.alloc),
-            frozen: None,
+            watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(&options.runtime) } else { None },
             runtime: options.runtime.clone(),
             owner,
         }));
         if !options.quiet {
-            tensor.record(Role::Owner, options.site, None);
+            match returned {
+                None => tensor.record(Role::Owner, options.site, None),
+                Some(returned) => tensor.record_return(returned, options.site),
+            }
+            if trace::listens() {
+                trace::import(&tensor, options.site);
+            }
         }
         tensor
     }
@@ -361,7 +387,7 @@ fn bad_pointer<T>(pointer: *mut T) -> Error {
 
 #[cold]
 fn refused(error: crate::FieldError) -> Error {
-    tracing::debug!(field = error.field, value = %error.value, "capsule refused");
+    trace::refused(error.field, &error.value);
     Error::capsule(error)
 }
 

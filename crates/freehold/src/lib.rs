@@ -21,6 +21,7 @@
 //! * Only the [`dlpack`] module names the `dlpark` crate.
 
 mod block;
+mod canary;
 mod caps;
 mod count;
 mod decide;
@@ -41,16 +42,18 @@ mod policy;
 mod request;
 mod runtime;
 mod tensor;
+mod trace;
 mod validate;
 mod view;
 
+pub use canary::sweep;
 pub use caps::{Caps, DeviceSet, StrideRule};
 pub use decide::{decide, shares_plainly};
 pub use decision::{Decision, Detail, Reason, Sync};
 pub use desc::{TensorDesc, Traits};
 pub use error::{Error, Result};
 pub use execute::{Along, convert, copy_into, describe, execute, gather};
-pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule};
+pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule, drop_unconsumed_legacy, drop_unconsumed_versioned};
 pub use flowchart::flowchart;
 pub use freehold_tensor::copy::Description;
 pub use import::{ImportOptions, OwnedTensor, RawTensor};
@@ -58,7 +61,8 @@ pub use message::{Asked, Dialect, Message, Verb};
 pub use policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy, SyncPolicy};
 pub use request::{CopyRule, Request};
 pub use runtime::Runtime;
-pub use tensor::{Frozen, Owner, Tensor};
+pub use tensor::{Owner, Tensor};
+pub use trace::hazard as report_hazard;
 pub use view::{Element, View, ViewMut};
 
 pub use freehold_device::{self as device, Stream};

@@ -356,6 +356,9 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             .line(detail)
             .raw("pass the tensor itself, not its capsule: each import then takes a fresh one"),
         Code::CP02 => Text::new(": the capsule breaks a rule of DLPack.").line(detail).raw("report it to the producer"),
+        Code::CP03 => {
+            Text::new(": a capsule was not given back as DLPack says.").line(detail).raw("report it to the consumer")
+        }
         Code::OB01 => Text::new(": the object offers no tensor protocol.").line(detail).fix(Fix::new(
             asked,
             Verb::Copy,

@@ -7,11 +7,13 @@ use std::ptr::NonNull;
 
 use freehold_device::Buffer;
 use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
-use freehold_tensor::{Extent, Strided};
+use freehold_tensor::{Extent, Steps, Strided};
 
+use crate::canary::{self, Loan, Watch};
 use crate::dlpack::ForeignCapsule;
+use crate::export::Returned;
 use crate::handle::{Draft, Handle};
-use crate::{Code, DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
+use crate::{DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits, Verdict};
 
 /// Who frees the memory behind a tensor, and how.
 ///
@@ -99,14 +101,6 @@ impl fmt::Debug for Owner {
     }
 }
 
-/// A checksum of what was lent frozen, checked when it comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frozen {
-    checksum: u64,
-    /// Whom it was lent to.
-    to: Label,
-}
-
 /// The facts of a tensor. Its shape and strides are beside them, in the same allocation.
 pub(crate) struct Inner {
     /// First element; offsets are folded in where the device allows it. Dangling or NULL where there is no element.
@@ -122,7 +116,7 @@ pub(crate) struct Inner {
     pub(crate) holder: HolderId,
     pub(crate) alloc: Allocation,
     /// Boxed: few tensors are watched, and a handle must fit a small block.
-    pub(crate) frozen: Option<Box<Frozen>>,
+    pub(crate) watch: Option<Box<Watch>>,
     pub(crate) runtime: Runtime,
     pub(crate) owner: Owner,
 }
@@ -155,9 +149,9 @@ unsafe impl Sync for Inner {}
 impl Inner {
     /// The end of the tensor, before anything is given back.
     #[inline]
-    pub(crate) fn end(&self, shape: &[i64], strides: &[i64]) {
-        if let Some(frozen) = &self.frozen {
-            self.check_frozen(frozen, Layout::new(shape, strides));
+    pub(crate) fn end(&mut self, shape: &[i64], strides: &[i64]) {
+        if let Some(watch) = self.watch.take() {
+            watch.end(self, Layout::new(shape, strides));
         }
         // Erase before free: once the owner is dropped the address may be another buffer's.
         if self.owns_record {
@@ -165,34 +159,8 @@ impl Inner {
         }
     }
 
-    fn checksum(&self, layout: Layout<'_>) -> Option<u64> {
-        let unit = unit_of(self.traits);
-        let extent: Extent = layout.extent(self.dtype, self.traits.contains(Traits::PADDED), unit).ok()?;
-        if !self.device.kind.is_host() || extent.is_empty() {
-            return None;
-        }
-        let len = usize::try_from(extent.len()).ok()?;
-        // SAFETY: the extent was validated when the tensor was made, and the owner keeps the bytes readable.
-        let bytes = unsafe { std::slice::from_raw_parts(self.data.offset(extent.lo as isize), len) };
-        Some(xxhash_rust::xxh3::xxh3_64(bytes))
-    }
-
-    #[cold]
-    fn check_frozen(&self, frozen: &Frozen, layout: Layout<'_>) {
-        let Some(now) = self.checksum(layout) else { return };
-        if now != frozen.checksum {
-            let ledger = self.runtime.ledger();
-            // The record is still open: it is closed after this.
-            let buffer =
-                ledger.holder(self.holder).map_or_else(|| "a buffer".into(), |held| format!("buffer #{}", held.buffer));
-            let desc = self.desc(layout);
-            let note = format!("{buffer} changed while lent to {}: {desc}", frozen.to.as_str());
-            ledger.hazard(Code::AL01, &[self.holder], note);
-        }
-    }
-
     #[inline]
-    fn desc<'a>(&self, layout: Layout<'a>) -> TensorDesc<'a> {
+    pub(crate) fn desc<'a>(&self, layout: Layout<'a>) -> TensorDesc<'a> {
         TensorDesc {
             address: self.data.addr() as u64,
             device: self.device,
@@ -373,7 +341,7 @@ impl Tensor {
             holder: parent.holder,
             owns_record: false,
             alloc: parent.alloc,
-            frozen: None,
+            watch: None,
             runtime: parent.runtime.clone(),
             owner: Owner::Parent(self.clone()),
         };
@@ -401,20 +369,12 @@ impl Tensor {
         Tensor(unsafe { Handle::from_raw(handle.cast()) })
     }
 
-    /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
-    /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing). `to`: whom it is lent to.
-    pub fn watch(&self, to: Label) -> Tensor {
-        self.derive(|inner| {
-            inner.frozen = inner.checksum(self.layout()).map(|checksum| Box::new(Frozen { checksum, to }));
-            inner.traits |= Traits::FROZEN;
-        })
-    }
-
     /// Opens the ledger record of a new tensor, which has one handle.
     #[inline]
     pub(crate) fn record(&mut self, role: Role, site: Label, edge: Option<&Edge<'_>>) {
         let ledger = self.0.runtime.books();
-        if ledger.level() == Level::Off {
+        let level = ledger.level();
+        if level == Level::Off {
             return;
         }
         let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
@@ -422,6 +382,27 @@ impl Tensor {
             inner.holder = id;
             inner.owns_record = true;
         }
+        if level == Level::Canaries {
+            canary::recorded(self);
+        }
+    }
+
+    /// Opens the record of an export of ours that came back: a view of what was exported.
+    #[cold]
+    pub(crate) fn record_return(&mut self, returned: Returned, site: Label) {
+        let edge = Edge {
+            from: returned.holder,
+            from_framework: returned.consumer,
+            to: Label::NONE,
+            verdict: Verdict::Share,
+            steps: Steps::empty(),
+            reasons: &[],
+            bytes: 0,
+            sync: freehold_ledger::Sync::None,
+        };
+        // One that was not recorded when it left is an owner's, as any other capsule.
+        let known = !returned.holder.is_none();
+        self.record(if known { Role::Holder } else { Role::Owner }, site, known.then_some(&edge));
     }
 
     /// Notes a copy into this tensor's memory.
@@ -430,13 +411,24 @@ impl Tensor {
         self.0.runtime.ledger().copied(self.0.holder, &desc, edge);
     }
 
-    /// The record of somebody to whom the memory goes.
+    /// The record of somebody to whom the memory goes, and what is watched.
     #[inline]
-    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
+    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> (HolderId, Loan) {
         let ledger = self.0.runtime.ledger();
-        if ledger.level() == Level::Off {
-            return HolderId::NONE;
+        match ledger.level() {
+            Level::Off => (HolderId::NONE, Loan::Plain),
+            Level::Canaries => (self.open_lent(consumer, site, taken, edge), Loan::Watched),
+            _ => {
+                let frozen = !self.0.traits.is_empty() && self.0.watch.is_some();
+                let loan = if frozen { Loan::Frozen } else { Loan::Plain };
+                (self.open_lent(consumer, site, taken, edge), loan)
+            }
         }
+    }
+
+    #[inline]
+    fn open_lent(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
+        let ledger = self.0.runtime.ledger();
         let inner = &*self.0;
         let mut flags = if taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
         if !inner.traits.is_empty() {

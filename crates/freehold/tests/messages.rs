@@ -274,6 +274,7 @@ snapshot!(cp02, {
     let error = Error::capsule(FieldError::at("shape", 1, -3, "be at least 0"));
     format!("{error}\n{}", field.detail)
 });
+snapshot!(cp03, adapter(Code::CP03, Verb::Share, "f32[3] torch cpu", &Caps::NUMPY, "numpy called a deleter twice"));
 snapshot!(ob01, adapter(Code::OB01, Verb::Share, "list", &Caps::TORCH, "a list owns no tensor memory"));
 snapshot!(ht01, {
     let decision = decide(&numpy3().desc(), &Request::share(), &Caps::TORCH, &Policy::DEFAULT);

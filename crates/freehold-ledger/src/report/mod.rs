@@ -191,8 +191,8 @@ pub struct HazardReport {
 /// A holder that is part of a hazard.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HazardHolder {
-    /// Its id.
-    #[serde(with = "form::word")]
+    /// Its id; [`HolderId::NONE`] if it has no record.
+    #[serde(with = "form::id_or_null")]
     pub id: HolderId,
     /// Its framework; empty if it was not open when the hazard was recorded.
     #[serde(with = "form::name")]

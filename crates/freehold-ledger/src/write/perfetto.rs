@@ -39,7 +39,8 @@ pub(super) fn write(snapshot: &Snapshot, w: &mut dyn Write) -> io::Result<()> {
         );
     }
     for hazard in &snapshot.hazards {
-        let holders: Vec<String> = hazard.holders.iter().map(|holder| holder.id.to_string()).collect();
+        let recorded = hazard.holders.iter().filter(|holder| !holder.id.is_none());
+        let holders: Vec<String> = recorded.map(|holder| holder.id.to_string()).collect();
         let args = json!({ "note": hazard.note, "holders": holders });
         trace.push(
             hazard.at_ns,

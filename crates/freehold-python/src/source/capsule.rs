@@ -4,13 +4,12 @@ use freehold::dlpack::{
     self, CAPSULE_LEGACY, CAPSULE_LEGACY_USED, CAPSULE_VERSIONED, CAPSULE_VERSIONED_USED, DLManagedTensor,
     DLManagedTensorVersioned, VERSION,
 };
-use freehold::ledger::Counter;
-use freehold::{Code, ImportOptions, Label, Owner, Runtime, Tensor, Traits};
+use freehold::{Code, ImportOptions, Label, Owner, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::CStr;
 
-use super::{Ask, Fail};
+use super::{Ask, Fail, taken};
 
 /// Takes a capsule over: it is renamed and loses its destructor, so that nobody takes it twice.
 pub(crate) fn import(
@@ -45,25 +44,31 @@ pub(crate) fn import(
         // SAFETY: as above.
         unsafe { Tensor::from_legacy(managed, &options) }
     } else if name == CAPSULE_VERSIONED_USED || name == CAPSULE_LEGACY_USED {
-        Runtime::global().ledger().count(Counter::DoubleConsumed);
-        return Err(Fail::refused(
-            Code::CP01,
-            "capsule".to_owned(),
-            format!("its name is {:?}", name.to_string_lossy()),
-        ));
+        let mut text = format!("its name is {:?}", name.to_string_lossy());
+        text.push_str(&taken::again(x.as_ptr().addr(), pointer(name).addr(), framework, options.site));
+        return Err(Fail::refused(Code::CP01, "capsule".to_owned(), text));
     } else {
         return Err(not_ours(&format!("its name is {:?}", name.to_string_lossy())));
     };
+    if result.as_ref().is_err_and(|error| error.code() == Code::VE01) {
+        taken::refused(framework, options.site);
+    }
     // An unknown major version was released by its own deleter: the capsule must not do that again.
     if result.as_ref().map_or_else(|error| error.code() == Code::VE01, |_| true) {
-        let used = if name == CAPSULE_VERSIONED { CAPSULE_VERSIONED_USED } else { CAPSULE_LEGACY_USED };
+        let used = used_name(name);
         // SAFETY: the object is a capsule; the name is static.
         unsafe {
             ffi::PyCapsule_SetName(x.as_ptr(), used.as_ptr());
             ffi::PyCapsule_SetDestructor(x.as_ptr(), None);
         }
     }
-    Ok(result?)
+    let tensor = result?;
+    taken::note(x.as_ptr().addr(), pointer(used_name(name)).addr(), &tensor);
+    Ok(tensor)
+}
+
+fn used_name(name: &CStr) -> &'static CStr {
+    if name == CAPSULE_VERSIONED { CAPSULE_VERSIONED_USED } else { CAPSULE_LEGACY_USED }
 }
 
 /// A capsule's tensor for a look at its metadata: the capsule keeps it, and can still be consumed.

@@ -15,6 +15,7 @@ mod paddle;
 pub(crate) mod pandas;
 mod protocol;
 mod sequence;
+mod taken;
 mod tensorflow;
 pub(crate) mod torch;
 mod torch_abi;

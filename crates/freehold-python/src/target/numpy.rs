@@ -82,6 +82,7 @@ pub(crate) fn export<'py>(
     unsafe {
         let array = api.new_array(py, descr, ndim, shape, strides.as_ptr().cast(), data, writable)?;
         let holder = open_holder(&tensor, Label::NUMPY, decision, site);
+        let tensor = lent(tensor, holder, Label::NUMPY, site);
         let lease = recycle::object::<PyLease>(py, Held { tensor, holder })?;
         api.set_base(&array, lease.into_any())?;
         Ok(array)
@@ -99,6 +100,12 @@ fn no_dtype(py: Python<'_>, tensor: &Tensor) -> PyErr {
 pub(crate) fn byte_unit(tensor: &Tensor) -> isize {
     const { assert!(size_of::<isize>() == size_of::<i64>(), "64-bit platforms only") };
     if tensor.traits().contains(Traits::BYTE_STRIDES) { 1 } else { tensor.dtype().padded_size() as isize }
+}
+
+/// What a holder keeps that takes no capsule: only what is read-only or frozen is ever watched.
+#[inline]
+pub(crate) fn lent(tensor: Tensor, holder: HolderId, consumer: Label, site: Label) -> Tensor {
+    if tensor.traits().is_empty() { tensor } else { tensor.lent_to(holder, consumer, site) }
 }
 
 /// The record of a holder that takes no capsule.

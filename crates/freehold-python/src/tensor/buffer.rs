@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::PyTensor;
 use crate::error::raise;
-use crate::target::numpy::open_holder;
+use crate::target::numpy::{lent, open_holder};
 use crate::target::{Sizes, byte_layout};
 
 /// What an export points into, and its record on the ledger. It has its own handle on the tensor: a view outlives a
@@ -101,6 +101,7 @@ pub(super) unsafe fn get(slf: &Bound<'_, PyTensor>, view: *mut ffi::Py_buffer, f
     let (data, len) = (tensor.data_ptr(), tensor.nbytes() as isize);
     let read_only = !tensor.is_writable();
     let holder = open_holder(&tensor, Label::BUFFER, None, Label::NONE);
+    let tensor = lent(tensor, holder, Label::BUFFER, Label::NONE);
     let export = Box::new(Export { shape, strides, tensor, holder });
     // SAFETY: the struct is ours to fill; the pointers lead into the box, which lives until `release`.
     unsafe {

@@ -2,9 +2,11 @@
 
 use std::ffi::CStr;
 
-use freehold::dlpack::{CAPSULE_LEGACY, CAPSULE_VERSIONED, DLManagedTensor, DLManagedTensorVersioned, VERSION};
-use freehold::ledger::Counter;
-use freehold::{Error, ExportOptions, Label, LegacyCapsule, Request, Runtime, Tensor, VersionedCapsule};
+use freehold::dlpack::{CAPSULE_LEGACY, CAPSULE_VERSIONED, VERSION};
+use freehold::{
+    Error, ExportOptions, LegacyCapsule, Request, Tensor, VersionedCapsule, drop_unconsumed_legacy,
+    drop_unconsumed_versioned,
+};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -59,7 +61,7 @@ pub(super) fn export<'py>(
         made = Some(call::execute_on(py, &source, &Request { copy: copy_rule(copy), device, ..Request::default() })?);
     }
     let options = ExportOptions {
-        consumer: Label::UNKNOWN,
+        consumer: crate::site::caller(py),
         site: crate::site::here(py),
         max_version: version.unwrap_or((0, 8)),
         ..ExportOptions::default()
@@ -132,40 +134,24 @@ unsafe fn wrap<'py, M>(
 /// # Safety
 ///
 /// * Called by the interpreter, with a capsule that is being freed.
-unsafe fn destroy<M>(
-    capsule: *mut ffi::PyObject,
-    name: &CStr,
-    deleter: unsafe fn(*mut M) -> Option<unsafe extern "C" fn(*mut M)>,
-) {
-    // SAFETY: the object is a capsule; the name test sets no exception.
+unsafe fn destroy<M>(capsule: *mut ffi::PyObject, name: &CStr, drop_unconsumed: unsafe fn(*mut M)) {
+    // SAFETY: the object is a capsule; the name test sets no exception. The capsule still owns the managed tensor, which
+    // is ours.
     unsafe {
         if ffi::PyCapsule_IsValid(capsule, name.as_ptr()) == 0 {
             return;
         }
         let managed = ffi::PyCapsule_GetPointer(capsule, name.as_ptr()).cast::<M>();
-        Runtime::global().ledger().count(Counter::UnconsumedCapsules);
-        if let Some(deleter) = deleter(managed) {
-            crate::gil::keeping_error(Python::assume_attached(), || deleter(managed));
-        }
+        crate::gil::keeping_error(Python::assume_attached(), || drop_unconsumed(managed));
     }
 }
 
 unsafe extern "C" fn destroy_versioned(capsule: *mut ffi::PyObject) {
-    unsafe fn deleter(
-        managed: *mut DLManagedTensorVersioned,
-    ) -> Option<unsafe extern "C" fn(*mut DLManagedTensorVersioned)> {
-        // SAFETY: the capsule still owns the managed tensor.
-        unsafe { (*managed).deleter }
-    }
     // SAFETY: forwarded from the interpreter.
-    unsafe { destroy(capsule, CAPSULE_VERSIONED, deleter) }
+    unsafe { destroy(capsule, CAPSULE_VERSIONED, drop_unconsumed_versioned) }
 }
 
 unsafe extern "C" fn destroy_legacy(capsule: *mut ffi::PyObject) {
-    unsafe fn deleter(managed: *mut DLManagedTensor) -> Option<unsafe extern "C" fn(*mut DLManagedTensor)> {
-        // SAFETY: as above.
-        unsafe { (*managed).deleter }
-    }
     // SAFETY: forwarded from the interpreter.
-    unsafe { destroy(capsule, CAPSULE_LEGACY, deleter) }
+    unsafe { destroy(capsule, CAPSULE_LEGACY, drop_unconsumed_legacy) }
 }
