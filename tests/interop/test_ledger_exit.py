@@ -53,7 +53,7 @@ def test_an_exception_is_an_end_too(tmp_path):
 def test_a_forked_child_writes_under_its_own_name(tmp_path):
     path = tmp_path / "ledger.trace.json"
     code = KEEP + (
-        "import os, sys\nchild = os.fork()\nif child == 0:\n    b = np.arange(3.0)\n    mine = fh.share(b, 'numpy')\n    sys.exit(0)\n"
+        "import os, sys\nchild = os.fork()\nif child == 0:\n    b = np.arange(3.0)\n    mine = fh.share(b)\n    sys.exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0\nprint(child)"
     )
     done = run(code, path)
