@@ -110,6 +110,12 @@ impl Ledger {
         Level::from_number(self.level.load(Ordering::Relaxed)).unwrap_or(Level::HIGHEST)
     }
 
+    /// Whether the level is [`Level::Canaries`]: what the hot path asks.
+    #[inline]
+    pub fn watches(&self) -> bool {
+        self.level.load(Ordering::Relaxed) >= Level::Canaries as u8
+    }
+
     /// Changes the level. Records that are open stay, and close as usual, at any level.
     ///
     /// # Errors

@@ -35,17 +35,6 @@ fn in_child() -> bool {
     CHILD.load(Ordering::Relaxed)
 }
 
-/// How closely a loan is watched.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Loan {
-    /// Not at all.
-    Plain,
-    /// The tensor has a watch, which learns whom it went to.
-    Frozen,
-    /// Level 4.
-    Watched,
-}
-
 /// What is watched of a tensor.
 pub(crate) struct Watch {
     /// Of the bytes as they were when the tensor was lent.

@@ -14,7 +14,7 @@ use std::ptr::{self, NonNull};
 use freehold_ledger::{Counter, Edge, HolderFlags, HolderId, Party};
 
 use crate::block;
-use crate::canary::{self, Loan};
+use crate::canary;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
 use crate::{Code, Decision, Error, Label, Message, Result, Runtime, Sync, Tensor, Traits, Verdict, trace};
 
@@ -138,13 +138,15 @@ impl Tensor {
             dlpack::VERSION
         };
         let flags = if self.0.traits.is_empty() { 0 } else { self.capsule_flags() };
-        Ok(VersionedCapsule(self.block(options, |context, dl_tensor, loan| DLManagedTensorVersioned {
+        let make = |context, dl_tensor| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },
             manager_ctx: context,
-            deleter: Some(if loan == Loan::Watched { release_versioned_watched } else { release_versioned }),
+            deleter: Some(release_versioned),
             flags: dlpack::flags_to(flags),
             dl_tensor,
-        })))
+        };
+        let watch = |managed: &mut DLManagedTensorVersioned| managed.deleter = Some(release_versioned_watched);
+        Ok(VersionedCapsule(self.block(options, make, watch)))
     }
 
     fn capsule_flags(&self) -> u64 {
@@ -186,11 +188,10 @@ impl Tensor {
             message.fixes.push("copy it first".into());
             return Err(Error::rejected(message, None));
         }
-        Ok(LegacyCapsule(self.block(options, |context, dl_tensor, loan| DLManagedTensor {
-            dl_tensor,
-            manager_ctx: context,
-            deleter: Some(if loan == Loan::Watched { release_legacy_watched } else { release_legacy }),
-        })))
+        let make =
+            |context, dl_tensor| DLManagedTensor { dl_tensor, manager_ctx: context, deleter: Some(release_legacy) };
+        let watch = |managed: &mut DLManagedTensor| managed.deleter = Some(release_legacy_watched);
+        Ok(LegacyCapsule(self.block(options, make, watch)))
     }
 
     /// A `DLTensor` that borrows this tensor's shape and strides: valid while the tensor is.
@@ -233,7 +234,7 @@ impl Tensor {
     }
 
     #[inline]
-    fn open_holder(&self, options: &ExportOptions<'_>) -> (HolderId, Loan) {
+    fn open_holder(&self, options: &ExportOptions<'_>) -> HolderId {
         let inner = &*self.0;
         // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
         let codes = options.decision.filter(|d| d.verdict == Verdict::Share).map(Decision::codes);
@@ -247,17 +248,19 @@ impl Tensor {
             bytes: 0,
             sync: Sync::None,
         };
-        let lent = self.lend(options.consumer, options.site, options.taken, &edge);
-        if trace::listens() {
-            trace::export(self, lent.0, options);
-        }
-        lent
+        self.lend(options.consumer, options.site, options.taken, &edge)
     }
 
-    /// Fills a new block; `make` builds the managed tensor from its context, its tensor and how it is watched.
+    /// Fills a new block; `make` builds the managed tensor from its context and tensor, `watch` gives it the deleter of
+    /// level 4.
     #[inline]
-    fn block<M>(&self, options: &ExportOptions<'_>, make: impl FnOnce(*mut c_void, DLTensor, Loan) -> M) -> NonNull<M> {
-        let (holder, loan) = self.open_holder(options);
+    fn block<M>(
+        &self,
+        options: &ExportOptions<'_>,
+        make: impl FnOnce(*mut c_void, DLTensor) -> M,
+        watch: impl FnOnce(&mut M),
+    ) -> NonNull<M> {
+        let holder = self.open_holder(options);
         let (shape, strides) = (self.shape(), self.strides());
         let ndim = shape.len();
         let block = block::acquire(block_layout::<M>(ndim)).cast::<Block<M>>();
@@ -273,27 +276,33 @@ impl Tensor {
         };
         // SAFETY: `ndim` values of shape lie before the strides.
         let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) });
-        let managed = make(block.as_ptr().cast(), dl_tensor, loan);
-        let tensor = match loan {
-            Loan::Plain => self.clone(),
-            loan => self.watched(holder, options, (loan == Loan::Watched).then_some(block.addr().get())),
-        };
+        let managed = make(block.as_ptr().cast(), dl_tensor);
         // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
-        unsafe { block.as_ptr().write(Block { managed, tensor, holder, ndim, let_go: options.let_go }) };
+        unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
+        if self.0.watch.is_some() || self.0.runtime.ledger().watches() {
+            // SAFETY: it was just filled, and nobody else has it yet.
+            unsafe { &mut *block.as_ptr() }.watch(options, watch);
+        }
+        if trace::listens() {
+            trace::export(self, holder, options);
+        }
         block.cast()
     }
 }
 
-impl Tensor {
-    /// What an export at an address keeps, where exports are watched or the memory is frozen.
+impl<M> Block<M> {
+    /// Has a new export watched, or what it keeps if the memory is frozen.
     #[cold]
-    fn watched(&self, holder: HolderId, options: &ExportOptions<'_>, export: Option<usize>) -> Tensor {
-        let runtime = self.runtime();
-        if let Some(export) = export {
-            let to = Party { id: holder, framework: options.consumer, site: options.site };
-            canary::exports::add(export, [runtime.ledger().party(self.id()), to], runtime.clone());
+    #[inline(never)]
+    fn watch(&mut self, options: &ExportOptions<'_>, watch: impl FnOnce(&mut M)) {
+        if self.tensor.runtime().ledger().watches() {
+            watch(&mut self.managed);
+            let runtime = self.tensor.runtime();
+            let to = Party { id: self.holder, framework: options.consumer, site: options.site };
+            let parties = [runtime.ledger().party(self.tensor.id()), to];
+            canary::exports::add(ptr::from_ref(self).addr(), parties, runtime.clone());
         }
-        self.clone().lent_to(holder, options.consumer, options.site)
+        self.tensor = self.tensor.clone().lent_to(self.holder, options.consumer, options.site);
     }
 }
 
@@ -312,12 +321,12 @@ pub(crate) struct Returned {
 #[inline]
 pub(crate) unsafe fn returned_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Option<Returned> {
     // SAFETY: by the caller's word.
-    let deleter = unsafe { (*managed.as_ptr()).deleter }?;
-    if !ptr::fn_addr_eq(deleter, RELEASE_VERSIONED) && !ptr::fn_addr_eq(deleter, RELEASE_VERSIONED_WATCHED) {
+    let (context, deleter) = unsafe { ((*managed.as_ptr()).manager_ctx, (*managed.as_ptr()).deleter) };
+    if !ptr::eq(context, managed.as_ptr().cast()) {
         return None;
     }
-    // SAFETY: only our blocks have our deleters.
-    Some(unsafe { returned(managed.cast::<Block<DLManagedTensorVersioned>>()) })
+    // SAFETY: as above.
+    unsafe { returned(managed, deleter, [RELEASE_VERSIONED, RELEASE_VERSIONED_WATCHED]) }
 }
 
 /// As [`returned_versioned`].
@@ -328,25 +337,33 @@ pub(crate) unsafe fn returned_versioned(managed: NonNull<DLManagedTensorVersione
 #[inline]
 pub(crate) unsafe fn returned_legacy(managed: NonNull<DLManagedTensor>) -> Option<Returned> {
     // SAFETY: by the caller's word.
-    let deleter = unsafe { (*managed.as_ptr()).deleter }?;
-    if !ptr::fn_addr_eq(deleter, RELEASE_LEGACY) && !ptr::fn_addr_eq(deleter, RELEASE_LEGACY_WATCHED) {
+    let (context, deleter) = unsafe { ((*managed.as_ptr()).manager_ctx, (*managed.as_ptr()).deleter) };
+    if !ptr::eq(context, managed.as_ptr().cast()) {
         return None;
     }
     // SAFETY: as above.
-    Some(unsafe { returned(managed.cast::<Block<DLManagedTensor>>()) })
+    unsafe { returned(managed, deleter, [RELEASE_LEGACY, RELEASE_LEGACY_WATCHED]) }
 }
 
+/// For a managed tensor that is its own context, as ours are and hardly another's.
+///
 /// # Safety
 ///
-/// * `block` is an export that lives.
+/// * As for [`returned_versioned`].
 #[cold]
-unsafe fn returned<M>(block: NonNull<Block<M>>) -> Returned {
-    // SAFETY: forwarded from the caller.
+#[inline(never)]
+unsafe fn returned<M>(managed: NonNull<M>, deleter: Option<Deleter<M>>, ours: [Deleter<M>; 2]) -> Option<Returned> {
+    let deleter = deleter?;
+    if !ours.iter().any(|own| ptr::fn_addr_eq(deleter, *own)) {
+        return None;
+    }
+    let block = managed.cast::<Block<M>>();
+    // SAFETY: only our blocks have our deleters, and it lives by the caller's word.
     let (tensor, holder) = unsafe { (&(*block.as_ptr()).tensor, (*block.as_ptr()).holder) };
     let ledger = tensor.runtime().ledger();
     let consumer = ledger.party(holder).framework;
     ledger.update_flags(holder, HolderFlags::CONSUMED, HolderFlags::EXPORTED);
-    Returned { holder, consumer }
+    Some(Returned { holder, consumer })
 }
 
 /// Notes that the owner of a capsule frees it although nobody took it, and calls its deleter.
@@ -409,14 +426,14 @@ unsafe extern "C" fn release_legacy(managed: *mut DLManagedTensor) {
 unsafe extern "C" fn release_versioned_watched(managed: *mut DLManagedTensorVersioned) {
     if !managed.is_null() && canary::exports::may_release(managed.addr()) {
         // SAFETY: as above.
-        unsafe { release(managed) }
+        unsafe { release_versioned(managed) }
     }
 }
 
 unsafe extern "C" fn release_legacy_watched(managed: *mut DLManagedTensor) {
     if !managed.is_null() && canary::exports::may_release(managed.addr()) {
         // SAFETY: as above.
-        unsafe { release(managed) }
+        unsafe { release_legacy(managed) }
     }
 }
 
@@ -428,7 +445,7 @@ unsafe extern "C" fn release_legacy_watched(managed: *mut DLManagedTensor) {
 /// # Safety
 ///
 /// * `managed` is NULL or what `Tensor::block` made for this `M`, and is given up.
-#[inline]
+#[inline(always)]
 unsafe fn release<M>(managed: *mut M) {
     let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
     // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.

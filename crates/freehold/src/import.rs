@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 
 use freehold_device::Buffer;
-use freehold_ledger::{HolderId, Role};
+use freehold_ledger::HolderId;
 use freehold_tensor::{Dims, compact_strides};
 
 use crate::canary::Watch;
@@ -117,11 +117,11 @@ impl Tensor {
         if traits.contains(Traits::IS_COPIED) && somebody_has(&valid, options) {
             traits.remove(Traits::IS_COPIED);
         }
-        // SAFETY: the caller owns the capsule.
-        let returned = unsafe { export::returned_versioned(raw) };
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::versioned(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
+        // SAFETY: the new tensor, which asks, owns the capsule.
+        let returned = || unsafe { export::returned_versioned(raw) };
         Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
@@ -139,11 +139,11 @@ impl Tensor {
         let mut traits = options.traits | Traits::LEGACY;
         // SAFETY: forwarded from the caller.
         let valid = unsafe { checked_tensor(&raw const (*raw.as_ptr()).dl_tensor, false, &mut traits) }?;
-        // SAFETY: the caller owns the capsule.
-        let returned = unsafe { export::returned_legacy(raw) };
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::legacy(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
+        // SAFETY: as above.
+        let returned = || unsafe { export::returned_legacy(raw) };
         Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
@@ -322,17 +322,18 @@ impl Tensor {
 
     #[inline]
     pub(crate) fn build(valid: Valid, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
-        Self::build_from(valid, traits, owner, options, None)
+        Self::build_from(valid, traits, owner, options, || None)
     }
 
-    /// As [`Tensor::build`], with what is known where the memory is an export of ours that came back.
+    /// As [`Tensor::build`]; `returned` tells, if there is a record to open, whether the memory is an export of ours that
+    /// came back.
     #[inline]
     fn build_from(
         valid: Valid,
         traits: Traits,
         owner: Owner,
         options: &ImportOptions,
-        returned: Option<Returned>,
+        returned: impl FnOnce() -> Option<Returned>,
     ) -> Tensor {
         let Valid { data, byte_offset, device, dtype, dims } = valid;
         let mut tensor = Tensor(dims.finish(Inner {
@@ -350,10 +351,7 @@ impl Tensor {
             owner,
         }));
         if !options.quiet {
-            match returned {
-                None => tensor.record(Role::Owner, options.site, None),
-                Some(returned) => tensor.record_return(returned, options.site),
-            }
+            tensor.record_import(options.site, returned);
             if trace::listens() {
                 trace::import(&tensor, options.site);
             }

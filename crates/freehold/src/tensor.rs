@@ -9,7 +9,7 @@ use freehold_device::Buffer;
 use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
 use freehold_tensor::{Extent, Steps, Strided};
 
-use crate::canary::{self, Loan, Watch};
+use crate::canary::{self, Watch};
 use crate::dlpack::ForeignCapsule;
 use crate::export::Returned;
 use crate::handle::{Draft, Handle};
@@ -150,12 +150,20 @@ impl Inner {
     /// The end of the tensor, before anything is given back.
     #[inline]
     pub(crate) fn end(&mut self, shape: &[i64], strides: &[i64]) {
-        if let Some(watch) = self.watch.take() {
-            watch.end(self, Layout::new(shape, strides));
+        if self.watch.is_some() {
+            self.end_watch(Layout::new(shape, strides));
         }
         // Erase before free: once the owner is dropped the address may be another buffer's.
         if self.owns_record {
             self.runtime.ledger().close(self.holder);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_watch(&mut self, layout: Layout<'_>) {
+        if let Some(watch) = self.watch.take() {
+            watch.end(self, layout);
         }
     }
 
@@ -373,23 +381,50 @@ impl Tensor {
     #[inline]
     pub(crate) fn record(&mut self, role: Role, site: Label, edge: Option<&Edge<'_>>) {
         let ledger = self.0.runtime.books();
-        let level = ledger.level();
-        if level == Level::Off {
+        if ledger.level() != Level::Off {
+            let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
+            self.own(id);
+        }
+    }
+
+    /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
+    #[inline]
+    pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
+        let ledger = self.0.runtime.books();
+        if ledger.level() == Level::Off {
             return;
         }
-        let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
-        if let Some(inner) = self.0.get_mut() {
-            inner.holder = id;
-            inner.owns_record = true;
+        let returned = returned();
+        if returned.is_some() || ledger.watches() {
+            return self.record_watched(site, returned);
         }
-        if level == Level::Canaries {
+        let id = ledger.open(&self.0.holder_desc(self.layout(), Role::Owner, site), None);
+        self.own(id);
+    }
+
+    /// Apart from the other, which must stay short.
+    #[cold]
+    #[inline(never)]
+    fn record_watched(&mut self, site: Label, returned: Option<Returned>) {
+        match returned {
+            None => self.record(Role::Owner, site, None),
+            Some(returned) => self.record_return(returned, site),
+        }
+        if self.0.runtime.ledger().watches() {
             canary::recorded(self);
         }
     }
 
+    #[inline]
+    fn own(&mut self, id: HolderId) {
+        if let Some(inner) = self.0.get_mut() {
+            inner.holder = id;
+            inner.owns_record = true;
+        }
+    }
+
     /// Opens the record of an export of ours that came back: a view of what was exported.
-    #[cold]
-    pub(crate) fn record_return(&mut self, returned: Returned, site: Label) {
+    fn record_return(&mut self, returned: Returned, site: Label) {
         let edge = Edge {
             from: returned.holder,
             from_framework: returned.consumer,
@@ -411,24 +446,13 @@ impl Tensor {
         self.0.runtime.ledger().copied(self.0.holder, &desc, edge);
     }
 
-    /// The record of somebody to whom the memory goes, and what is watched.
+    /// The record of somebody to whom the memory goes.
     #[inline]
-    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> (HolderId, Loan) {
+    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
         let ledger = self.0.runtime.ledger();
-        match ledger.level() {
-            Level::Off => (HolderId::NONE, Loan::Plain),
-            Level::Canaries => (self.open_lent(consumer, site, taken, edge), Loan::Watched),
-            _ => {
-                let frozen = !self.0.traits.is_empty() && self.0.watch.is_some();
-                let loan = if frozen { Loan::Frozen } else { Loan::Plain };
-                (self.open_lent(consumer, site, taken, edge), loan)
-            }
+        if ledger.level() == Level::Off {
+            return HolderId::NONE;
         }
-    }
-
-    #[inline]
-    fn open_lent(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
-        let ledger = self.0.runtime.ledger();
         let inner = &*self.0;
         let mut flags = if taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
         if !inner.traits.is_empty() {
