@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive bench bench-python bench-copy install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive bench bench-python bench-copy bench-ledger install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -43,6 +43,9 @@ bench-python: ## every pair of frameworks, beside the target's own way in; docs/
 
 bench-copy: ## the copy and cast figures of docs/benchmarks.md, measured here
 	@scripts/bench.sh copies
+
+bench-ledger: ## what the ledger costs, beside the primitives that could hold its records; docs/benchmarks.md, measured here
+	@scripts/bench.sh ledger
 
 install: build ## the C library under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install

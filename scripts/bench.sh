@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|python|copies
+# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|python|copies|ledger
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -58,9 +58,16 @@ copies() {
     cargo bench --quiet -p freehold-tensor --bench small | tee -a "$results"
 }
 
+ledger() {
+    say "the ledger, beside the primitives that could hold its records"
+    cargo bench --quiet -p freehold --bench ledger | tee -a "$results"
+    say "call sites in Python"
+    "$PYTHON" tests/bench/sites.py | tee -a "$results"
+}
+
 case $what in
-    handovers | python | copies) scripts/build.sh python && "$what" ;;
-    *) die "unknown figures '$what': handovers, python or copies" ;;
+    handovers | python | copies | ledger) scripts/build.sh python && "$what" ;;
+    *) die "unknown figures '$what': handovers, python, copies or ledger" ;;
 esac
 "$PYTHON" tests/bench/report.py docs/benchmarks.md "$what" <"$results"
 say "docs/benchmarks.md has the tables"

@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt rust snapshots python wheel abi demo install miri loom doctest clippy free-threaded)
+ALL_STEPS=(fmt rust snapshots python wheel abi demo install miri loom tsan doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then NO_SKIP=1; fi
 export FREEHOLD_NO_SKIP=$NO_SKIP
@@ -52,6 +52,17 @@ step_miri() {
 # Every order in which the threads of the models of the ledger and of a tensor's count can run. The flag changes every crate, hence the folder.
 step_loom() {
     CARGO_TARGET_DIR=$TARGET/loom RUSTFLAGS="--cfg loom" cargo test --release -p freehold-ledger -p freehold --lib loom_
+}
+
+# The same crates with real threads, watched for data races. The standard library is built with the watching too.
+step_tsan() {
+    if ! cargo +nightly --version >/dev/null 2>&1; then
+        skip "there is no nightly toolchain, and without rustup it cannot be added"
+        return
+    fi
+    TSAN_OPTIONS=allocator_may_return_null=1 CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=-Zsanitizer=thread \
+        cargo +nightly nextest run -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" \
+        --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
 }
 
 step_python() {

@@ -36,7 +36,7 @@ def human(ns: float) -> str:
     for unit, size in (("ms", 1e6), ("µs", 1e3)):
         if ns >= 10 * size:
             return f"{ns / size:.1f} {unit}"
-    return f"{ns:.0f} ns"
+    return f"{ns:.0f} ns" if ns >= 100 else f"{ns:.1f} ns"
 
 
 def machine(what: str) -> list[str]:
@@ -107,12 +107,29 @@ def copies(lines) -> list[str]:
     return out
 
 
+def size(bytes_: float) -> str:
+    return f"{bytes_ / 1e6:.1f} MB" if bytes_ >= 1e6 else f"{bytes_:.0f} B"
+
+
+def ledger(lines) -> list[str]:
+    """What was measured, in its own unit, and what it should be at most or at least."""
+    show = {"ns": human, "bytes": size, "ratio": lambda r: f"{r:.2f}"}
+    out = []
+    for (title, _), rows in grouped(lines).items():
+        aims = any(row["aim"] for row in rows)
+        out += ["", f"### {title}", "", "| | measured |" + (" aim |" if aims else ""), "|---|---:|" + ("---|" if aims else "")]
+        for row in rows:
+            (unit,) = show.keys() & row.keys()
+            out.append(f"| {row['row']} | {show[unit](row[unit])} |" + (f" {row['aim']} |" if aims else ""))
+    return out
+
+
 def main(page: Path, what: str) -> None:
     begin, end = f"<!-- {what} -->", f"<!-- /{what} -->"
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(begin, 1)
     _, after = rest.split(end, 1)
-    body = "\n".join(machine(what) + {"handovers": handovers, "python": pairs, "copies": copies}[what](sys.stdin))
+    body = "\n".join(machine(what) + {"handovers": handovers, "python": pairs, "copies": copies, "ledger": ledger}[what](sys.stdin))
     print(body)
     page.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 
