@@ -141,11 +141,11 @@ impl Tensor {
         let make = |context, dl_tensor| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },
             manager_ctx: context,
-            deleter: Some(release_versioned),
+            deleter: Some(RELEASE_VERSIONED),
             flags: dlpack::flags_to(flags),
             dl_tensor,
         };
-        let watch = |managed: &mut DLManagedTensorVersioned| managed.deleter = Some(release_versioned_watched);
+        let watch = |managed: &mut DLManagedTensorVersioned| managed.deleter = Some(RELEASE_VERSIONED_WATCHED);
         Ok(VersionedCapsule(self.block(options, make, watch)))
     }
 
@@ -189,8 +189,8 @@ impl Tensor {
             return Err(Error::rejected(message, None));
         }
         let make =
-            |context, dl_tensor| DLManagedTensor { dl_tensor, manager_ctx: context, deleter: Some(release_legacy) };
-        let watch = |managed: &mut DLManagedTensor| managed.deleter = Some(release_legacy_watched);
+            |context, dl_tensor| DLManagedTensor { dl_tensor, manager_ctx: context, deleter: Some(RELEASE_LEGACY) };
+        let watch = |managed: &mut DLManagedTensor| managed.deleter = Some(RELEASE_LEGACY_WATCHED);
         Ok(LegacyCapsule(self.block(options, make, watch)))
     }
 
@@ -407,10 +407,10 @@ unsafe fn note_unconsumed<M>(block: *const Block<M>) {
 
 type Deleter<M> = unsafe extern "C" fn(*mut M);
 // One function each, so that an export of ours that comes back is known by it.
-const RELEASE_VERSIONED: Deleter<DLManagedTensorVersioned> = release_versioned;
-const RELEASE_VERSIONED_WATCHED: Deleter<DLManagedTensorVersioned> = release_versioned_watched;
-const RELEASE_LEGACY: Deleter<DLManagedTensor> = release_legacy;
-const RELEASE_LEGACY_WATCHED: Deleter<DLManagedTensor> = release_legacy_watched;
+static RELEASE_VERSIONED: Deleter<DLManagedTensorVersioned> = release_versioned;
+static RELEASE_VERSIONED_WATCHED: Deleter<DLManagedTensorVersioned> = release_versioned_watched;
+static RELEASE_LEGACY: Deleter<DLManagedTensor> = release_legacy;
+static RELEASE_LEGACY_WATCHED: Deleter<DLManagedTensor> = release_legacy_watched;
 
 unsafe extern "C" fn release_versioned(managed: *mut DLManagedTensorVersioned) {
     // SAFETY: forwarded from the consumer.

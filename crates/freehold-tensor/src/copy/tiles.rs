@@ -9,6 +9,8 @@ use super::stream::LINE;
 use super::strided::{Grid, move_grid};
 use super::turn::{self, Few, Kernel, VECTOR};
 use super::way::{BLOCK, LONG};
+#[cfg(target_arch = "x86_64")]
+use super::x86::matrix;
 
 /// Lines of a tile. The processor follows about so many of them with its prefetcher.
 const LINES: usize = 32;
@@ -34,13 +36,24 @@ pub(super) struct Tiles {
     size: usize,
     /// Converted before turning.
     early: bool,
+    /// Whole tiles are turned where they lie.
+    pub in_place: bool,
 }
 
 impl Tiles {
     /// For a plan whose source is fastest along `row` and whose destination along `col`.
     pub(super) fn new(steps: &Steps, row: Axis, col: Axis, stream: bool) -> Tiles {
         let (ws, wd) = (steps.src_unit.block_size(), steps.dst_unit.block_size());
-        Tiles::of_sizes(steps.level, ws, wd, row, col, stream)
+        let tiles = Tiles::of_sizes(steps.level, ws, wd, row, col, stream);
+        #[cfg(target_arch = "x86_64")]
+        if is_matrix(steps, row, col, stream) && (tiles.rows, tiles.lines) != (row.n, col.n) {
+            // Streamed, a row's piece is several lines of the cache on one page; otherwise few rows are followed for long.
+            let (rows, lines) = if stream { (64, 64) } else { (matrix::SIDE, 256) };
+            let (rows, lines) = (rows.min(row.n), lines.min(col.n));
+            let kernel = turn::kernel(steps.level, tiles.size, lines, rows);
+            return Tiles { rows, lines, kernel, in_place: true, ..tiles };
+        }
+        tiles
     }
 
     /// For elements of these sizes in blocks of the source and the destination.
@@ -75,7 +88,7 @@ impl Tiles {
                 (rows, if rows == row.n { col.n.min(fits(rows, 16, VECTOR)) } else { lines })
             }
         };
-        Tiles { rows, lines, kernel: turn::kernel(level, size, lines.min(col.n), rows), size, early }
+        Tiles { rows, lines, kernel: turn::kernel(level, size, lines.min(col.n), rows), size, early, in_place: false }
     }
 
     /// Bytes from one row to the next in the block of turned rows. Rows that fit one vector lie next to each other:
@@ -95,8 +108,32 @@ impl Tiles {
     /// # Safety
     ///
     /// As for [`Steps::run`], for the elements of one tile of at most `rows` and `lines`.
-    #[inline(never)] // keeps the blocks out of the stack frame of copies that need none
     pub(super) unsafe fn copy(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.in_place && tile.rows.is_multiple_of(matrix::SIDE) && tile.cols.is_multiple_of(matrix::SIDE) {
+            let block =
+                turn::Block { lines: tile.cols, rows: tile.rows, line_step: tile.col.src, row_step: tile.row.dst };
+            // SAFETY: the caller's guarantees for the tile's elements, of four bytes each, and the level, which has AVX2. Where
+            // rows are streamed they are whole lines of the cache apart, and a tile that does not start at one is not.
+            unsafe {
+                let (dst, src) = (dst.offset(tile.dst), src.offset(tile.src));
+                if stream && dst.addr().is_multiple_of(LINE) {
+                    matrix::turn::<true>(dst, src, block);
+                } else {
+                    matrix::turn::<false>(dst, src, block);
+                }
+            }
+            return 0;
+        }
+        // SAFETY: the caller's guarantees.
+        unsafe { self.through_blocks(steps, dst, src, tile, stream) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Tiles::copy`].
+    #[inline(never)] // keeps the blocks out of the stack frame of copies that need none
+    unsafe fn through_blocks(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
         let mut blocks = [const { Block::new() }; 3];
         // Taken once: to borrow a block again would end what pointers into it may do.
         let [read, turned, out] = blocks.each_mut().map(Block::start);
@@ -312,6 +349,19 @@ impl Tiles {
         // SAFETY: the caller's guarantees.
         unsafe { (kernel.turn)(dst, values, block) };
     }
+}
+
+/// Whether whole tiles may be turned where they lie: elements of four bytes to which nothing happens, and rows that are
+/// whole lines of the cache apart, if they are streamed.
+fn is_matrix(steps: &Steps, row: Axis, col: Axis, stream: bool) -> bool {
+    cfg!(target_arch = "x86_64")
+        && steps.level != Level::Baseline
+        && steps.is_plain()
+        && (steps.src_unit, steps.dst_unit) == (Unit::Bytes(4), Unit::Bytes(4))
+        && (row.src, col.dst) == (4, 4)
+        && row.n >= 16
+        && col.n >= 16
+        && (!stream || row.dst % LINE as isize == 0)
 }
 
 const _: () = assert!(size_of::<Block>() >= BLOCK + 8 * VECTOR);

@@ -29,6 +29,7 @@ mod avx512_int;
 mod avx512_long;
 mod avx512_loss;
 mod avx512_mini;
+pub(super) mod matrix;
 mod table;
 
 use super::find::Mode;
