@@ -27,6 +27,7 @@ mod quarantine;
 static CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Called in a forked child.
+#[cfg(all(unix, not(miri)))]
 pub(crate) fn leave() {
     CHILD.store(true, Ordering::Relaxed);
 }

@@ -110,9 +110,25 @@ impl Tiles {
     /// As for [`Steps::run`], for the elements of one tile of at most `rows` and `lines`.
     pub(super) unsafe fn copy(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if self.in_place && tile.rows.is_multiple_of(matrix::SIDE) && tile.cols.is_multiple_of(matrix::SIDE) {
-            let block =
-                turn::Block { lines: tile.cols, rows: tile.rows, line_step: tile.col.src, row_step: tile.row.dst };
+        if self.in_place {
+            // SAFETY: the caller's guarantees.
+            return unsafe { self.as_matrix(steps, dst, src, tile, stream) };
+        }
+        // SAFETY: the caller's guarantees.
+        unsafe { self.through_blocks(steps, dst, src, tile, stream) }
+    }
+
+    /// Turns what is whole sides of a tile where it lies, and the rest, a strip below and one beside it, through blocks.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Tiles::copy`], for elements as [`is_matrix`] has them.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn as_matrix(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
+        let whole = |n: usize| n - n % matrix::SIDE;
+        let (rows, cols) = (whole(tile.rows), if whole(tile.rows) == 0 { 0 } else { whole(tile.cols) });
+        if cols > 0 {
+            let block = turn::Block { lines: cols, rows, line_step: tile.col.src, row_step: tile.row.dst };
             // SAFETY: the caller's guarantees for the tile's elements, of four bytes each, and the level, which has AVX2. Where
             // rows are streamed they are whole lines of the cache apart, and a tile that does not start at one is not.
             unsafe {
@@ -123,10 +139,21 @@ impl Tiles {
                     matrix::turn::<false>(dst, src, block);
                 }
             }
-            return 0;
         }
-        // SAFETY: the caller's guarantees.
-        unsafe { self.through_blocks(steps, dst, src, tile, stream) }
+        let at = |row: usize, col: usize, rows: usize, cols: usize| Tile {
+            rows,
+            cols,
+            dst: tile.dst + row as isize * tile.row.dst + col as isize * tile.col.dst,
+            src: tile.src + row as isize * tile.row.src + col as isize * tile.col.src,
+            ..tile
+        };
+        for rest in [at(0, cols, rows, tile.cols - cols), at(rows, 0, tile.rows - rows, tile.cols)] {
+            if rest.rows > 0 && rest.cols > 0 {
+                // SAFETY: elements of the caller's tile. Plain ones lose nothing.
+                unsafe { self.through_blocks(steps, dst, src, rest, stream) };
+            }
+        }
+        0
     }
 
     /// # Safety

@@ -23,9 +23,6 @@ const TINY: usize = 64;
 /// to read it first, as an ordinary store does, costs most: at 4 MiB streaming wins by 1.3, at 64 MiB by 3.
 const STREAM_TILES: u64 = 3 << 20;
 
-/// The same where memory is best read in order: half of the shared cache, which holds the source as well.
-const STREAM_TILES_IN_ORDER: u64 = 16 << 20;
-
 /// How a plan is walked.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -81,8 +78,9 @@ impl Way {
             let tiles = Tiles::new(steps, row, col, false);
             // Long pieces of a row, or rows that make up a run, are runs.
             let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
-            let small = if stream::in_order() { STREAM_TILES_IN_ORDER } else { STREAM_TILES };
-            let least = if joined || tiles.lines * wd >= 1024 { stream::PAST } else { small };
+            let long = !tiles.in_place && tiles.lines * wd >= 1024;
+            let least = if joined || long { stream::PAST } else { STREAM_TILES };
+            // Turned where they lie, rows that are no whole lines apart would be streamed in halves of lines.
             let uneven = tiles.in_place && row.dst % stream::LINE as isize != 0;
             let stream =
                 !uneven && steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
