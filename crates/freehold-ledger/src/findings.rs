@@ -1,7 +1,7 @@
 //! What is worth a look, worked out from the rest of a snapshot.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use freehold_tensor::Steps;
 
@@ -101,7 +101,9 @@ fn state(holder: &HolderReport) -> Lent {
 fn lent(buffers: &[BufferReport], now_ns: u64, mark: Mark) -> Vec<LentReport> {
     struct Group<'a> {
         views: Vec<&'a HolderReport>,
-        buffers: HashSet<u64>,
+        buffers: u64,
+        /// The last buffer counted; the views of one follow each other.
+        last: Option<u64>,
         bytes: u64,
     }
     let mut groups: BTreeMap<(Lent, &str, &str, &str), Group<'_>> = BTreeMap::new();
@@ -114,11 +116,14 @@ fn lent(buffers: &[BufferReport], now_ns: u64, mark: Mark) -> Vec<LentReport> {
             let from = view.from.unwrap_or(if owns { view.framework } else { "" });
             let group = groups.entry((state(view), from, to, view.site)).or_insert_with(|| Group {
                 views: Vec::new(),
-                buffers: HashSet::new(),
+                buffers: 0,
+                last: None,
                 bytes: 0,
             });
             group.views.push(view);
-            if group.buffers.insert(buffer.id) {
+            if group.last != Some(buffer.id) {
+                group.last = Some(buffer.id);
+                group.buffers += 1;
                 group.bytes = group.bytes.saturating_add(buffer.len);
             }
         }
@@ -138,7 +143,7 @@ fn lent(buffers: &[BufferReport], now_ns: u64, mark: Mark) -> Vec<LentReport> {
             site,
             count,
             since_mark,
-            buffers: group.buffers.len() as u64,
+            buffers: group.buffers,
             bytes: group.bytes,
             oldest_ns: now_ns.saturating_sub(oldest.opened_ns),
             youngest_ns: now_ns.saturating_sub(youngest),

@@ -21,7 +21,9 @@ impl Ledger {
     /// Every live buffer with everyone who holds it, by id.
     pub fn live(&self) -> Vec<BufferReport> {
         let index = self.index();
-        index.groups.iter().filter_map(|group| self.buffer(&index, group)).collect()
+        let mut buffers = Vec::with_capacity(index.groups.len());
+        buffers.extend(index.groups.iter().filter_map(|group| self.buffer(&index, group)));
+        buffers
     }
 
     /// The buffer at an address, with its owner and holders; `None` if nobody on the ledger holds one there.
@@ -302,15 +304,20 @@ impl Ledger {
 
     /// A buffer, unless all of its holders were closed since the index was made.
     fn buffer(&self, index: &Index, group: &Group) -> Option<BufferReport> {
-        let records: Vec<Record> = index.members(group).iter().filter_map(|id| self.record(*id)).collect();
+        // A million buffers of one holder each are the usual large ledger: nothing is reserved for what is not there.
+        let ids = index.members(group);
+        let mut records: Vec<Record> = Vec::with_capacity(ids.len());
+        records.extend(ids.iter().filter_map(|id| self.record(*id)));
         let owner = records.iter().position(|record| record.role == Role::Owner);
         let device = records.get(owner.unwrap_or(0))?.device;
         let users = records.iter().enumerate().filter(|(i, _)| records.len() == 1 || Some(*i) != owner);
         let len = buffer_len(group, device);
         let used_bytes = used_bytes(users.map(|(_, record)| record)).min(len);
         let allocation_known = records.iter().any(|record| record.alloc.is_some_and(|(_, len)| len != 0));
-        let mut holders: Vec<HolderReport> = records.iter().map(|record| self.report(group.id, record)).collect();
-        let owner = owner.map(|i| holders.remove(i));
+        let others = records.iter().enumerate().filter(|(i, _)| Some(*i) != owner);
+        let mut holders = Vec::with_capacity(records.len() - usize::from(owner.is_some()));
+        holders.extend(others.map(|(_, record)| self.report(group.id, record)));
+        let owner = owner.map(|i| self.report(group.id, &records[i]));
         Some(BufferReport {
             id: group.id,
             generation: group.generation,
