@@ -55,6 +55,44 @@ fn one_thread_or_several_copy_the_same_and_count_every_loss() {
     assert!(num_threads() >= 1);
 }
 
+/// A transpose of integers of 4 bytes between memory whose rows are further apart than they are long, from and to any
+/// element; nothing between the rows is written.
+fn transpose_four_bytes(rows: usize, cols: usize, pad: [usize; 2], offset: [usize; 2]) -> bool {
+    let (from, to) = (rows + pad[0], cols + pad[1]);
+    let mut source: Vec<u32> = (0..(offset[0] + cols * from) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+    let mut target = vec![!0u32; offset[1] + rows * to];
+    let shape = [rows as i64, cols as i64];
+    let (src_strides, dst_strides) = ([1, from as i64], [to as i64, 1]);
+    let src = operand(source[offset[0]..].as_mut_ptr().cast(), DType::U32, &shape, &src_strides);
+    let dst = operand(target[offset[1]..].as_mut_ptr().cast(), DType::U32, &shape, &dst_strides);
+    // SAFETY: both vectors hold the layouts' elements from their offsets on.
+    let copied = unsafe { copy(&dst, &src, &OPTIONS) };
+    let expected = |i: usize| match i.checked_sub(offset[1]).map(|i| (i / to, i % to)) {
+        Some((row, col)) if col < cols => source[offset[0] + col * from + row],
+        _ => !0,
+    };
+    copied == Ok(()) && target.iter().enumerate().all(|(i, value)| *value == expected(i))
+}
+
+#[test]
+fn matrices_are_transposed_whole_and_with_every_rest() {
+    let _turn = SETTING.lock();
+    for threads in [1, 2] {
+        set_num_threads(threads);
+        // Around the sides of 16 and of 64; past the size from which whole lines are streamed; and rows that are none.
+        for (rows, cols) in [(40, 300), (300, 40), (333, 257), (1024, 1024), (1031, 1017), (1000, 1503), (640, 2000)] {
+            for (pad, offset) in
+                [([0, 0], [0, 0]), ([0, 0], [1, 3]), ([5, 3], [2, 1]), ([16, 16], [4, 12]), ([3, 8], [0, 8])]
+            {
+                let pad = if cols == 1017 && pad[1] == 3 { [pad[0], 7] } else { pad }; // 1017 + 7: whole lines
+                let done = transpose_four_bytes(rows, cols, pad, offset);
+                assert!(done, "{rows} x {cols}, {pad:?} between rows, from {offset:?}, {threads} threads");
+            }
+        }
+    }
+    set_num_threads(0);
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_forked_child_copies_with_threads_of_its_own() {
