@@ -67,11 +67,18 @@ mod loom_tests {
 
     /// Lets go; whoever is last reads and overwrites the value, which loom reports if another access may run beside it.
     fn let_go(counted: &Counted) -> u32 {
-        counted.value.with(|value| assert!(unsafe { *value } < 100));
+        counted.value.with(|value| {
+            // SAFETY: loom gives a pointer into the cell, and fails the model if a write runs beside this read.
+            let value = unsafe { *value };
+            assert!(value < 100);
+        });
         if !counted.count.sub() {
             return 0;
         }
-        counted.value.with_mut(|value| unsafe { *value = 100 });
+        counted.value.with_mut(|value| {
+            // SAFETY: as above, for whatever runs beside this write.
+            unsafe { *value = 100 }
+        });
         1
     }
 
@@ -102,7 +109,10 @@ mod loom_tests {
                 loom::thread::spawn(move || let_go(&counted))
             };
             if counted.count.is_one() {
-                counted.value.with_mut(|value| unsafe { *value = 2 });
+                counted.value.with_mut(|value| {
+                    // SAFETY: loom gives a pointer into the cell, and fails the model if anything runs beside this write.
+                    unsafe { *value = 2 }
+                });
             }
             assert_eq!(let_go(&counted) + there.join().unwrap(), 1);
         });

@@ -116,8 +116,8 @@ impl Cache {
     }
 }
 
-// SAFETY: one cache for all threads is only touched with the GIL held. Without a GIL each thread has its own.
 #[cfg(not(Py_GIL_DISABLED))]
+// SAFETY: one cache for all threads is only touched with the GIL held. Without a GIL each thread has its own.
 unsafe impl Sync for Cache {}
 
 #[cfg(not(Py_GIL_DISABLED))]

@@ -159,8 +159,10 @@ impl Native {
     pub(super) unsafe fn storage(&self, x: &Bound<'_, PyAny>, first: u64, size: u64) -> Option<(u64, u64)> {
         let (mut bytes, mut offset) = (0, 0);
         // SAFETY: as above; both functions only write to the place that they are given.
-        let failed =
-            unsafe { (self.storage_size)(handle(x), &mut bytes) | (self.storage_offset)(handle(x), &mut offset) };
+        let failed = unsafe {
+            let size_failed = (self.storage_size)(handle(x), &mut bytes);
+            size_failed | (self.storage_offset)(handle(x), &mut offset)
+        };
         let before = u64::try_from(offset).ok()?.checked_mul(size)?;
         if failed == 0 { Some((first.checked_sub(before)?, u64::try_from(bytes).ok()?)) } else { None }
     }

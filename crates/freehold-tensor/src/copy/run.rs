@@ -176,8 +176,8 @@ impl Steps {
         let (_, row, col) = plan.split();
         let most = way.cols.min(col.n);
         let size = self.dst_unit.block_size();
-        let lines_count = way.stream || matches!(way.class, Class::Tiles(tiles) if tiles.in_place);
-        if lines_count && most < col.n && (row.n == 1 || row.dst % stream::LINE as isize == 0) {
+        let aligns = way.stream || matches!(way.class, Class::Tiles(tiles) if tiles.in_place);
+        if aligns && most < col.n && (row.n == 1 || row.dst % stream::LINE as isize == 0) {
             let head = dst.wrapping_offset(plan.dst_start).align_offset(stream::LINE);
             if head.is_multiple_of(size) && head / size != 0 && head / size < most {
                 return head / size;

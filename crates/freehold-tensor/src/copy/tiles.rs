@@ -380,14 +380,14 @@ impl Tiles {
 
 /// Whether whole tiles may be turned where they lie: elements of four bytes to which nothing happens, and rows that are
 /// whole lines of the cache apart, if they are streamed.
+#[cfg(target_arch = "x86_64")]
 fn is_matrix(steps: &Steps, row: Axis, col: Axis, stream: bool) -> bool {
-    cfg!(target_arch = "x86_64")
-        && steps.level != Level::Baseline
+    steps.level != Level::Baseline
         && steps.is_plain()
         && (steps.src_unit, steps.dst_unit) == (Unit::Bytes(4), Unit::Bytes(4))
         && (row.src, col.dst) == (4, 4)
-        && row.n >= 16
-        && col.n >= 16
+        && row.n >= matrix::SIDE
+        && col.n >= matrix::SIDE
         && (!stream || row.dst % LINE as isize == 0)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Where lines are a power of two apart, all of them fall on the same few places of the L1 cache. Sixteen lines, of each
 //! the 64 bytes of one line of the cache, become sixteen whole lines of the destination before any of them is needed
-//! again, and nothing passes through a block. On a Zen 4, 1024 x 1024: 32 GB/s, and through blocks 14.
+//! again, and nothing passes through a block. On a Zen 4, 4096 x 4096: 17 GB/s, and through blocks 7.6.
 
 use std::arch::x86_64::*;
 
