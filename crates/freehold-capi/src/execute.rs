@@ -5,9 +5,10 @@ use std::ffi::c_char;
 use freehold::{copy_into, decide, execute};
 
 use crate::args::{invalid, output, site};
-use crate::decide::{Question, decision_of, fh_caps, fh_decision, fh_request};
+use crate::decide::{decision_of, fh_decision};
 use crate::error::{fh_error, fh_status};
 use crate::guard::guard;
+use crate::request::{Question, fh_caps, fh_request};
 use crate::tensor::{fh_tensor, hand_out, tensor_of};
 
 /// Carries a decision out.

@@ -10,9 +10,10 @@ use freehold::dlpack::{
     DLPackVersion, DLTensor,
 };
 
-use crate::decide::{fh_caps, fh_cost, fh_reason, fh_request};
+use crate::decide::{fh_cost, fh_reason};
 use crate::import::fh_owner;
 use crate::ledger::{fh_holder, fh_query, fh_stats};
+use crate::request::{fh_caps, fh_request};
 use crate::runtime::{fh_device, fh_policy};
 
 macro_rules! layouts {

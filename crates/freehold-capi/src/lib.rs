@@ -24,6 +24,7 @@ mod layout;
 mod ledger;
 mod log;
 mod options;
+mod request;
 mod runtime;
 mod tensor;
 mod version;

@@ -99,7 +99,7 @@ pub(crate) unsafe fn runtime_of(runtime: *const fh_runtime) -> Outcome<Runtime> 
 }
 
 pub(crate) fn level_of(level: i32) -> Outcome<Level> {
-    let known = u8::try_from(level).ok().and_then(Level::from_number).filter(|level| *level <= Level::HIGHEST);
+    let known = u8::try_from(level).ok().and_then(Level::from_number);
     known.ok_or_else(|| invalid("the ledger's level", level, &format!("be 0 to {}", Level::HIGHEST as u8)))
 }
 

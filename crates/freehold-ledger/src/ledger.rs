@@ -1,12 +1,10 @@
 //! The ledger itself: opening and closing records.
 
-use std::collections::{HashMap, VecDeque};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use freehold_tensor::{Code, Verdict};
-use smallvec::SmallVec;
 
 use crate::index::IndexCache;
 use crate::lock::Lock;
@@ -14,14 +12,13 @@ use crate::record::{self, Record};
 use crate::shard::{Shard, bump};
 use crate::tally::Copy;
 use crate::thread::{self, SHARDS, SHARED, Writer};
-use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, LevelError, Party, clock, history, slab};
+use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, clock, history, slab};
 
 mod fork;
+mod hazard;
 
-/// The most recent hazards that are kept.
-pub const HAZARDS_KEPT: usize = 1024;
-/// The most bytes of a hazard's note that are kept.
-const NOTE_BYTES: usize = 1024;
+pub use hazard::HAZARDS_KEPT;
+pub(crate) use hazard::{Hazard, Hazards};
 
 /// Who owns which buffer, who holds a view of it, and what was copied and why.
 ///
@@ -50,22 +47,6 @@ pub struct Ledger {
     look: OnceLock<fn()>,
 }
 
-/// The hazards that are kept.
-pub(crate) struct Hazards {
-    pub(crate) recent: VecDeque<Hazard>,
-    pub(crate) dropped: u64,
-    pub(crate) by_code: Option<HashMap<Code, u64>>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Hazard {
-    pub(crate) code: Code,
-    /// The holders as they were when it happened.
-    pub(crate) holders: SmallVec<[Party; 2]>,
-    pub(crate) note: String,
-    pub(crate) at: u64,
-}
-
 /// A moment in the life of a ledger; see [`Ledger::leaks`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Mark(u32);
@@ -83,12 +64,10 @@ impl Mark {
 }
 
 impl Ledger {
-    /// A ledger at a level. One that this version does not have becomes [`Level::HIGHEST`].
+    /// A ledger at a level.
     pub const fn new(level: Level) -> Ledger {
-        let highest = Level::HIGHEST as u8;
-        let level = if level as u8 > highest { highest } else { level as u8 };
         Ledger {
-            level: AtomicU8::new(level),
+            level: AtomicU8::new(level as u8),
             forking: AtomicBool::new(false),
             epoch: AtomicU32::new(1),
             inherited: AtomicU32::new(0),
@@ -97,7 +76,7 @@ impl Ledger {
             shards_end: AtomicUsize::new(0),
             shared: Lock::new(()),
             growth: Lock::new(()),
-            hazards: Lock::new(Hazards { recent: VecDeque::new(), dropped: 0, by_code: None }),
+            hazards: Lock::new(Hazards::none()),
             counters: [const { AtomicU64::new(0) }; Counter::ALL.len()],
             index: Lock::new(IndexCache::new()),
             look: OnceLock::new(),
@@ -117,15 +96,8 @@ impl Ledger {
     }
 
     /// Changes the level. Records that are open stay, and close as usual, at any level.
-    ///
-    /// # Errors
-    /// [`LevelError`] for a level that this version does not have; the level is unchanged.
-    pub fn set_level(&self, level: Level) -> Result<(), LevelError> {
-        if level > Level::HIGHEST {
-            return Err(LevelError { asked: level });
-        }
+    pub fn set_level(&self, level: Level) {
         self.level.store(level as u8, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Opens a record for a holder that came to be, and counts the handover if there was one.
@@ -280,57 +252,6 @@ impl Ledger {
     pub fn update_flags(&self, id: HolderId, set: HolderFlags, clear: HolderFlags) -> bool {
         self.shard(id.shard())
             .is_some_and(|shard| shard.slab.update_flags(id.slot(), id.generation(), set.bits(), clear.bits()))
-    }
-
-    /// Records that something went wrong, or may: the most recent [`HAZARDS_KEPT`] stay, the others are counted.
-    ///
-    /// Below [`Level::Counters`] nothing is recorded.
-    pub fn hazard(&self, code: Code, holders: &[HolderId], note: String) {
-        let holders: SmallVec<[Party; 2]> = holders.iter().map(|id| self.party(*id)).collect();
-        self.hazard_among(code, &holders, note);
-    }
-
-    /// As [`Ledger::hazard`], for holders some of which may be gone: their frameworks and places are the caller's word.
-    pub fn hazard_among(&self, code: Code, holders: &[Party], mut note: String) {
-        if self.level() == Level::Off {
-            return;
-        }
-        if let Some(end) = (0..=NOTE_BYTES).rev().find(|&i| note.is_char_boundary(i)) {
-            note.truncate(end);
-        }
-        let holders = holders.iter().filter(|party| **party != Party::NONE).copied().collect();
-        let hazard = Hazard { code, holders, note, at: clock::exact() };
-        self.started(hazard.at);
-        let mut hazards = self.hazards.lock();
-        *hazards.by_code.get_or_insert_default().entry(code).or_default() += 1;
-        let oldest = if hazards.recent.len() >= HAZARDS_KEPT { hazards.recent.pop_front() } else { None };
-        hazards.dropped += u64::from(oldest.is_some());
-        hazards.recent.push_back(hazard);
-        drop(hazards);
-        // Its memory is given back after the lock.
-        drop(oldest);
-    }
-
-    /// A holder with its framework and place, which are [`Label::NONE`] if it is not open.
-    pub fn party(&self, id: HolderId) -> Party {
-        match self.record(id) {
-            Some(record) => Party { id, framework: record.framework, site: record.site },
-            None => Party { id, ..Party::NONE },
-        }
-    }
-
-    /// Has `look` called before hazards are listed or counted at [`Level::Canaries`]: to look now at what is watched. Set
-    /// once; called under no lock.
-    pub fn before_answers(&self, look: fn()) {
-        self.look.get_or_init(|| look);
-    }
-
-    pub(crate) fn look(&self) {
-        if self.level() >= Level::Canaries
-            && let Some(look) = self.look.get()
-        {
-            look();
-        }
     }
 
     /// Counts a refusal.

@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The highest level that this version has.
+    /// The highest level.
     pub const HIGHEST: Level = Level::Canaries;
 
     /// `off`, `counters`, `records`, `sites` or `canaries`.
@@ -58,23 +58,6 @@ impl fmt::Display for Level {
     }
 }
 
-/// A level that this version does not have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LevelError {
-    /// The level asked for.
-    pub asked: Level,
-}
-
-impl fmt::Display for LevelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (asked, highest) = (self.asked, Level::HIGHEST);
-        write!(f, "ledger level {} ({asked}) is not in this version; ", asked as u8)?;
-        write!(f, "the highest is {} ({highest})", highest as u8)
-    }
-}
-
-impl std::error::Error for LevelError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,9 +69,5 @@ mod tests {
             assert_eq!(Level::from_number(level as u8), Some(level));
         }
         assert_eq!(Level::from_number(5), None);
-        assert_eq!(
-            LevelError { asked: Level::Canaries }.to_string(),
-            "ledger level 4 (canaries) is not in this version; the highest is 4 (canaries)"
-        );
     }
 }

@@ -94,7 +94,7 @@ pub use counter::Counter;
 pub use holder::{Edge, HolderDesc, HolderFlags, HolderId, Party, Role, Sync};
 pub use label::{Label, MAX_LABEL_BYTES, MAX_LABELS};
 pub use ledger::{HAZARDS_KEPT, Ledger, Mark};
-pub use level::{Level, LevelError};
+pub use level::Level;
 pub use report::{
     AliasReport, BufferReport, ClosedReport, CopiedStats, CopyGroup, CopyReport, CounterStats, DeviceStats, Findings,
     FrameworkStats, HandoverStats, HazardHolder, HazardReport, HazardStats, History, HolderReport, LaneReport, Lent,

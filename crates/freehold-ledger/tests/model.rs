@@ -181,7 +181,7 @@ impl Model {
                     self.closed_twice += u64::from(ledger.level() != Level::Off);
                 }
             }
-            Op::SetLevel(level) => ledger.set_level(*level).expect("a level of this version"),
+            Op::SetLevel(level) => ledger.set_level(*level),
             Op::Flags { of, set, clear } => {
                 if !self.live.is_empty() {
                     let i = of.index(self.live.len());

@@ -68,7 +68,7 @@ impl PyLedger {
             Err(_) => level.extract::<String>().ok().and_then(|name| Level::from_name(&name)),
         };
         let level = level.ok_or_else(unknown)?;
-        ledger().set_level(level).map_err(|_| unknown())?;
+        ledger().set_level(level);
         if level >= Level::Canaries {
             watch();
         }

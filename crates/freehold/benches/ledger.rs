@@ -147,12 +147,12 @@ fn handovers() {
     let (mut foreign, options, export) = (capsule(), ImportOptions::default(), ExportOptions::default());
     let mut at = [[0.0; 4]; 2];
     for level in [Level::Off, Level::Counters, Level::Records, Level::Sites] {
-        ledger.ledger().set_level(level).expect("a level");
+        ledger.ledger().set_level(level);
         let held = import(&mut foreign, &options);
         at[0][level as usize] = time(|| drop(black_box(import(&mut foreign, &options))));
         at[1][level as usize] = time(|| drop(black_box(held.to_versioned(&export).expect("describable"))));
     }
-    ledger.ledger().set_level(Level::Records).expect("a level");
+    ledger.ledger().set_level(Level::Records);
     for (what, ns) in ["import + release", "export + release"].into_iter().zip(at) {
         for (level, ns) in ns.iter().enumerate() {
             line(TABLE, &format!("{what}, level {level}"), "ns", *ns, "");

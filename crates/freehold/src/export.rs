@@ -8,15 +8,21 @@
 
 use std::alloc::Layout as AllocLayout;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
-use freehold_ledger::{Counter, Edge, HolderFlags, HolderId, Party};
+use freehold_ledger::{Edge, HolderId, Party};
 
 use crate::block;
 use crate::canary;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
-use crate::{Code, Decision, Error, Label, Message, Result, Runtime, Sync, Tensor, Traits, Verdict, trace};
+use crate::{Code, Decision, Error, Label, Message, Result, Sync, Tensor, Traits, Verdict, trace};
+
+mod back;
+
+pub(crate) use back::{Returned, returned};
+pub use back::{drop_unconsumed_legacy, drop_unconsumed_versioned};
+
+use back::{Kind, Managed};
 
 /// Who takes the capsule.
 #[derive(Clone, Copy, Debug)]
@@ -85,22 +91,14 @@ impl LegacyCapsule {
 impl Drop for VersionedCapsule {
     fn drop(&mut self) {
         // SAFETY: the block is ours and unreleased; `into_raw` forgets instead of dropping.
-        unsafe {
-            if let Some(deleter) = self.0.as_ref().deleter {
-                deleter(self.0.as_ptr());
-            }
-        }
+        unsafe { back::give(self.0.as_ptr()) }
     }
 }
 
 impl Drop for LegacyCapsule {
     fn drop(&mut self) {
         // SAFETY: as above.
-        unsafe {
-            if let Some(deleter) = self.0.as_ref().deleter {
-                deleter(self.0.as_ptr());
-            }
-        }
+        unsafe { back::give(self.0.as_ptr()) }
     }
 }
 
@@ -141,12 +139,11 @@ impl Tensor {
         let make = |context, dl_tensor| DLManagedTensorVersioned {
             version: DLPackVersion { major, minor },
             manager_ctx: context,
-            deleter: Some(RELEASE_VERSIONED),
+            deleter: Some(DLManagedTensorVersioned::ours(Kind::Plain)),
             flags: dlpack::flags_to(flags),
             dl_tensor,
         };
-        let watch = |managed: &mut DLManagedTensorVersioned| managed.deleter = Some(RELEASE_VERSIONED_WATCHED);
-        Ok(VersionedCapsule(self.block(options, make, watch)))
+        Ok(VersionedCapsule(self.block(options, make)))
     }
 
     fn capsule_flags(&self) -> u64 {
@@ -188,10 +185,12 @@ impl Tensor {
             message.fixes.push("copy it first".into());
             return Err(Error::rejected(message, None));
         }
-        let make =
-            |context, dl_tensor| DLManagedTensor { dl_tensor, manager_ctx: context, deleter: Some(RELEASE_LEGACY) };
-        let watch = |managed: &mut DLManagedTensor| managed.deleter = Some(RELEASE_LEGACY_WATCHED);
-        Ok(LegacyCapsule(self.block(options, make, watch)))
+        let make = |context, dl_tensor| DLManagedTensor {
+            dl_tensor,
+            manager_ctx: context,
+            deleter: Some(DLManagedTensor::ours(Kind::Plain)),
+        };
+        Ok(LegacyCapsule(self.block(options, make)))
     }
 
     /// A `DLTensor` that borrows this tensor's shape and strides: valid while the tensor is.
@@ -251,14 +250,12 @@ impl Tensor {
         self.lend(options.consumer, options.site, options.taken, &edge)
     }
 
-    /// Fills a new block; `make` builds the managed tensor from its context and tensor, `watch` gives it the deleter of
-    /// level 4.
+    /// Fills a new block; `make` builds the managed tensor from its context and tensor.
     #[inline]
-    fn block<M>(
+    fn block<M: Managed>(
         &self,
         options: &ExportOptions<'_>,
         make: impl FnOnce(*mut c_void, DLTensor) -> M,
-        watch: impl FnOnce(&mut M),
     ) -> NonNull<M> {
         let holder = self.open_holder(options);
         let (shape, strides) = (self.shape(), self.strides());
@@ -281,7 +278,7 @@ impl Tensor {
         unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
         if self.0.watch.is_some() || self.0.runtime.ledger().watches() {
             // SAFETY: it was just filled, and nobody else has it yet.
-            unsafe { &mut *block.as_ptr() }.watch(options, watch);
+            unsafe { &mut *block.as_ptr() }.watch(options);
         }
         if trace::listens() {
             trace::export(self, holder, options);
@@ -290,188 +287,18 @@ impl Tensor {
     }
 }
 
-impl<M> Block<M> {
+impl<M: Managed> Block<M> {
     /// Has a new export watched, or what it keeps if the memory is frozen.
     #[cold]
     #[inline(never)]
-    fn watch(&mut self, options: &ExportOptions<'_>, watch: impl FnOnce(&mut M)) {
+    fn watch(&mut self, options: &ExportOptions<'_>) {
         if self.tensor.runtime().ledger().watches() {
-            watch(&mut self.managed);
+            self.managed.set_deleter(M::ours(Kind::Watched));
             let runtime = self.tensor.runtime();
             let to = Party { id: self.holder, framework: options.consumer, site: options.site };
             let parties = [runtime.ledger().party(self.tensor.id()), to];
             canary::exports::add(ptr::from_ref(self).addr(), parties, runtime.clone());
         }
         self.tensor = self.tensor.clone().lent_to(self.holder, options.consumer, options.site);
-    }
-}
-
-/// The holder of an export of ours that comes back in a capsule, and whom it was for.
-#[derive(Clone, Copy)]
-pub(crate) struct Returned {
-    pub(crate) holder: HolderId,
-    pub(crate) consumer: Label,
-}
-
-/// Whether a capsule is an export of ours.
-///
-/// # Safety
-///
-/// * `managed` points to a managed tensor whose deleter was not called.
-#[inline]
-pub(crate) unsafe fn returned_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Option<Returned> {
-    // SAFETY: by the caller's word.
-    let (context, deleter) = unsafe { ((*managed.as_ptr()).manager_ctx, (*managed.as_ptr()).deleter) };
-    if !ptr::eq(context, managed.as_ptr().cast()) {
-        return None;
-    }
-    // SAFETY: as above.
-    unsafe { returned(managed, deleter, [RELEASE_VERSIONED, RELEASE_VERSIONED_WATCHED]) }
-}
-
-/// As [`returned_versioned`].
-///
-/// # Safety
-///
-/// * As for [`returned_versioned`].
-#[inline]
-pub(crate) unsafe fn returned_legacy(managed: NonNull<DLManagedTensor>) -> Option<Returned> {
-    // SAFETY: by the caller's word.
-    let (context, deleter) = unsafe { ((*managed.as_ptr()).manager_ctx, (*managed.as_ptr()).deleter) };
-    if !ptr::eq(context, managed.as_ptr().cast()) {
-        return None;
-    }
-    // SAFETY: as above.
-    unsafe { returned(managed, deleter, [RELEASE_LEGACY, RELEASE_LEGACY_WATCHED]) }
-}
-
-/// For a managed tensor that is its own context, as ours are and hardly another's.
-///
-/// # Safety
-///
-/// * As for [`returned_versioned`].
-#[cold]
-#[inline(never)]
-unsafe fn returned<M>(managed: NonNull<M>, deleter: Option<Deleter<M>>, ours: [Deleter<M>; 2]) -> Option<Returned> {
-    let deleter = deleter?;
-    if !ours.iter().any(|own| ptr::fn_addr_eq(deleter, *own)) {
-        return None;
-    }
-    let block = managed.cast::<Block<M>>();
-    // SAFETY: only our blocks have our deleters, and it lives by the caller's word.
-    let (tensor, holder) = unsafe { (&(*block.as_ptr()).tensor, (*block.as_ptr()).holder) };
-    let ledger = tensor.runtime().ledger();
-    let consumer = ledger.party(holder).framework;
-    ledger.update_flags(holder, HolderFlags::CONSUMED, HolderFlags::EXPORTED);
-    Some(Returned { holder, consumer })
-}
-
-/// Notes that the owner of a capsule frees it although nobody took it, and calls its deleter.
-///
-/// # Safety
-///
-/// * `managed` came from [`VersionedCapsule::into_raw`], its deleter was not called, and it is given up.
-pub unsafe fn drop_unconsumed_versioned(managed: *mut DLManagedTensorVersioned) {
-    // SAFETY: a block of ours that lives, by the caller's word.
-    unsafe {
-        note_unconsumed(managed.cast::<Block<DLManagedTensorVersioned>>());
-        if let Some(deleter) = (*managed).deleter {
-            deleter(managed);
-        }
-    }
-}
-
-/// As [`drop_unconsumed_versioned`], for a legacy capsule.
-///
-/// # Safety
-///
-/// * `managed` came from [`LegacyCapsule::into_raw`], its deleter was not called, and it is given up.
-pub unsafe fn drop_unconsumed_legacy(managed: *mut DLManagedTensor) {
-    // SAFETY: as above.
-    unsafe {
-        note_unconsumed(managed.cast::<Block<DLManagedTensor>>());
-        if let Some(deleter) = (*managed).deleter {
-            deleter(managed);
-        }
-    }
-}
-
-/// # Safety
-///
-/// * `block` points to a block that lives.
-unsafe fn note_unconsumed<M>(block: *const Block<M>) {
-    // SAFETY: forwarded from the caller.
-    let (tensor, holder) = unsafe { (&(*block).tensor, (*block).holder) };
-    canary::unconsumed(tensor.runtime(), holder);
-}
-
-type Deleter<M> = unsafe extern "C" fn(*mut M);
-// One function each, so that an export of ours that comes back is known by it.
-static RELEASE_VERSIONED: Deleter<DLManagedTensorVersioned> = release_versioned;
-static RELEASE_VERSIONED_WATCHED: Deleter<DLManagedTensorVersioned> = release_versioned_watched;
-static RELEASE_LEGACY: Deleter<DLManagedTensor> = release_legacy;
-static RELEASE_LEGACY_WATCHED: Deleter<DLManagedTensor> = release_legacy_watched;
-
-unsafe extern "C" fn release_versioned(managed: *mut DLManagedTensorVersioned) {
-    // SAFETY: forwarded from the consumer.
-    unsafe { release(managed) }
-}
-
-unsafe extern "C" fn release_legacy(managed: *mut DLManagedTensor) {
-    // SAFETY: as above.
-    unsafe { release(managed) }
-}
-
-/// At level 4: what cannot be released is not touched.
-unsafe extern "C" fn release_versioned_watched(managed: *mut DLManagedTensorVersioned) {
-    if !managed.is_null() && canary::exports::may_release(managed.addr()) {
-        // SAFETY: as above.
-        unsafe { release_versioned(managed) }
-    }
-}
-
-unsafe extern "C" fn release_legacy_watched(managed: *mut DLManagedTensor) {
-    if !managed.is_null() && canary::exports::may_release(managed.addr()) {
-        // SAFETY: as above.
-        unsafe { release_legacy(managed) }
-    }
-}
-
-/// The deleter of every export: any thread, no GIL, after a panic, in a forked child.
-///
-/// Closes the ledger record before the memory is given back, frees the block, then drops the tensor, which may run a
-/// foreign deleter or an owner's drop. A panic there is caught, since it cannot cross into C.
-///
-/// # Safety
-///
-/// * `managed` is NULL or what `Tensor::block` made for this `M`, and is given up.
-#[inline(always)]
-unsafe fn release<M>(managed: *mut M) {
-    let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
-    // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.
-    let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
-    // SAFETY: acquired in `Tensor::block` with this layout.
-    unsafe { block::release(block.cast(), block_layout::<M>(ndim)) };
-    if trace::listens() {
-        quietly(&tensor.0.runtime, || trace::release(&tensor, holder));
-    }
-    tensor.0.runtime.ledger().close(holder);
-    if let Some(let_go) = let_go {
-        quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));
-    }
-    if let Some(last) = tensor.0.let_go() {
-        let runtime = last.inner().runtime.clone();
-        quietly(&runtime, || drop(last));
-    }
-}
-
-/// Runs what may panic where a panic cannot pass.
-fn quietly(runtime: &Runtime, run: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
-        runtime.ledger().count(Counter::PanicsCaught);
-        // Dropping the payload could panic again; the few bytes of that second one are leaked.
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(again);
-        }
     }
 }

@@ -121,7 +121,7 @@ impl Tensor {
         let capsule = unsafe { ForeignCapsule::versioned(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
         // SAFETY: the new tensor, which asks, owns the capsule.
-        let returned = || unsafe { export::returned_versioned(raw) };
+        let returned = || unsafe { export::returned(raw) };
         Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
@@ -143,7 +143,7 @@ impl Tensor {
         let capsule = unsafe { ForeignCapsule::legacy(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
         // SAFETY: as above.
-        let returned = || unsafe { export::returned_legacy(raw) };
+        let returned = || unsafe { export::returned(raw) };
         Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 

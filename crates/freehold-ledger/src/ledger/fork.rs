@@ -1,6 +1,5 @@
 //! What happens to a ledger when its process forks.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use super::{Hazards, Ledger, Mark};
@@ -60,7 +59,7 @@ impl Ledger {
         self.inherited.store(epoch, Ordering::Relaxed);
         self.each_shard().for_each(|(_, shard)| shard.forget_totals());
         self.counters.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
-        *self.hazards.lock() = Hazards { recent: VecDeque::new(), dropped: 0, by_code: None };
+        *self.hazards.lock() = Hazards::none();
         self.index.lock().forget();
         self.start.store(clock::exact().max(1), Ordering::Relaxed);
     }

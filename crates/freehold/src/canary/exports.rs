@@ -23,6 +23,7 @@ struct Exports {
 }
 
 static EXPORTS: Mutex<Exports> = Mutex::new(Exports { live: None, gone: VecDeque::new() });
+
 /// Notes an export at an address.
 pub(crate) fn add(address: usize, parties: [Party; 2], runtime: Runtime) {
     if super::in_child() {

@@ -1,0 +1,212 @@
+//! The way back of an export: to us in a capsule, or to its end by its deleter.
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+
+use freehold_ledger::{Counter, HolderFlags, HolderId};
+
+use super::{Block, block_layout};
+use crate::dlpack::{DLManagedTensor, DLManagedTensorVersioned};
+use crate::{Label, Runtime, block, canary, trace};
+
+type Deleter<M> = unsafe extern "C" fn(*mut M);
+
+/// Which of our deleters an export has.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Plain,
+    /// At level 4: what cannot be released is not touched.
+    Watched,
+}
+
+/// The two structs of DLPack that hold a tensor and its deleter.
+pub(super) trait Managed: Sized + 'static {
+    fn context(&self) -> *mut c_void;
+    fn deleter(&self) -> Option<Deleter<Self>>;
+    fn set_deleter(&mut self, deleter: Deleter<Self>);
+    /// The deleter of our exports: one address each, so that an export that comes back is known by it.
+    fn ours(kind: Kind) -> Deleter<Self>;
+}
+
+macro_rules! managed {
+    ($struct:ty, $plain:ident, $watched:ident) => {
+        unsafe extern "C" fn $plain(managed: *mut $struct) {
+            // SAFETY: forwarded from the consumer.
+            unsafe { release(managed) }
+        }
+
+        unsafe extern "C" fn $watched(managed: *mut $struct) {
+            // SAFETY: as above.
+            unsafe { release_watched(managed) }
+        }
+
+        impl Managed for $struct {
+            fn context(&self) -> *mut c_void {
+                self.manager_ctx
+            }
+
+            fn deleter(&self) -> Option<Deleter<Self>> {
+                self.deleter
+            }
+
+            fn set_deleter(&mut self, deleter: Deleter<Self>) {
+                self.deleter = Some(deleter);
+            }
+
+            #[inline]
+            fn ours(kind: Kind) -> Deleter<Self> {
+                // In statics: a function that is named twice may have two addresses.
+                static PLAIN: Deleter<$struct> = $plain;
+                static WATCHED: Deleter<$struct> = $watched;
+                match kind {
+                    Kind::Plain => PLAIN,
+                    Kind::Watched => WATCHED,
+                }
+            }
+        }
+    };
+}
+
+managed!(DLManagedTensorVersioned, release_versioned, release_versioned_watched);
+managed!(DLManagedTensor, release_legacy, release_legacy_watched);
+
+/// The holder of an export of ours that comes back in a capsule, and whom it was for.
+#[derive(Clone, Copy)]
+pub(crate) struct Returned {
+    pub(crate) holder: HolderId,
+    pub(crate) consumer: Label,
+}
+
+/// Whether a capsule is an export of ours.
+///
+/// # Safety
+///
+/// * `managed` points to a managed tensor whose deleter was not called.
+#[inline]
+#[expect(private_bounds, reason = "callers name the two structs, not what they have in common")]
+pub(crate) unsafe fn returned<M: Managed>(managed: NonNull<M>) -> Option<Returned> {
+    // SAFETY: by the caller's word.
+    let itself = unsafe { managed.as_ref() }.context();
+    // A managed tensor that is its own context, as ours are and hardly another's.
+    // SAFETY: as above.
+    if ptr::eq(itself, managed.as_ptr().cast()) { unsafe { returned_to_itself(managed) } } else { None }
+}
+
+/// # Safety
+///
+/// * As for [`returned`].
+#[cold]
+#[inline(never)]
+unsafe fn returned_to_itself<M: Managed>(managed: NonNull<M>) -> Option<Returned> {
+    // SAFETY: by the caller's word.
+    let deleter = unsafe { managed.as_ref() }.deleter()?;
+    if ![Kind::Plain, Kind::Watched].into_iter().any(|kind| ptr::fn_addr_eq(deleter, M::ours(kind))) {
+        return None;
+    }
+    let block = managed.cast::<Block<M>>();
+    // SAFETY: only our blocks have our deleters, and it lives by the caller's word.
+    let (tensor, holder) = unsafe { (&(*block.as_ptr()).tensor, (*block.as_ptr()).holder) };
+    let ledger = tensor.runtime().ledger();
+    let consumer = ledger.party(holder).framework;
+    ledger.update_flags(holder, HolderFlags::CONSUMED, HolderFlags::EXPORTED);
+    Some(Returned { holder, consumer })
+}
+
+/// Calls the deleter.
+///
+/// # Safety
+///
+/// * `managed` points to a managed tensor whose deleter was not called, and is given up.
+pub(super) unsafe fn give<M: Managed>(managed: *mut M) {
+    // SAFETY: by the caller's word; the borrow ends before the call.
+    unsafe {
+        if let Some(deleter) = (*managed).deleter() {
+            deleter(managed);
+        }
+    }
+}
+
+/// Notes that the owner of a capsule frees it although nobody took it, and calls its deleter.
+///
+/// # Safety
+///
+/// * `managed` came from [`VersionedCapsule::into_raw`](crate::VersionedCapsule::into_raw), its deleter was not called, and
+///   it is given up.
+pub unsafe fn drop_unconsumed_versioned(managed: *mut DLManagedTensorVersioned) {
+    // SAFETY: forwarded from the caller.
+    unsafe { drop_unconsumed(managed) }
+}
+
+/// As [`drop_unconsumed_versioned`], for a legacy capsule.
+///
+/// # Safety
+///
+/// * `managed` came from [`LegacyCapsule::into_raw`](crate::LegacyCapsule::into_raw), its deleter was not called, and it is
+///   given up.
+pub unsafe fn drop_unconsumed_legacy(managed: *mut DLManagedTensor) {
+    // SAFETY: forwarded from the caller.
+    unsafe { drop_unconsumed(managed) }
+}
+
+/// # Safety
+///
+/// * `managed` is a block of ours that lives, and is given up.
+unsafe fn drop_unconsumed<M: Managed>(managed: *mut M) {
+    let block = managed.cast::<Block<M>>();
+    // SAFETY: forwarded from the caller; the tensor is not used after its deleter.
+    unsafe {
+        canary::unconsumed((*block).tensor.runtime(), (*block).holder);
+        give(managed);
+    }
+}
+
+/// # Safety
+///
+/// * As for [`release`], or anything else, which is not touched.
+#[inline(always)]
+unsafe fn release_watched<M>(managed: *mut M) {
+    if !managed.is_null() && canary::exports::may_release(managed.addr()) {
+        // SAFETY: an export that was not released before.
+        unsafe { release(managed) }
+    }
+}
+
+/// The deleter of every export: any thread, no GIL, after a panic, in a forked child.
+///
+/// Closes the ledger record before the memory is given back, frees the block, then drops the tensor, which may run a
+/// foreign deleter or an owner's drop. A panic there is caught, since it cannot cross into C.
+///
+/// # Safety
+///
+/// * `managed` is NULL or what `Tensor::block` made for this `M`, and is given up.
+#[inline(always)]
+unsafe fn release<M>(managed: *mut M) {
+    let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
+    // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.
+    let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
+    // SAFETY: acquired in `Tensor::block` with this layout.
+    unsafe { block::release(block.cast(), block_layout::<M>(ndim)) };
+    if trace::listens() {
+        quietly(&tensor.0.runtime, || trace::release(&tensor, holder));
+    }
+    tensor.0.runtime.ledger().close(holder);
+    if let Some(let_go) = let_go {
+        quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));
+    }
+    if let Some(last) = tensor.0.let_go() {
+        let runtime = last.inner().runtime.clone();
+        quietly(&runtime, || drop(last));
+    }
+}
+
+/// Runs what may panic where a panic cannot pass.
+fn quietly(runtime: &Runtime, run: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        runtime.ledger().count(Counter::PanicsCaught);
+        // Dropping the payload could panic again; the few bytes of that second one are leaked.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The records of a tensor on the ledger: its own, and those of whoever it goes to.
+
+use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
+use freehold_tensor::Steps;
+
+use crate::export::Returned;
+use crate::{Label, Tensor, Traits, Verdict, canary};
+
+impl Tensor {
+    /// Opens the ledger record of a new tensor, which has one handle.
+    #[inline]
+    pub(crate) fn record(&mut self, role: Role, site: Label, edge: Option<&Edge<'_>>) {
+        let ledger = self.0.runtime.books();
+        if ledger.level() != Level::Off {
+            let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
+            self.own(id);
+        }
+    }
+
+    /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
+    #[inline]
+    pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
+        let ledger = self.0.runtime.books();
+        if ledger.level() == Level::Off {
+            return;
+        }
+        let returned = returned();
+        if returned.is_some() || ledger.watches() {
+            return self.record_watched(site, returned);
+        }
+        let id = ledger.open(&self.0.holder_desc(self.layout(), Role::Owner, site), None);
+        self.own(id);
+    }
+
+    /// Apart from the other, which must stay short.
+    #[cold]
+    #[inline(never)]
+    fn record_watched(&mut self, site: Label, returned: Option<Returned>) {
+        match returned {
+            None => self.record(Role::Owner, site, None),
+            Some(returned) => self.record_return(returned, site),
+        }
+        if self.0.runtime.ledger().watches() {
+            canary::recorded(self);
+        }
+    }
+
+    #[inline]
+    fn own(&mut self, id: HolderId) {
+        if let Some(inner) = self.0.get_mut() {
+            inner.holder = id;
+            inner.owns_record = true;
+        }
+    }
+
+    /// Opens the record of an export of ours that came back: a view of what was exported.
+    fn record_return(&mut self, returned: Returned, site: Label) {
+        let edge = Edge {
+            from: returned.holder,
+            from_framework: returned.consumer,
+            to: Label::NONE,
+            verdict: Verdict::Share,
+            steps: Steps::empty(),
+            reasons: &[],
+            bytes: 0,
+            sync: freehold_ledger::Sync::None,
+        };
+        // One that was not recorded when it left is an owner's, as any other capsule.
+        let known = !returned.holder.is_none();
+        self.record(if known { Role::Holder } else { Role::Owner }, site, known.then_some(&edge));
+    }
+
+    /// Notes a copy into this tensor's memory.
+    pub(crate) fn copied(&self, edge: &Edge<'_>, site: Label) {
+        let desc = self.0.holder_desc(self.layout(), Role::Holder, site);
+        self.0.runtime.ledger().copied(self.0.holder, &desc, edge);
+    }
+
+    /// The record of somebody to whom the memory goes.
+    #[inline]
+    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
+        let ledger = self.0.runtime.ledger();
+        if ledger.level() == Level::Off {
+            return HolderId::NONE;
+        }
+        let inner = &*self.0;
+        let mut flags = if taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
+        if !inner.traits.is_empty() {
+            flags.set(HolderFlags::READ_ONLY, !self.is_writable());
+            flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
+            flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
+        }
+        let desc = inner.holder_desc(self.layout(), Role::Holder, site);
+        ledger.open(&HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
+    }
+}
