@@ -5,6 +5,8 @@
  *   QUERY        what cuDeviceTotalMem_v2 returns
  *   LONG_NAME    names fill the buffer and do not end
  *   WITHOUT_MEM  cuDeviceTotalMem_v2 and cuDeviceGetName do not exist
+ * The rest of what a driver must have is there and not supported: these tests ask for devices only (tests/fake-cuda does
+ * the work of a driver).
  * It follows the driver's rules: nothing works before cuInit, and handles are not indices. */
 #include <stddef.h>
 #include <stdio.h>
@@ -70,3 +72,48 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {
     return QUERY;
 }
 #endif
+
+#define NOT_HERE(name) int name(void) { return 801; }
+NOT_HERE(cuDeviceGetAttribute)
+NOT_HERE(cuDevicePrimaryCtxRetain)
+NOT_HERE(cuDevicePrimaryCtxRelease_v2)
+NOT_HERE(cuDevicePrimaryCtxGetState)
+NOT_HERE(cuCtxGetCurrent)
+NOT_HERE(cuCtxSetCurrent)
+NOT_HERE(cuPointerGetAttribute)
+NOT_HERE(cuPointerGetAttributes)
+NOT_HERE(cuMemGetInfo_v2)
+NOT_HERE(cuDeviceCanAccessPeer)
+NOT_HERE(cuCtxEnablePeerAccess)
+NOT_HERE(cuMemAlloc_v2)
+NOT_HERE(cuMemFree_v2)
+NOT_HERE(cuMemAllocManaged)
+NOT_HERE(cuMemHostAlloc)
+NOT_HERE(cuMemFreeHost)
+NOT_HERE(cuMemcpyAsync)
+NOT_HERE(cuMemcpyHtoDAsync_v2)
+NOT_HERE(cuMemcpyDtoHAsync_v2)
+NOT_HERE(cuMemcpyDtoDAsync_v2)
+NOT_HERE(cuMemcpyPeerAsync)
+NOT_HERE(cuMemcpy2DAsync_v2)
+NOT_HERE(cuMemcpy3DAsync_v2)
+NOT_HERE(cuMemsetD8Async)
+NOT_HERE(cuStreamCreate)
+NOT_HERE(cuStreamDestroy_v2)
+NOT_HERE(cuStreamQuery)
+NOT_HERE(cuStreamSynchronize)
+NOT_HERE(cuStreamWaitEvent)
+NOT_HERE(cuStreamIsCapturing)
+NOT_HERE(cuStreamGetCtx)
+NOT_HERE(cuThreadExchangeStreamCaptureMode)
+NOT_HERE(cuEventCreate)
+NOT_HERE(cuEventDestroy_v2)
+NOT_HERE(cuEventRecord)
+NOT_HERE(cuEventQuery)
+NOT_HERE(cuEventSynchronize)
+NOT_HERE(cuEventElapsedTime)
+NOT_HERE(cuLaunchHostFunc)
+NOT_HERE(cuModuleLoadData)
+NOT_HERE(cuModuleUnload)
+NOT_HERE(cuModuleGetFunction)
+NOT_HERE(cuLaunchKernel)

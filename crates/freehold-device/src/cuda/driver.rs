@@ -3,8 +3,10 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::symbols::Symbols;
+use super::context::Contexts;
+use super::symbols::{Api, Core};
 use super::{LIBRARY_VARIABLE, Status, Unavailable};
 
 /// The name under which the driver installs its library; the loader searches its usual places. Not `libcuda.so`: on a
@@ -43,13 +45,45 @@ pub struct DeviceInfo {
 }
 
 /// A CUDA driver that works and has at least one device.
-#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Driver {
     /// The CUDA version that the driver supports.
     pub version: Version,
     /// The devices, in the driver's order (which `CUDA_VISIBLE_DEVICES` changes).
     pub devices: Vec<DeviceInfo>,
+    pub(super) api: Api,
+    pub(super) contexts: Contexts,
+    /// The process that started the driver: it does not work in a forked child.
+    pub(super) process: u32,
+}
+
+/// Set when the process begins to exit. From then on memory is leaked: the driver may be half gone, and its calls crash.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the process is exiting, so that no call of a driver is safe any more.
+pub fn is_exiting() -> bool {
+    EXITING.load(Ordering::Acquire)
+}
+
+/// Handlers run in reverse order, and the driver registered its own while it was loaded: ours runs before those.
+fn watch_exit() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    extern "C" fn exiting() {
+        EXITING.store(true, Ordering::Release);
+    }
+    ONCE.call_once(|| {
+        #[cfg(unix)]
+        // SAFETY: the function is `extern "C"`, lives for ever, and does not unwind.
+        unsafe {
+            libc::atexit(exiting);
+        }
+    });
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("version", &self.version).field("devices", &self.devices).finish_non_exhaustive()
+    }
 }
 
 /// The CUDA driver of this machine, or why there is none. Looked for once, then remembered.
@@ -85,7 +119,8 @@ impl Driver {
     /// * Where it has functions with the names of the CUDA driver, they behave as `cuda.h` says.
     pub unsafe fn load(path: impl AsRef<OsStr>) -> Result<Driver, Unavailable> {
         // SAFETY: the caller vouches for the initialisers and the signatures.
-        let symbols = unsafe { Symbols::open(path.as_ref()) }?;
+        let api = unsafe { Api::open(path.as_ref()) }?;
+        let symbols = &api.core;
         // SAFETY: `cuInit` takes flags, which must be zero.
         match unsafe { (symbols.init)(0) } {
             Status::SUCCESS => {}
@@ -101,13 +136,20 @@ impl Driver {
         if count <= 0 {
             return Err(Unavailable::NoDevice);
         }
-        let devices = (0..count).map(|ordinal| describe(&symbols, ordinal)).collect::<Result<_, _>>()?;
-        Ok(Driver { version: Version(version), devices })
+        let devices: Vec<_> = (0..count).map(|ordinal| describe(symbols, ordinal)).collect::<Result<_, _>>()?;
+        watch_exit();
+        let contexts = Contexts::new(devices.len());
+        Ok(Driver { version: Version(version), devices, api, contexts, process: std::process::id() })
+    }
+
+    /// The driver's functions, for what is not wrapped here. They are as safe as `cuda.h` says.
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 }
 
 /// Asks for the name and the memory of one device.
-fn describe(symbols: &Symbols, ordinal: c_int) -> Result<DeviceInfo, Unavailable> {
+fn describe(symbols: &Core, ordinal: c_int) -> Result<DeviceInfo, Unavailable> {
     let mut device: c_int = 0;
     // SAFETY: the pointer is to an int of ours, as `cuda.h` asks.
     check("cuDeviceGet", unsafe { (symbols.device_get)(&raw mut device, ordinal) })?;

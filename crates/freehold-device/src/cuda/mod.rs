@@ -3,12 +3,22 @@
 //! The driver library is opened at run time and stays open for the life of the process: frameworks share it, and code
 //! of an unloaded driver would still be called at exit.
 
+mod context;
 mod driver;
+mod error;
+mod event;
+mod pointer;
 mod status;
 mod symbols;
+pub mod sys;
 
-pub use driver::{DeviceInfo, Driver, Version, probe};
+pub use context::{Context, Entered, StreamRef};
+pub use driver::{DeviceInfo, Driver, Version, is_exiting, probe};
+pub use error::CudaError;
+pub use event::{Event, order};
+pub use pointer::{MemoryKind, Pointer, pointer};
 pub use status::{Status, Unavailable};
+pub use symbols::{Api, Batch, Core, Memory, Pools, StreamIds, Work};
 
 /// The environment variable that names another driver library, for tests against a stand-in.
 pub const LIBRARY_VARIABLE: &str = "FREEHOLD_CUDA_LIBRARY";

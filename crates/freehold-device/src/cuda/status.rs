@@ -42,6 +42,28 @@ statuses! {
     INVALID_DEVICE = 101, "CUDA_ERROR_INVALID_DEVICE";
     /// There is no current context, or it is not valid.
     INVALID_CONTEXT = 201, "CUDA_ERROR_INVALID_CONTEXT";
+    /// A handle is not valid, or of another context.
+    INVALID_HANDLE = 400, "CUDA_ERROR_INVALID_HANDLE";
+    /// A name was not found.
+    NOT_FOUND = 500, "CUDA_ERROR_NOT_FOUND";
+    /// What was queued is not done yet: no failure.
+    NOT_READY = 600, "CUDA_ERROR_NOT_READY";
+    /// A kernel touched memory that is not there; the context is lost.
+    ILLEGAL_ADDRESS = 700, "CUDA_ERROR_ILLEGAL_ADDRESS";
+    /// Access between these two devices was enabled before.
+    PEER_ACCESS_ALREADY_ENABLED = 704, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED";
+    /// A kernel failed; the context is lost.
+    LAUNCH_FAILED = 719, "CUDA_ERROR_LAUNCH_FAILED";
+    /// The call is not allowed here, such as inside a host function of a stream.
+    NOT_PERMITTED = 800, "CUDA_ERROR_NOT_PERMITTED";
+    /// The device or the driver does not have this.
+    NOT_SUPPORTED = 801, "CUDA_ERROR_NOT_SUPPORTED";
+    /// Not possible while a stream is captured into a graph.
+    STREAM_CAPTURE_UNSUPPORTED = 900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED";
+    /// The capture was broken by an earlier call.
+    STREAM_CAPTURE_INVALIDATED = 901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED";
+    /// The legacy stream would wait for a stream that is captured.
+    STREAM_CAPTURE_IMPLICIT = 906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT";
     /// A call to the operating system failed.
     OPERATING_SYSTEM = 304, "CUDA_ERROR_OPERATING_SYSTEM";
     /// The machine (its fabric manager, say) is not ready.

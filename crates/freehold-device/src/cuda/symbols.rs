@@ -1,52 +1,204 @@
 //! The functions of the driver that are used, resolved at once.
 
 use std::error::Error;
-use std::ffi::{OsStr, c_char, c_int, c_uint};
+use std::ffi::{OsStr, c_char, c_int, c_uint, c_void};
 
 use libloading::Library;
 
+use super::sys::{
+    CuContext, CuDevice, CuDevicePtr, CuEvent, CuFunction, CuHostFn, CuMemAccessDesc, CuMemPoolProps,
+    CuMemPoolPtrExportData, CuMemcpy2D, CuMemcpy3D, CuMemcpyAttributes, CuMemoryPool, CuModule, CuStream,
+};
 use super::{Status, Unavailable};
 
-macro_rules! symbols {
-    ($($field:ident = $name:literal: fn($($arg:ty),*);)*) => {
-        /// The driver's functions. A table exists only where all of them do.
+/// One group of functions: a table exists only where all of them do.
+macro_rules! group {
+    ($(#[$doc:meta])* $group:ident { $($field:ident = $name:literal: fn($($arg:ty),* $(,)?);)* }) => {
+        $(#[$doc])*
         #[derive(Copy, Clone)]
-        pub(super) struct Symbols {
-            $(pub(super) $field: unsafe extern "C" fn($($arg),*) -> Status,)*
+        #[allow(missing_docs, reason = "named after the functions of cuda.h")]
+        pub struct $group {
+            $(pub $field: unsafe extern "C" fn($($arg),*) -> Status,)*
         }
 
-        impl Symbols {
-            /// Opens a library, for the life of the process, and resolves every function.
+        impl $group {
+            /// Resolves every function, or names those that are missing.
             ///
             /// # Safety
             ///
-            /// * Running the library's initialisers is sound.
-            /// * Where it has functions of these names, they have the signatures of `cuda.h`.
-            pub(super) unsafe fn open(path: &OsStr) -> Result<Symbols, Unavailable> {
-                // SAFETY: the caller vouches for the initialisers.
-                let opened = unsafe { Library::new(path) };
-                let library = opened.map_err(|error| Unavailable::NoLibrary(loader_text(path, &error)))?;
+            /// * Where the library has functions of these names, they have the signatures of `cuda.h`.
+            unsafe fn resolve(library: &Library) -> Result<$group, Vec<&'static str>> {
                 let mut missing = Vec::new();
                 // SAFETY: the caller vouches for the signatures.
                 $(let $field = unsafe {
                     library.get::<unsafe extern "C" fn($($arg),*) -> Status>(concat!($name, "\0"))
                 };
                 let $field = $field.map(|symbol| *symbol).map_err(|_| missing.push($name));)*
-                // All or none: the table is built only when nothing is missing.
-                let ($(Ok($field),)*) = ($($field,)*) else {
-                    // The library is a foreign one, but it may have started threads: it stays open too.
-                    std::mem::forget(library);
-                    return Err(Unavailable::MissingSymbol {
-                        library: path.to_string_lossy().into_owned(),
-                        symbols: missing,
-                    });
-                };
-                // Never closed: the pointers must stay valid, and so must what the driver registered to run at exit.
-                std::mem::forget(library);
-                Ok(Symbols { $($field,)* })
+                match ($($field,)*) {
+                    ($(Ok($field),)*) => Ok($group { $($field,)* }),
+                    _ => Err(missing),
+                }
             }
         }
     };
+}
+
+// Split in two, because a tuple of so many results would be unwieldy: what asks, and what acts.
+group! {
+    /// Devices, contexts and questions. Every driver since CUDA 11 has them.
+    Core {
+        init = "cuInit": fn(c_uint);
+        driver_get_version = "cuDriverGetVersion": fn(*mut c_int);
+        device_get_count = "cuDeviceGetCount": fn(*mut c_int);
+        device_get = "cuDeviceGet": fn(*mut CuDevice, c_int);
+        device_get_name = "cuDeviceGetName": fn(*mut c_char, c_int, CuDevice);
+        device_total_mem = "cuDeviceTotalMem_v2": fn(*mut usize, CuDevice);
+        device_get_attribute = "cuDeviceGetAttribute": fn(*mut c_int, c_int, CuDevice);
+        primary_retain = "cuDevicePrimaryCtxRetain": fn(*mut CuContext, CuDevice);
+        primary_release = "cuDevicePrimaryCtxRelease_v2": fn(CuDevice);
+        primary_state = "cuDevicePrimaryCtxGetState": fn(CuDevice, *mut c_uint, *mut c_int);
+        ctx_get_current = "cuCtxGetCurrent": fn(*mut CuContext);
+        ctx_set_current = "cuCtxSetCurrent": fn(CuContext);
+        pointer_attribute = "cuPointerGetAttribute": fn(*mut c_void, c_uint, CuDevicePtr);
+        pointer_attributes = "cuPointerGetAttributes": fn(c_uint, *const c_uint, *const *mut c_void, CuDevicePtr);
+        mem_get_info = "cuMemGetInfo_v2": fn(*mut usize, *mut usize);
+        can_access_peer = "cuDeviceCanAccessPeer": fn(*mut c_int, CuDevice, CuDevice);
+        enable_peer_access = "cuCtxEnablePeerAccess": fn(CuContext, c_uint);
+    }
+}
+
+group! {
+    /// Memory and copies. Every driver since CUDA 11 has them.
+    Memory {
+        mem_alloc = "cuMemAlloc_v2": fn(*mut CuDevicePtr, usize);
+        mem_free = "cuMemFree_v2": fn(CuDevicePtr);
+        mem_alloc_managed = "cuMemAllocManaged": fn(*mut CuDevicePtr, usize, c_uint);
+        mem_host_alloc = "cuMemHostAlloc": fn(*mut *mut c_void, usize, c_uint);
+        mem_free_host = "cuMemFreeHost": fn(*mut c_void);
+        memcpy_async = "cuMemcpyAsync": fn(CuDevicePtr, CuDevicePtr, usize, CuStream);
+        memcpy_htod_async = "cuMemcpyHtoDAsync_v2": fn(CuDevicePtr, *const c_void, usize, CuStream);
+        memcpy_dtoh_async = "cuMemcpyDtoHAsync_v2": fn(*mut c_void, CuDevicePtr, usize, CuStream);
+        memcpy_dtod_async = "cuMemcpyDtoDAsync_v2": fn(CuDevicePtr, CuDevicePtr, usize, CuStream);
+        memcpy_peer_async = "cuMemcpyPeerAsync": fn(CuDevicePtr, CuContext, CuDevicePtr, CuContext, usize, CuStream);
+        memcpy_2d_async = "cuMemcpy2DAsync_v2": fn(*const CuMemcpy2D, CuStream);
+        memcpy_3d_async = "cuMemcpy3DAsync_v2": fn(*const CuMemcpy3D, CuStream);
+        memset_d8_async = "cuMemsetD8Async": fn(CuDevicePtr, u8, usize, CuStream);
+    }
+}
+
+group! {
+    /// Streams, events, modules and launches. Every driver since CUDA 11 has them.
+    Work {
+        stream_create = "cuStreamCreate": fn(*mut CuStream, c_uint);
+        stream_destroy = "cuStreamDestroy_v2": fn(CuStream);
+        stream_query = "cuStreamQuery": fn(CuStream);
+        stream_synchronize = "cuStreamSynchronize": fn(CuStream);
+        stream_wait_event = "cuStreamWaitEvent": fn(CuStream, CuEvent, c_uint);
+        stream_is_capturing = "cuStreamIsCapturing": fn(CuStream, *mut c_uint);
+        stream_get_ctx = "cuStreamGetCtx": fn(CuStream, *mut CuContext);
+        capture_mode = "cuThreadExchangeStreamCaptureMode": fn(*mut c_uint);
+        event_create = "cuEventCreate": fn(*mut CuEvent, c_uint);
+        event_destroy = "cuEventDestroy_v2": fn(CuEvent);
+        event_record = "cuEventRecord": fn(CuEvent, CuStream);
+        event_query = "cuEventQuery": fn(CuEvent);
+        event_synchronize = "cuEventSynchronize": fn(CuEvent);
+        event_elapsed = "cuEventElapsedTime": fn(*mut f32, CuEvent, CuEvent);
+        launch_host_func = "cuLaunchHostFunc": fn(CuStream, CuHostFn, *mut c_void);
+        module_load_data = "cuModuleLoadData": fn(*mut CuModule, *const c_void);
+        module_unload = "cuModuleUnload": fn(CuModule);
+        module_get_function = "cuModuleGetFunction": fn(*mut CuFunction, CuModule, *const c_char);
+        launch_kernel = "cuLaunchKernel": fn(
+            CuFunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, CuStream, *mut *mut c_void,
+            *mut *mut c_void,
+        );
+    }
+}
+
+group! {
+    /// Stream-ordered pools: CUDA 11.2.
+    Pools {
+        default_pool = "cuDeviceGetDefaultMemPool": fn(*mut CuMemoryPool, CuDevice);
+        create = "cuMemPoolCreate": fn(*mut CuMemoryPool, *const CuMemPoolProps);
+        destroy = "cuMemPoolDestroy": fn(CuMemoryPool);
+        set_attribute = "cuMemPoolSetAttribute": fn(CuMemoryPool, c_uint, *mut c_void);
+        get_attribute = "cuMemPoolGetAttribute": fn(CuMemoryPool, c_uint, *mut c_void);
+        trim_to = "cuMemPoolTrimTo": fn(CuMemoryPool, usize);
+        set_access = "cuMemPoolSetAccess": fn(CuMemoryPool, *const CuMemAccessDesc, usize);
+        alloc_async = "cuMemAllocAsync": fn(*mut CuDevicePtr, usize, CuStream);
+        alloc_from_pool_async = "cuMemAllocFromPoolAsync": fn(*mut CuDevicePtr, usize, CuMemoryPool, CuStream);
+        free_async = "cuMemFreeAsync": fn(CuDevicePtr, CuStream);
+        export_handle = "cuMemPoolExportToShareableHandle": fn(*mut c_void, CuMemoryPool, c_uint, u64);
+        import_handle = "cuMemPoolImportFromShareableHandle": fn(*mut CuMemoryPool, *mut c_void, c_uint, u64);
+        export_pointer = "cuMemPoolExportPointer": fn(*mut CuMemPoolPtrExportData, CuDevicePtr);
+        import_pointer = "cuMemPoolImportPointer": fn(*mut CuDevicePtr, CuMemoryPool, *mut CuMemPoolPtrExportData);
+    }
+}
+
+group! {
+    /// Many copies in one call: CUDA 12.8.
+    Batch {
+        memcpy_batch_async = "cuMemcpyBatchAsync": fn(
+            *mut CuDevicePtr, *mut CuDevicePtr, *mut usize, usize, *mut CuMemcpyAttributes, *mut usize, usize,
+            *mut usize, CuStream,
+        );
+    }
+}
+
+group! {
+    /// Ids of streams that are never used again: CUDA 12.
+    StreamIds {
+        stream_get_id = "cuStreamGetId": fn(CuStream, *mut u64);
+    }
+}
+
+/// The driver's functions: the groups that must be there, and those that newer drivers have.
+#[derive(Copy, Clone)]
+pub struct Api {
+    /// Devices, contexts and questions.
+    pub core: Core,
+    /// Memory and copies.
+    pub memory: Memory,
+    /// Streams, events, modules and launches.
+    pub work: Work,
+    /// Stream-ordered pools.
+    pub pools: Option<Pools>,
+    /// Many copies in one call.
+    pub batch: Option<Batch>,
+    /// Ids of streams.
+    pub stream_ids: Option<StreamIds>,
+}
+
+impl Api {
+    /// Opens a library, for the life of the process, and resolves every function.
+    ///
+    /// # Safety
+    ///
+    /// * Running the library's initialisers is sound.
+    /// * Where it has functions of these names, they have the signatures of `cuda.h`.
+    pub(super) unsafe fn open(path: &OsStr) -> Result<Api, Unavailable> {
+        // SAFETY: the caller vouches for the initialisers.
+        let opened = unsafe { Library::new(path) };
+        let library = opened.map_err(|error| Unavailable::NoLibrary(loader_text(path, &error)))?;
+        // Never closed: the pointers must stay valid, and so must what the driver registered to run at exit. A foreign
+        // library stays open too: it may have started threads.
+        let library = std::mem::ManuallyDrop::new(library);
+        // SAFETY: the caller vouches for the signatures.
+        let (core, memory, work) =
+            unsafe { (Core::resolve(&library), Memory::resolve(&library), Work::resolve(&library)) };
+        match (core, memory, work) {
+            (Ok(core), Ok(memory), Ok(work)) => {
+                // SAFETY: as above.
+                let (pools, batch, stream_ids) = unsafe {
+                    (Pools::resolve(&library).ok(), Batch::resolve(&library).ok(), StreamIds::resolve(&library).ok())
+                };
+                Ok(Api { core, memory, work, pools, batch, stream_ids })
+            }
+            (core, memory, work) => {
+                let missing = [core.err(), memory.err(), work.err()].into_iter().flatten().flatten().collect();
+                Err(Unavailable::MissingSymbol { library: path.to_string_lossy().into_owned(), symbols: missing })
+            }
+        }
+    }
 }
 
 /// What the system's loader said. `libloading` keeps it as the source of an error that says only "dlopen failed".
@@ -55,14 +207,4 @@ fn loader_text(path: &OsStr, error: &libloading::Error) -> String {
     let path = path.to_string_lossy();
     // glibc begins with the path, other loaders do not say it at all.
     if text.contains(&*path) { text } else { format!("{path}: {text}") }
-}
-
-// `CUdevice` is an `int`, sizes are `size_t`; `_v2` names are those that `cuda.h` maps the plain ones to.
-symbols! {
-    init = "cuInit": fn(c_uint);
-    driver_get_version = "cuDriverGetVersion": fn(*mut c_int);
-    device_get_count = "cuDeviceGetCount": fn(*mut c_int);
-    device_get = "cuDeviceGet": fn(*mut c_int, c_int);
-    device_get_name = "cuDeviceGetName": fn(*mut c_char, c_int, c_int);
-    device_total_mem = "cuDeviceTotalMem_v2": fn(*mut usize, c_int);
 }
