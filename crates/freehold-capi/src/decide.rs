@@ -113,7 +113,7 @@ pub unsafe extern "C" fn fh_decide(
         // SAFETY: the header asks for a tensor that lives, and for NULL or structs as large as they say.
         let (tensor, question) = unsafe {
             let tensor = tensor_of(tensor, "tensor")?;
-            let question = Question::read(request, caps, tensor.runtime())?;
+            let question = Question::read(request, caps, &tensor)?;
             (tensor, question)
         };
         let desc = tensor.desc();

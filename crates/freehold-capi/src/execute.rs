@@ -52,7 +52,7 @@ pub unsafe extern "C" fn fh_convert(
         // SAFETY: the header asks for a tensor that lives, for NULL or structs as large as they say, and text or NULL.
         let (tensor, question, site) = unsafe {
             let tensor = tensor_of(tensor, "tensor")?;
-            let question = Question::read(request, caps, tensor.runtime())?;
+            let question = Question::read(request, caps, &tensor)?;
             (tensor, question, site(label))
         };
         let asked = question.asked(tensor.desc());
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn fh_copy_into(
         let (source, target, question) = unsafe {
             let source = tensor_of(source, "source")?;
             let target = tensor_of(target, "target")?;
-            let question = Question::read(request, std::ptr::null(), source.runtime())?;
+            let question = Question::read(request, std::ptr::null(), &source)?;
             (source, target, question)
         };
         let wanted = &question.request;

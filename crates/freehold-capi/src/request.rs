@@ -4,8 +4,8 @@ use std::ffi::{CStr, c_char};
 
 use freehold::dlpack::{self, DLDataType, DLDevice, DLPackVersion};
 use freehold::{
-    Asked, Caps, CopyRule, DTypeSet, DeviceSet, Dialect, Label, OnLoss, Order, Policy, Request, Runtime, Stream,
-    StrideRule, TensorDesc,
+    Asked, Caps, CopyRule, DTypeSet, DeviceSet, Dialect, Label, OnLoss, Order, Policy, Request, Stream, StrideRule,
+    Tensor, TensorDesc,
 };
 
 use crate::args::{invalid, text};
@@ -125,11 +125,7 @@ impl Question {
     /// # Safety
     ///
     /// * Both are NULL, misaligned, or structs as large as they say; the name in `caps` is NULL or text.
-    pub(crate) unsafe fn read(
-        request: *const fh_request,
-        caps: *const fh_caps,
-        runtime: &Runtime,
-    ) -> Outcome<Question> {
+    pub(crate) unsafe fn read(request: *const fh_request, caps: *const fh_caps, source: &Tensor) -> Outcome<Question> {
         // SAFETY: forwarded from the caller.
         let (request, caps) = unsafe { (options::read(request)?, options::read(caps)?) };
         let request = request.map_or(Ok(Request::default()), |raw| request_from(&raw))?;
@@ -137,7 +133,7 @@ impl Question {
             request,
             // SAFETY: forwarded from the caller.
             caps: caps.map_or(Ok(Caps::FREEHOLD), |raw| unsafe { caps_from(&raw) })?,
-            policy: runtime.policy_for(&request),
+            policy: source.runtime().policy_for(&request, Some(source.device())),
         })
     }
 

@@ -141,6 +141,7 @@ fn policy_from(raw: &fh_policy, before: Policy) -> Outcome<Policy> {
         devices: if raw.devices == 0 { DeviceSet::ALL } else { DeviceSet(raw.devices) },
         threads: NonZeroUsize::new(raw.threads as usize),
         available: before.available,
+        managed_on_host: before.managed_on_host,
     })
 }
 

@@ -1,8 +1,10 @@
 //! Which devices are present.
 
+use std::sync::Arc;
+
 use freehold_tensor::{Device, DeviceKind};
 
-use crate::cuda;
+use crate::{MemoryResource, cuda, host};
 
 /// The devices present: the host, then the CUDA devices in the driver's order.
 ///
@@ -23,6 +25,14 @@ pub fn is_present(device: Device) -> bool {
             device.id >= 0 && device.id < cuda_count()
         }
         _ => false,
+    }
+}
+
+/// The resource that results on a device come from unless somebody chose another; `None` where there is none.
+pub fn default_resource(device: Device) -> Option<Arc<dyn MemoryResource>> {
+    match device.kind {
+        DeviceKind::CPU => Some(host().clone()),
+        _ => None,
     }
 }
 

@@ -45,6 +45,6 @@ pub use error::{AllocError, AllocReason};
 pub use host::{
     HOST_ALIGNMENT, HOST_LARGE, HOST_LARGE_ALIGNMENT, HostMemory, HostPool, HostStatistics, host, host_pool,
 };
-pub use inventory::{devices, is_present};
+pub use inventory::{default_resource, devices, is_present};
 pub use resource::MemoryResource;
 pub use stream::Stream;

@@ -140,7 +140,7 @@ impl HolderFlags {
 }
 
 /// How a handover was ordered with work that is in flight on the device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 pub enum Sync {
     /// Nothing had to wait.
     #[default]

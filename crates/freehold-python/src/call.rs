@@ -138,7 +138,7 @@ impl<'py> Call<'_, 'py> {
         let imported = match imported {
             Ok(imported) => imported,
             Err(fail) => {
-                let policy = policy::current(py, &self.request)?;
+                let policy = policy::current(py, &self.request, None)?;
                 return match fail {
                     Fail::Scattered(columns) => self.gather(py, &columns, &policy, site),
                     fail => Err(self.fail(py, kind, &policy, fail)),
@@ -157,7 +157,7 @@ impl<'py> Call<'_, 'py> {
             }
             return self.target.export(py, imported.tensor, hinted(codes), site);
         }
-        let policy = policy::current(py, &self.request)?;
+        let policy = policy::current(py, &self.request, Some(imported.tensor.device()))?;
         let (decision, same) = self.decide(kind, &imported, caps, &policy);
         if same {
             return Ok(self.x.clone());
@@ -223,10 +223,11 @@ impl<'py> Call<'_, 'py> {
     pub(crate) fn plan(mut self, py: Python<'py>) -> PyResult<PyDecision> {
         gil::drain(py);
         let kind = kind_of(self.x)?;
-        let policy = policy::current(py, &self.request)?;
+        let policy = policy::current(py, &self.request, None)?;
         let request = self.request;
         let (decision, tensor, message) = match source::import(self.x, kind, &self.ask(true, Label::NONE)) {
             Ok(imported) => {
+                let policy = policy.look(&self.request, Some(imported.tensor.device()));
                 let caps = self.target.caps(py, &imported.tensor, self.request.dtype);
                 let (decision, _) = self.decide(kind, &imported, caps, &policy);
                 let message = (decision.verdict == Verdict::Reject).then(|| {
@@ -297,7 +298,7 @@ impl<'py> Call<'_, 'py> {
     /// `fh.copy(..., out=)`.
     pub(crate) fn run_into(self, py: Python<'py>, out: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
-        let policy = policy::current(py, &self.request)?;
+        let policy = policy::current(py, &self.request, None)?;
         let kind = kind_of(self.x)?;
         let site = site::here(py);
         let from = source::import(self.x, kind, &self.ask(false, site)).map_err(|f| self.fail(py, kind, &policy, f))?;
@@ -433,7 +434,7 @@ fn hinted(codes: &[Code]) -> Option<&'static Decision> {
 
 /// Decides and executes on a tensor of ours, for a result of ours.
 pub(crate) fn execute_on(py: Python<'_>, tensor: &Tensor, request: &Request) -> PyResult<Tensor> {
-    let policy = policy::current(py, request)?;
+    let policy = policy::current(py, request, Some(tensor.device()))?;
     let decision = decide(&tensor.desc(), request, &Caps::FREEHOLD, &policy);
     let asked = Asked::new(tensor.desc(), request, &Caps::FREEHOLD, &policy, Dialect::Python);
     let site = site::here(py);

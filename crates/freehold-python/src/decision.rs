@@ -207,7 +207,7 @@ impl PyDecision {
     #[getter]
     fn engine(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let Some(tensor) = &self.tensor else { return Ok(None) };
-        let policy = policy::current(py, &Request::default())?;
+        let policy = policy::current(py, &Request::default(), None)?;
         Ok(freehold::describe(tensor, &self.decision, &policy).map(|how| how.to_string()))
     }
 

@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Error, Policy, ReadonlyPolicy, Request, Runtime, SyncPolicy};
+use freehold::{
+    AliasPolicy, CopiesPolicy, Device, DeviceSet, Error, Policy, ReadonlyPolicy, Request, Runtime, SyncPolicy,
+};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -40,14 +42,17 @@ fn set_here<'py>(py: Python<'py>) -> PyResult<Option<Bound<'py, PyRules>>> {
     }
 }
 
-/// The policy in force here, for a request.
-pub(crate) fn current(py: Python<'_>, request: &Request) -> PyResult<Policy> {
-    let process = Runtime::global().policy_for(request);
+/// The policy in force here, for a request about memory on a device, where that is known.
+pub(crate) fn current(py: Python<'_>, request: &Request, source: Option<Device>) -> PyResult<Policy> {
+    let process = Runtime::global().policy_for(request, source);
     if !USED.load(Ordering::Relaxed) {
         return Ok(process);
     }
     Ok(match set_here(py)? {
-        Some(rules) => Policy { available: process.available, ..rules.get().policy },
+        Some(rules) => {
+            let Policy { available, managed_on_host, .. } = process;
+            Policy { available, managed_on_host, ..rules.get().policy }
+        }
         None => process,
     })
 }

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::caps::DeviceSet;
 use crate::decision::{Decision, Detail, Reason, Sync};
-use crate::policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy};
+use crate::policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy, SyncPolicy};
 use crate::request::{CopyRule, Request};
 use crate::{
     Caps, Code, DType, Device, DeviceKind, OnLoss, Order, Steps, StrideRule, TensorDesc, Traits, Verdict, trace,
@@ -54,7 +54,7 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
     let outcome = check_graph(desc, request, caps)
         .and_then(|()| check_promise(request, caps))
         .and_then(|()| check_dtype(desc, request, caps, &mut decision, &mut found))
-        .and_then(|()| check_device(desc, request, caps, policy, &mut decision))
+        .and_then(|()| check_device(desc, request, caps, policy, &mut decision, &mut found))
         .and_then(|()| check_memory(desc, request, caps, &decision, &mut found));
     if let Err(reason) = outcome {
         return refuse(decision, reason, found.reasons);
@@ -88,6 +88,15 @@ pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Po
             let others = std::mem::take(&mut decision.reasons);
             return refuse(decision, reason, others);
         }
+    }
+    if !desc.device.kind.is_host() && decision.device.kind == desc.device.kind && request.stream.is_some() {
+        // The consumer's stream waits for the producer's, if they are not one.
+        decision.sync = decision.sync.max(Sync::Event);
+    }
+    if policy.sync == SyncPolicy::Error && decision.sync == Sync::Host {
+        let text = format!("sync=\"error\" (asked: the host waits for {})", desc.device);
+        let others = std::mem::take(&mut decision.reasons);
+        return refuse(decision, Reason::text(Code::PO01, text), others);
     }
     add_hints(desc, request, caps, &mut decision);
     decision
@@ -193,7 +202,9 @@ fn check_device(
     caps: &Caps,
     policy: &Policy,
     decision: &mut Decision,
+    found: &mut Findings,
 ) -> Result<(), Reason> {
+    let managed = desc.device.kind == DeviceKind::CUDA_MANAGED;
     let wanted = match request.device {
         Some(device) => device,
         None if caps.devices.contains(desc.device.kind) => return check_kinds(policy, desc.device, desc.device),
@@ -202,25 +213,54 @@ fn check_device(
             decision.device = Device::CPU;
             return check_kinds(policy, desc.device, Device::CPU);
         }
+        // Managed memory is memory of its device to a target that does not tell them apart.
+        None if managed && caps.devices.contains(DeviceKind::CUDA) => Device { kind: DeviceKind::CUDA, ..desc.device },
         None if caps.devices.contains(DeviceKind::CPU) => Device::CPU,
         // A target that has no host memory.
         None => caps.devices.first().map_or(Device::CPU, |kind| Device::new(kind, 0)),
     };
     decision.device = wanted;
     check_kinds(policy, desc.device, wanted)?;
-    if wanted == desc.device && caps.devices.contains(wanted.kind) {
+    let moving = Detail::Move { from: desc.device, to: wanted };
+    if !caps.devices.contains(wanted.kind) {
+        return Err(Reason::text(Code::DV01, format!("{} has no tensors on {wanted}", caps.name)));
+    }
+    if wanted == desc.device {
         return Ok(());
     }
-    let host_to_host = wanted.kind.is_host() && desc.device.kind.is_host();
-    if host_to_host && caps.devices.contains(wanted.kind) {
+    // The same bytes under another name: pinned memory is the host's, managed memory is its device's too.
+    if wanted == Device::CPU && (desc.device.kind.is_host() || (managed && policy.managed_on_host)) {
+        if managed {
+            decision.sync = Sync::Host;
+        }
         return Ok(());
     }
-    if wanted != desc.device && wanted.kind != DeviceKind::CPU && !policy.available.contains(&wanted) {
-        return Err(Reason::new(Code::DV02, Detail::Move { from: desc.device, to: wanted }));
+    if managed && wanted.kind == DeviceKind::CUDA && wanted.id == desc.device.id {
+        return Ok(());
     }
-    // This version moves no bytes between devices, so there is nothing to plan: a decision must not promise what
-    // `execute` cannot do.
-    Err(Reason::new(Code::DV01, Detail::Move { from: desc.device, to: wanted }))
+    for device in [wanted, desc.device] {
+        let at = Device { kind: if has_driver(device.kind) { DeviceKind::CUDA } else { device.kind }, ..device };
+        if device.kind != DeviceKind::CPU && !policy.available.contains(&at) {
+            return Err(Reason::new(Code::DV02, Detail::Move { from: desc.device, to: device }));
+        }
+        // Nothing is planned that `execute` cannot do.
+        if device.kind != DeviceKind::CPU && !has_driver(device.kind) {
+            return Err(Reason::new(Code::DV01, moving));
+        }
+    }
+    // The host waits for what it will read; a device is told to.
+    decision.sync = match (desc.device.kind.is_host(), wanted.kind.is_host()) {
+        (false, true) => Sync::Host,
+        (false, false) => Sync::Event,
+        (true, _) => Sync::None,
+    };
+    found.need(Steps::DEVICE, Code::DV01, moving);
+    Ok(())
+}
+
+/// The kinds of memory that the CUDA driver copies to and from.
+fn has_driver(kind: DeviceKind) -> bool {
+    matches!(kind, DeviceKind::CUDA | DeviceKind::CUDA_HOST | DeviceKind::CUDA_MANAGED)
 }
 
 /// The house rule about kinds of device.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use freehold_device::AllocError;
+use freehold_device::cuda::CudaError;
 
 use crate::decision::{Detail, Reason};
 use crate::{Code, Decision, FieldError, Message};
@@ -42,6 +43,28 @@ impl Error {
             Message::plain(Code::ME01, error.to_string(), "free memory, raise the limit, or share instead"),
             None,
         )
+    }
+
+    /// A failure of the CUDA driver: `SY01` where a captured stream would have to be waited for, `ME01` out of memory,
+    /// `AR01` a number that is no stream, `DV02` everything else.
+    pub fn device(error: &CudaError) -> Self {
+        let (code, fix) = match error {
+            CudaError::BadStream(number) => {
+                return Self::argument("stream", number, "be 1, 2 or a handle for CUDA, or -1");
+            }
+            CudaError::Capturing { .. } => (Code::SY01, "do it before the capture, or on the stream that is captured"),
+            _ if error.is_out_of_memory() => (Code::ME01, "free memory of the device, or share instead"),
+            // cuda.h: 900 to 908 are what a capture forbids.
+            _ if error.status().is_some_and(|status| (900..=908).contains(&status.0)) => {
+                (Code::SY01, "do it before the capture, or on the stream that is captured")
+            }
+            CudaError::Unavailable(_) | CudaError::NoDevice { .. } => {
+                (Code::DV02, "use cpu, or run `python -m freehold doctor`")
+            }
+            CudaError::Forked => (Code::DV02, "start the process with spawn instead of fork"),
+            _ => (Code::DV02, "look at what used the device before: CUDA reports earlier failures late"),
+        };
+        Self::rejected(Message::plain(code, format!("{error}."), fix), None)
     }
 
     /// A panic that was caught (`IN01`): a defect of Freehold or of an owner's drop.

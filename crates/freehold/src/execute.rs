@@ -5,7 +5,9 @@ use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
 use smallvec::SmallVec;
 
 use crate::canary::Watch;
+use crate::carry;
 use crate::decision::{Decision, Detail, LossDetail, Reason};
+use crate::import::{Place, Room};
 use crate::message::{Asked, Message};
 use crate::tensor::{Allocation, Inner, Owner, Tensor, unit_of};
 use crate::validate::Valid;
@@ -30,7 +32,10 @@ pub fn execute(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: La
     }
     match decision.verdict {
         Verdict::Reject => Err(refuse(tensor.runtime(), asked, decision)),
-        Verdict::Share => Ok(share(tensor, decision, asked.caps.name, site)),
+        Verdict::Share => {
+            order(tensor, decision, asked)?;
+            Ok(share(tensor, decision, asked.caps.name, site))
+        }
         Verdict::Copy => make_copy(tensor, decision, asked, site),
     }
 }
@@ -41,6 +46,15 @@ fn refuse(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision) -> Error {
     let from = asked.desc.map_or(Label::UNKNOWN, |d| d.framework);
     runtime.ledger().reject(from, Label::intern(asked.caps.name), message.code);
     Error::rejected(message, Some(decision.clone()))
+}
+
+/// Has the consumer's stream wait for the values of device memory that is shared, or the host where it gets them.
+fn order(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>) -> Result<()> {
+    match (&tensor.0.flow, asked.request.stream) {
+        (Some(flow), _) if decision.device.kind.is_host() => flow.wait(),
+        (Some(flow), Some(stream)) => flow.hand_to_number(Some(stream)),
+        _ => Ok(()),
+    }
 }
 
 fn share(tensor: &Tensor, decision: &Decision, to: &str, site: Label) -> Tensor {
@@ -90,28 +104,17 @@ fn share(tensor: &Tensor, decision: &Decision, to: &str, site: Label) -> Tensor 
 fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Label) -> Result<Tensor> {
     let _span = trace::copy(tensor, decision, asked.caps, site).entered();
     let inner = &*tensor.0;
-    if !inner.device.kind.is_host() || !decision.device.kind.is_host() {
-        return Err(Error::rejected(
-            Message::of(
-                asked,
-                &Decision::reject(Reason::new(Code::DV01, Detail::Move { from: inner.device, to: decision.device })),
-            ),
-            Some(decision.clone()),
-        ));
-    }
     let padded = inner.traits.contains(Traits::PADDED) && decision.dtype == inner.dtype;
     let runtime = &inner.runtime;
     let source_dtype = if decision.bit_view { decision.dtype } else { inner.dtype };
-    let (valid, buffer) = Tensor::allocate(
-        Device::CPU,
-        decision.dtype,
-        tensor.shape(),
-        decision.order,
-        decision.alignment,
-        padded,
-        runtime,
-    )?;
-    if decision.dtype.is_sub_byte() && !buffer.is_empty() {
+    // On the consumer's stream; without one, where the source is in order already.
+    let stream = asked.request.stream.filter(|stream| !stream.is_none());
+    let near = inner.flow.as_ref().filter(|flow| decision.device.id == flow.context().ordinal());
+    let stream = stream.or_else(|| near.map(|flow| flow.ready().number()));
+    let room = Room { device: decision.device, align: decision.alignment, padded, stream };
+    let (valid, place, buffer) = Tensor::allocate(decision.dtype, tensor.shape(), decision.order, room, runtime)?;
+    let on_host = decision.device.kind.is_host();
+    if decision.dtype.is_sub_byte() && on_host && !buffer.is_empty() {
         // Elements that share a byte are written one after the other, so the copy asks that the byte be initialised;
         // and bits that no element has would otherwise be somebody's old ones.
         // SAFETY: fresh host memory of this length, which nobody else has.
@@ -126,13 +129,31 @@ fn make_copy(tensor: &Tensor, decision: &Decision, asked: &Asked<'_>, site: Labe
         traits: if padded { Lazy::PADDED } else { Lazy::empty() },
     };
     let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(decision.on_loss) };
-    // SAFETY: the source's extent was validated when it was imported and its owner keeps it readable; the target is
-    // a fresh buffer of the extent that `allocate` computed, which nobody else has.
-    unsafe { copy::copy(&target, &source, &options) }.map_err(|e| copy_error(runtime, asked, decision, e))?;
-
-    let result = finish(tensor, valid, buffer, decision, asked, site);
+    if inner.device.kind.is_host() && on_host {
+        // SAFETY: the source's extent was validated when it was imported and its owner keeps it readable; the target is
+        // a fresh buffer of the extent that `allocate` computed, which nobody else has.
+        unsafe { copy::copy(&target, &source, &options) }.map_err(|e| copy_error(runtime, asked, decision, e))?;
+    } else {
+        let to = carry::End { operand: target, device: decision.device, flow: place.flow.as_deref() };
+        let from = carry::End { operand: source, device: inner.device, flow: inner.flow.as_deref() };
+        // SAFETY: as above, and both ends say whose memory they are.
+        unsafe { carry::copy(&to, &from, tensor, &options) }.map_err(|e| carry_error(runtime, asked, decision, e))?;
+    }
+    let result = finish(tensor, valid, place, buffer, decision, asked, site);
     debug_assert!(!result.overlaps(tensor).may(), "a copy must not alias its source");
     Ok(result)
+}
+
+/// A failure of a copy that involves a device, in the words of the call that asked for it.
+fn carry_error(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision, error: carry::CarryError) -> Error {
+    match error {
+        carry::CarryError::Copy(error) => copy_error(runtime, asked, decision, error),
+        carry::CarryError::Failed(error) => {
+            let from = asked.desc.map_or(Label::UNKNOWN, |d| d.framework);
+            runtime.ledger().reject(from, Label::intern(asked.caps.name), error.code());
+            error
+        }
+    }
 }
 
 /// How [`execute`] would make the copy that was decided for this tensor: the way through both layouts, the instruction
@@ -161,6 +182,7 @@ pub fn describe(tensor: &Tensor, decision: &Decision, policy: &Policy) -> Option
 fn finish(
     source: &Tensor,
     valid: Valid,
+    place: Place,
     buffer: Buffer,
     decision: &Decision,
     asked: &Asked<'_>,
@@ -170,7 +192,6 @@ fn finish(
     let mut traits = Traits::IS_COPIED;
     traits.set(Traits::PADDED, from.traits.contains(Traits::PADDED) && decision.dtype == from.dtype);
     traits.set(Traits::READ_ONLY, !decision.writable);
-    let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
     let mut result = Tensor(valid.dims.finish(Inner {
         data: valid.data,
         byte_offset: 0,
@@ -180,7 +201,8 @@ fn finish(
         framework: Label::FREEHOLD,
         holder: HolderId::NONE,
         owns_record: false,
-        alloc: Allocation::new(alloc),
+        alloc: Allocation::new(place.alloc),
+        flow: place.flow,
         watch: Watch::ours(&from.runtime),
         runtime: from.runtime.clone(),
         owner: Owner::Buffer(buffer),
@@ -242,8 +264,8 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
             shape.push(columns_of(parts, rows)?);
         }
     }
-    let (valid, buffer) =
-        Tensor::allocate(Device::CPU, decision.dtype, &shape, decision.order, decision.alignment, false, runtime)?;
+    let room = Room { device: Device::CPU, align: decision.alignment, padded: false, stream: None };
+    let (valid, place, buffer) = Tensor::allocate(decision.dtype, &shape, decision.order, room, runtime)?;
     let dims = first.shape().len();
     let step_of = |axis: usize| valid.dims.strides()[axis] as usize * decision.dtype.padded_size();
     let column_step = if along == Along::Chunks { 0 } else { step_of(dims) };
@@ -273,7 +295,7 @@ pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Aske
             (row, column) = (0, column + 1);
         }
     }
-    Ok(finish(first, valid, buffer, decision, call, site))
+    Ok(finish(first, valid, place, buffer, decision, call, site))
 }
 
 /// How many columns of so many rows the parts fill; an error if a part crosses into the next column, or the last is short.
@@ -337,7 +359,7 @@ pub fn convert(tensor: &Tensor, request: &Request, caps: &Caps, policy: &Policy)
 /// # Errors
 ///
 /// `RO01` the destination is read-only, `AL02` its own elements overlap, `AR01` the shapes differ, `DV01` a side is
-/// not on the host; what [`decide`] refuses of a copy (`GR01`, `PO01`); `CA02`, `DT02`, `ME01` as in [`execute`]. After
+/// on a device without a driver here; what [`decide`] refuses of a copy (`GR01`, `PO01`); `CA02`, `DT02`, `ME01` as in [`execute`]. After
 /// `CA02` the destination holds the values up to some point: it was the caller's memory, and there is no second buffer.
 ///
 /// # Safety
@@ -375,10 +397,18 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
     }
     let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(request.on_loss) };
     let _span = trace::copy(source, &decision, asked.caps, site).entered();
-    // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
-    // caller promises that nobody else touches the destination.
-    unsafe { copy::copy(&operand(target), &operand(from), &options) }
-        .map_err(|e| copy_error(runtime, asked, &decision, e))?;
+    let end = |tensor| carry::End { operand: operand(tensor), device: tensor.device(), flow: tensor.0.flow.as_deref() };
+    let (to, from_end) = (end(target), end(from));
+    if carry::is_on_host(&to, &from_end) {
+        // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
+        // caller promises that nobody else touches the destination.
+        unsafe { copy::copy(&to.operand, &from_end.operand, &options) }
+            .map_err(|e| copy_error(runtime, asked, &decision, e))?;
+    } else {
+        // SAFETY: as above, and both ends say whose memory they are.
+        unsafe { carry::copy(&to, &from_end, from, &options) }
+            .map_err(|e| carry_error(runtime, asked, &decision, e))?;
+    }
     if target.0.owns_record {
         let codes = decision.codes();
         target.copied(
@@ -407,9 +437,8 @@ fn check_destination(source: &Tensor, target: &Tensor, asked: &Asked<'_>) -> Res
     } else if let Some((dim, stride)) = target.layout().first_self_overlap() {
         (format!("the destination's elements overlap (dim {dim} has stride {stride})"), Code::AL02)
     } else {
-        let sides = [source, target];
-        let Some(far) = sides.iter().find(|side| !side.device().kind.is_host()) else { return Ok(()) };
-        (format!("{} is not on the host", far.desc()), Code::DV01)
+        let Some(far) = [source, target].into_iter().find(|side| !carry::reaches(side)) else { return Ok(()) };
+        (format!("{} is on a device that cannot be copied to or from here", far.desc()), Code::DV01)
     };
     source.runtime().ledger().reject(source.framework(), target.framework(), code);
     let headline = format!("copy({} -> {}): {what}.", asked.source_text(), target.desc());

@@ -40,6 +40,10 @@ pub struct ExportOptions<'a> {
     pub taken: bool,
     /// Whether the consumer promises that it never writes, so that read-only memory may leave through a legacy capsule.
     pub never_writes: bool,
+    /// The consumer's stream, for memory of a device: it is made to wait until the values are there, and the memory is kept
+    /// until what was queued on it when the consumer lets go is done. `None` is the default stream; -1, which is the
+    /// default here, leaves both to the caller.
+    pub stream: Option<freehold_device::Stream>,
     /// Called with the address of the first element when the consumer lets go, before the memory is given back: from any
     /// thread, and must not panic.
     pub let_go: Option<fn(usize)>,
@@ -54,6 +58,7 @@ impl Default for ExportOptions<'_> {
             decision: None,
             taken: false,
             never_writes: false,
+            stream: Some(freehold_device::Stream::NONE),
             let_go: None,
         }
     }
@@ -130,6 +135,7 @@ impl Tensor {
     /// resolves all three.
     pub fn to_versioned(&self, options: &ExportOptions<'_>) -> Result<VersionedCapsule> {
         self.check_describable()?;
+        self.use_on(options.stream)?;
         let (major, minor) = if options.max_version.0 == dlpack::VERSION.0 {
             options.max_version.min(dlpack::VERSION)
         } else {
@@ -185,6 +191,7 @@ impl Tensor {
             message.fixes.push("copy it first".into());
             return Err(Error::rejected(message, None));
         }
+        self.use_on(options.stream)?;
         let make = |context, dl_tensor| DLManagedTensor {
             dl_tensor,
             manager_ctx: context,

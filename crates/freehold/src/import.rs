@@ -5,14 +5,16 @@
 //! touched.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use freehold_device::Buffer;
+use freehold_device::{Buffer, Stream};
 use freehold_ledger::HolderId;
 use freehold_tensor::{Dims, compact_strides};
 
 use crate::canary::Watch;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, ForeignCapsule};
 use crate::export::{self, Returned};
+use crate::flow::{self, Flow};
 use crate::handle::Draft;
 use crate::tensor::{Allocation, CapsuleOwner, Inner, Owner, Tensor, unit_of};
 use crate::validate::{Valid, check};
@@ -34,8 +36,15 @@ pub struct ImportOptions {
     pub traits: Traits,
     /// The allocation that the memory is part of: base and length.
     pub alloc: Option<(u64, u64)>,
-    /// Opens no record: for a look at metadata that ends before control returns.
+    /// Opens no record, and asks no driver: for a look at metadata that ends before control returns.
     pub quiet: bool,
+    /// Memory of a device: the stream that the producer has made wait for its own work, and on which the tensor is used.
+    /// `None` is the default stream, -1 none at all (nothing is known to use it). A handle must live until the tensor's
+    /// memory is given back.
+    pub stream: Option<Stream>,
+    /// Memory of a device: the producer's own stream, where it is known. When the tensor is let go of, that stream is made to
+    /// wait for its uses, and the memory is given back at once. Otherwise that waits until the uses are done.
+    pub home: Option<Stream>,
 }
 
 impl Default for ImportOptions {
@@ -47,6 +56,8 @@ impl Default for ImportOptions {
             traits: Traits::empty(),
             alloc: None,
             quiet: false,
+            stream: None,
+            home: None,
         }
     }
 }
@@ -117,12 +128,13 @@ impl Tensor {
         if traits.contains(Traits::IS_COPIED) && somebody_has(&valid, options) {
             traits.remove(Traits::IS_COPIED);
         }
+        let place = Place::of(&valid, options)?;
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::versioned(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
         // SAFETY: the new tensor, which asks, owns the capsule.
         let returned = || unsafe { export::returned(raw) };
-        Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
+        Ok(Self::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
     /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
@@ -139,12 +151,13 @@ impl Tensor {
         let mut traits = options.traits | Traits::LEGACY;
         // SAFETY: forwarded from the caller.
         let valid = unsafe { checked_tensor(&raw const (*raw.as_ptr()).dl_tensor, false, &mut traits) }?;
+        let place = Place::of(&valid, options)?;
         // SAFETY: the caller gives the capsule up now that every field is valid.
         let capsule = unsafe { ForeignCapsule::legacy(raw) };
         let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
         // SAFETY: as above.
         let returned = || unsafe { export::returned(raw) };
-        Ok(Self::build_from(valid, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
+        Ok(Self::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
     /// Wraps a `DLTensor` view with an owner.
@@ -171,8 +184,9 @@ impl Tensor {
         };
         let padded = traits.contains(Traits::PADDED);
         // SAFETY: forwarded from the caller.
-        match unsafe { checked_tensor(tensor.as_ptr(), padded, &mut traits) } {
-            Ok(valid) => Ok(Self::build(valid, traits, owner, options)),
+        let checked = unsafe { checked_tensor(tensor.as_ptr(), padded, &mut traits) };
+        match checked.and_then(|valid| Place::of(&valid, options).map(|place| (valid, place))) {
+            Ok((valid, place)) => Ok(Self::build(valid, place, traits, owner, options)),
             Err(error) => Err((error, owner)),
         }
     }
@@ -230,7 +244,8 @@ impl Tensor {
             return Err(Error::capsule(error));
         }
         let valid = Valid { data, byte_offset: 0, device, dtype, dims: Draft::copied(&shape, &strides) };
-        Ok(Self::build(valid, traits, owner, options))
+        let place = Place::of(&valid, options)?;
+        Ok(Self::build(valid, place, traits, owner, options))
     }
 
     /// New, zeroed host memory in C order.
@@ -244,32 +259,32 @@ impl Tensor {
         Self::zeros_on(Device::CPU, dtype, shape, &options)
     }
 
-    /// As [`Tensor::zeros`], on a device whose memory the host can write, with the caller's labels.
+    /// As [`Tensor::zeros`], on a device, with the caller's labels. Memory of a device is zeroed on `options.stream`.
     ///
     /// # Errors
     ///
-    /// As [`Tensor::zeros`]; `DV02` where no memory of the device is registered, or the host cannot write it.
+    /// As [`Tensor::zeros`]; `DV02` where there is no such device, or nobody registered memory of it.
     pub fn zeros_on(device: Device, dtype: DType, shape: &[i64], options: &ImportOptions) -> Result<Tensor> {
-        let (valid, buffer) = Self::allocate(device, dtype, shape, Order::C, 0, false, &options.runtime)?;
-        if !buffer.is_empty() {
+        let room = Room { device, align: 0, padded: false, stream: options.stream };
+        let (valid, place, buffer) = Self::allocate(dtype, shape, Order::C, room, &options.runtime)?;
+        match &place.flow {
+            Some(flow) => flow.zero(buffer.as_ptr(), buffer.len())?,
+            None if buffer.is_empty() => {}
             // SAFETY: the buffer has this length, the host can write it, and nobody else has it yet.
-            unsafe { std::ptr::write_bytes(buffer.as_ptr(), 0, buffer.len()) };
+            None => unsafe { std::ptr::write_bytes(buffer.as_ptr(), 0, buffer.len()) },
         }
-        let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
-        let options = ImportOptions { alloc, ..options.clone() };
-        Ok(Self::build(valid, Traits::empty(), Owner::Buffer(buffer), &options))
+        Ok(Self::build(valid, place, Traits::empty(), Owner::Buffer(buffer), options))
     }
 
     /// A buffer for a compact tensor, and its valid metadata.
     pub(crate) fn allocate(
-        device: Device,
         dtype: DType,
         shape: &[i64],
         order: Order,
-        align: u32,
-        padded: bool,
+        room: Room,
         runtime: &Runtime,
-    ) -> Result<(Valid, Buffer)> {
+    ) -> Result<(Valid, Place, Buffer)> {
+        let Room { device, align, padded, stream } = room;
         let argument = |e: crate::FieldError| Error::argument(e.field, e.value, e.rule);
         dtype.validate().map_err(argument)?;
         let strides = compact_strides(shape, order).map_err(argument)?;
@@ -277,15 +292,19 @@ impl Tensor {
         let extent = Layout::new(shape, &strides).validate(dtype, padded, unit).map_err(argument)?;
         let len = usize::try_from(extent.len()).map_err(|_| Error::argument("shape", "too large", "fit in memory"))?;
         let align = freehold_device::HOST_ALIGNMENT.max(align as usize);
-        let made = if device.kind.is_host() { runtime.allocate(device, len, align) } else { None };
+        let flow = if flow::has_streams(device.kind) { Some(Flow::for_new(device, stream)?) } else { None };
+        let on = flow.as_ref().map_or(Stream::NONE, |flow| flow.ready().number());
+        let made =
+            if device.kind.is_host() || flow.is_some() { runtime.allocate(device, len, align, on) } else { None };
         let made = made.ok_or_else(|| {
-            let text = format!("{device}: the host has no memory there to write to.");
+            let text = format!("{device}: there is no memory of that device here.");
             Error::rejected(Message::plain(Code::DV02, text, "use cpu, or register an allocator for the device"), None)
         })?;
         let buffer = made.map_err(|e| Error::allocation(&e))?;
         let valid =
             Valid { data: buffer.as_ptr(), byte_offset: 0, device, dtype, dims: Draft::copied(shape, &strides) };
-        Ok((valid, buffer))
+        let alloc = Some((buffer.as_ptr().addr() as u64, buffer.len() as u64));
+        Ok((valid, Place { flow: flow.map(Arc::new), alloc }, buffer))
     }
 
     /// A tensor over a vector, without a copy.
@@ -321,8 +340,8 @@ impl Tensor {
     }
 
     #[inline]
-    pub(crate) fn build(valid: Valid, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
-        Self::build_from(valid, traits, owner, options, || None)
+    pub(crate) fn build(valid: Valid, place: Place, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
+        Self::build_from(valid, place, traits, owner, options, || None)
     }
 
     /// As [`Tensor::build`]; `returned` tells, if there is a record to open, whether the memory is an export of ours that
@@ -330,6 +349,7 @@ impl Tensor {
     #[inline]
     fn build_from(
         valid: Valid,
+        place: Place,
         traits: Traits,
         owner: Owner,
         options: &ImportOptions,
@@ -345,7 +365,8 @@ impl Tensor {
             framework: options.framework,
             owns_record: false,
             holder: HolderId::NONE,
-            alloc: Allocation::new(options.alloc),
+            alloc: Allocation::new(options.alloc.or(place.alloc)),
+            flow: place.flow,
             watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(&options.runtime) } else { None },
             runtime: options.runtime.clone(),
             owner,
@@ -357,6 +378,43 @@ impl Tensor {
             }
         }
         tensor
+    }
+}
+
+/// Where a new tensor goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) device: Device,
+    /// In bytes; 0 for the allocator's.
+    pub(crate) align: u32,
+    /// Whether sub-byte elements fill a byte each.
+    pub(crate) padded: bool,
+    /// The stream that fills it, on a device.
+    pub(crate) stream: Option<Stream>,
+}
+
+/// What the driver says of memory that comes in, or what is known of new memory.
+#[derive(Default)]
+pub(crate) struct Place {
+    pub(crate) flow: Option<Arc<Flow>>,
+    pub(crate) alloc: Option<(u64, u64)>,
+}
+
+impl Place {
+    #[inline]
+    fn of(valid: &Valid, options: &ImportOptions) -> Result<Place> {
+        if flow::has_streams(valid.device.kind) && !options.quiet {
+            Place::ask(valid, options)
+        } else {
+            Ok(Place::default())
+        }
+    }
+
+    #[cold]
+    fn ask(valid: &Valid, options: &ImportOptions) -> Result<Place> {
+        let address = if valid.layout().is_empty() { 0 } else { valid.data.addr() as u64 };
+        let found = Flow::import(valid.device, address, options)?;
+        Ok(found.map_or_else(Place::default, |(flow, alloc)| Place { flow: Some(flow), alloc }))
     }
 }
 

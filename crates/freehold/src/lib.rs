@@ -23,6 +23,7 @@
 mod block;
 mod canary;
 mod caps;
+mod carry;
 mod count;
 mod decide;
 mod decision;
@@ -33,6 +34,7 @@ mod execute;
 pub mod exit;
 mod export;
 mod fix;
+mod flow;
 mod flowchart;
 mod fork;
 mod handle;

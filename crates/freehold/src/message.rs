@@ -297,17 +297,29 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
         Code::AG01 => Text::new(format!(": {target} needs more alignment."))
             .line(format!("{detail}; {target} needs a multiple of {}", align_needed(reason)))
             .fix(convert("aligned")),
-        Code::DV01 => Text::new(": source and target are on different devices.")
-            .line(detail)
-            .line("this version of Freehold moves no bytes between devices.")
-            .raw("move it with its own framework first, for example t.cpu()"),
+        Code::DV01 => {
+            let text = Text::new(": source and target are on different devices.").line(detail);
+            match reason.detail {
+                // Copying was not allowed.
+                Detail::Move { to, .. } if asked.verb == Verb::Share => {
+                    text.fix(Fix::new(asked, Verb::Convert, format!("{bytes} B copied")).with(|r| r.device = Some(to)))
+                }
+                _ => text.raw("move it with its own framework first, for example t.cpu()"),
+            }
+        }
         Code::DV02 => {
             let have = asked.policy.available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let to = match reason.detail {
                 Detail::Move { to, .. } => to.to_string(),
                 _ => "such device".to_owned(),
             };
-            let mut text = Text::new(format!(": no {to} here; have {have}.")).line(detail);
+            let mut text = Text::new(format!(": no {to} here; have {have}."));
+            if matches!(reason.detail, Detail::Move { from, to } if from == to) {
+                return text
+                    .line("the tensor's own device cannot be reached from this process.")
+                    .raw("move it where it was made, for example t.cpu()");
+            }
+            text = text.line(detail);
             for device in asked.policy.available.iter().take(3) {
                 text = text
                     .fix(Fix::new(asked, copying(asked), "a device that is here").with(|r| r.device = Some(*device)));
@@ -514,6 +526,9 @@ fn policy(asked: &Asked<'_>, reason: &Reason) -> Text {
         Detail::Limit { limit, bytes } => Text::new(": the policy in force forbids it.")
             .line(format!("max_copy_bytes={limit} (asked: {bytes} B)"))
             .fix(again.under("max_copy_bytes", bytes.to_string())),
+        Detail::Text(rule) if rule.starts_with("sync=") => {
+            Text::new(": the policy in force forbids it.").line(rule.clone()).fix(again.under("sync", "allow"))
+        }
         Detail::Text(rule) if rule.starts_with("devices=") => {
             Text::new(": the policy in force forbids it.").line(rule.clone()).fix(again.under("devices", "any"))
         }

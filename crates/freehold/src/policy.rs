@@ -69,6 +69,8 @@ pub struct Policy {
     pub threads: Option<NonZeroUsize>,
     /// The devices that are here, for `DV02`.
     pub available: &'static [Device],
+    /// Whether the host may read managed memory while a device works, so that it is shared with the host and not copied.
+    pub managed_on_host: bool,
 }
 
 impl Default for Policy {
@@ -88,6 +90,7 @@ impl Policy {
         devices: DeviceSet::ALL,
         threads: None,
         available: &[Device::CPU],
+        managed_on_host: false,
     };
 
     /// Changes one rule by name, as `FREEHOLD_POLICY` and `fh.policy` spell it. On error: the rule's allowed values.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use freehold_device::{AllocError, Buffer, MemoryResource, Stream};
 use freehold_ledger::{Ledger, Level};
 
-use crate::{Device, DeviceSet, Policy, Request};
+use crate::{Device, DeviceKind, DeviceSet, Policy, Request};
 
 /// A ledger, a policy and the memory resources in force. Cheap to clone; the process has a default one, which
 /// [`Runtime::global`] names.
@@ -60,6 +60,19 @@ fn available() -> &'static [Device] {
     AVAILABLE.get_or_init(freehold_device::devices)
 }
 
+impl Policy {
+    /// The policy with the devices that are here, where the request or its source is not the host's ordinary memory.
+    pub fn look(self, request: &Request, source: Option<Device>) -> Policy {
+        let elsewhere = |device: Device| device.kind != DeviceKind::CPU;
+        if !source.is_some_and(elsewhere) && !request.device.is_some_and(elsewhere) {
+            return self;
+        }
+        let managed = source.filter(|device| device.kind == DeviceKind::CUDA_MANAGED);
+        let managed_on_host = managed.is_some_and(|device| freehold_device::cuda::reads_managed(device.id));
+        Policy { available: available(), managed_on_host, ..self }
+    }
+}
+
 impl Runtime {
     /// The process-wide default (`NULL` in C).
     pub const fn global() -> Runtime {
@@ -103,14 +116,11 @@ impl Runtime {
         self.with(|s| s.policy)
     }
 
-    /// The policy in force, for a request. Looks for devices only if the request names one: looking initialises the
-    /// CUDA driver, after which a forked child (a `DataLoader` worker) could not use it.
-    pub fn policy_for(&self, request: &Request) -> Policy {
-        let policy = self.policy();
-        match request.device {
-            Some(device) if !device.kind.is_host() => Policy { available: available(), ..policy },
-            _ => policy,
-        }
+    /// The policy in force, for a request about memory on a device (where it is known). Looks for devices only if one of
+    /// the two is not the host: looking initialises the CUDA driver, after which a forked child (a `DataLoader` worker)
+    /// could not use it.
+    pub fn policy_for(&self, request: &Request, source: Option<Device>) -> Policy {
+        self.policy().look(request, source)
     }
 
     /// The `devices` of the policy in force: all that [`crate::shares_plainly`] needs of it, without a lock.
@@ -135,10 +145,10 @@ impl Runtime {
         })
     }
 
-    /// Where results on a device are allocated.
+    /// Where results on a device are allocated: what was registered for it, else the default of the device.
     pub fn resource(&self, device: Device) -> Option<Arc<dyn MemoryResource>> {
         self.with(|s| s.resources.iter().find(|r| r.device() == device).cloned())
-            .or_else(|| (device == Device::CPU).then(|| freehold_device::host().clone()))
+            .or_else(|| freehold_device::default_resource(device))
     }
 
     fn registered(&self) -> &AtomicBool {
@@ -148,13 +158,19 @@ impl Runtime {
         }
     }
 
-    /// Memory for a result; `None` where no resource is on the device.
-    pub(crate) fn allocate(&self, device: Device, bytes: usize, align: usize) -> Option<Result<Buffer, AllocError>> {
+    /// Memory for a result, used first on a stream; `None` where no resource is on the device.
+    pub(crate) fn allocate(
+        &self,
+        device: Device,
+        bytes: usize,
+        align: usize,
+        stream: Stream,
+    ) -> Option<Result<Buffer, AllocError>> {
         if device == Device::CPU && !self.registered().load(Ordering::Acquire) {
             return Some(Buffer::host_aligned(bytes, align));
         }
         let resource = self.resource(device)?;
-        Some(Buffer::new(&resource, bytes, align, Stream::NONE))
+        Some(Buffer::new(&resource, bytes, align, stream))
     }
 
     /// Allocates results on the resource's device from it, in place of the one before.

@@ -4,13 +4,15 @@ use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use freehold_device::Buffer;
+use freehold_device::{Buffer, Stream};
 use freehold_ledger::{HolderDesc, HolderFlags, HolderId, Role};
 use freehold_tensor::{Extent, Strided};
 
 use crate::canary::Watch;
 use crate::dlpack::ForeignCapsule;
+use crate::flow::Flow;
 use crate::handle::{Draft, Handle};
 use crate::{DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
 
@@ -116,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) owns_record: bool,
     pub(crate) holder: HolderId,
     pub(crate) alloc: Allocation,
+    /// The streams it is used on: memory of a device that has a driver here. A derived view shares its parent's.
+    pub(crate) flow: Option<Arc<Flow>>,
     /// Boxed: few tensors are watched, and a handle must fit a small block.
     pub(crate) watch: Option<Box<Watch>>,
     pub(crate) runtime: Runtime,
@@ -157,6 +161,20 @@ impl Inner {
         // Erase before free: once the owner is dropped the address may be another buffer's.
         if self.owns_record {
             self.runtime.ledger().close(self.holder);
+        }
+        if self.flow.is_some() {
+            self.end_flow();
+        }
+    }
+
+    /// Has the memory given back when the streams that use it are done. A view has none to give back.
+    #[cold]
+    #[inline(never)]
+    fn end_flow(&mut self) {
+        if let Some(flow) = self.flow.take()
+            && !matches!(self.owner, Owner::Parent(_))
+        {
+            flow.release(std::mem::replace(&mut self.owner, Owner::Borrowed));
         }
     }
 
@@ -288,6 +306,24 @@ impl Tensor {
         self.0.is_sole()
     }
 
+    /// The stream on which the values are in order, for memory of a CUDA device whose driver is here: work that is queued
+    /// there sees them.
+    pub fn stream(&self) -> Option<Stream> {
+        self.0.flow.as_ref().map(|flow| flow.ready().number())
+    }
+
+    /// Makes a stream of the device wait until the values are there, and has the memory kept until what is queued on the
+    /// stream by then is done. -1 orders nothing; `None` is the default stream. Nothing is done for host memory.
+    ///
+    /// The handle of a stream must live until the memory is given back.
+    ///
+    /// # Errors
+    ///
+    /// `AR01` a number that is no stream; `SY01` a capture forbids it; `DV02` the driver failed.
+    pub fn use_on(&self, stream: Option<Stream>) -> crate::Result<()> {
+        self.0.flow.as_ref().map_or(Ok(()), |flow| flow.hand_to_number(stream))
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.layout().numel().unwrap_or(0)
@@ -350,6 +386,7 @@ impl Tensor {
             holder: parent.holder,
             owns_record: false,
             alloc: parent.alloc,
+            flow: parent.flow.clone(),
             watch: None,
             runtime: parent.runtime.clone(),
             owner: Owner::Parent(self.clone()),

@@ -3,7 +3,8 @@
 
 use freehold::{
     Asked, Caps, Code, CopyRule, DType, Decision, Detail, Device, DeviceKind, Dialect, Error, FieldError, Label,
-    Layout, Message, Order, Policy, ReadonlyPolicy, Reason, Request, TensorDesc, Traits, Verb, Verdict, decide,
+    Layout, Message, Order, Policy, ReadonlyPolicy, Reason, Request, SyncPolicy, TensorDesc, Traits, Verb, Verdict,
+    decide,
 };
 
 struct Source {
@@ -51,6 +52,12 @@ impl Source {
             framework: Label::intern(self.framework),
         }
     }
+}
+
+/// A policy on a machine with one CUDA device.
+fn with_cuda() -> Policy {
+    const HERE: &[Device] = &[Device::CPU, Device::new(DeviceKind::CUDA, 0)];
+    Policy { available: HERE, ..Policy::DEFAULT }
 }
 
 /// The message of a call, in all three dialects, and the code that it must carry.
@@ -186,7 +193,18 @@ snapshot!(ag01, {
 });
 snapshot!(dv01, {
     let source = Source { device: Device::new(DeviceKind::CUDA, 0), ..Source::new("torch", DType::F32, &[2]) };
-    told(&source, &Request::share(), &Caps::NUMPY, &Policy::DEFAULT, None, Code::DV01)
+    told(&source, &Request::share(), &Caps::NUMPY, &with_cuda(), None, Code::DV01)
+});
+// B20: under this rule nobody waits for a device unseen.
+snapshot!(po01_sync, {
+    let source = Source { device: Device::new(DeviceKind::CUDA, 0), ..Source::new("torch", DType::F32, &[2]) };
+    let policy = Policy { sync: SyncPolicy::Error, ..with_cuda() };
+    told(&source, &Request::convert(), &Caps::NUMPY, &policy, None, Code::PO01)
+});
+// A28: the device is gone, or never was here.
+snapshot!(dv02_source, {
+    let source = Source { device: Device::new(DeviceKind::CUDA, 0), ..Source::new("torch", DType::F32, &[2]) };
+    told(&source, &Request::convert(), &Caps::NUMPY, &Policy::DEFAULT, None, Code::DV02)
 });
 // A32: a request for a device that is not here.
 snapshot!(dv02, {

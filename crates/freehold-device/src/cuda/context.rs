@@ -319,6 +319,30 @@ impl StreamRef {
     }
 }
 
+/// Zeroes memory of a device, on a stream.
+///
+/// # Errors
+///
+/// As [`Context::enter`].
+///
+/// # Safety
+///
+/// * `bytes` bytes at `address` are memory of the device, or page-locked or managed memory, until the work is done.
+/// * What is queued on other streams and uses the memory is ordered with this stream.
+pub unsafe fn zero(context: &Context, address: u64, bytes: usize, stream: StreamRef) -> Result<(), CudaError> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let _entered = context.enter()?;
+    // SAFETY: the caller vouches for the memory; a `StreamRef` is a live stream; the context is current.
+    check("cuMemsetD8Async", unsafe { (context.api().memory.memset_d8_async)(address, 0, bytes, stream.raw()) })
+}
+
+/// Whether the host may read managed memory of a device while the device works.
+pub fn reads_managed(ordinal: i32) -> bool {
+    Context::of(ordinal).and_then(|context| context.attribute(sys::DEVICE_CONCURRENT_MANAGED_ACCESS)) == Ok(1)
+}
+
 /// Whether the driver can be called at all.
 fn alive(driver: &Driver) -> Result<(), CudaError> {
     if is_exiting() {

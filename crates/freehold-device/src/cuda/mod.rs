@@ -9,10 +9,12 @@ mod error;
 mod event;
 mod pointer;
 mod status;
+mod stub_lead;
+pub use stub_lead::*;
 mod symbols;
 pub mod sys;
 
-pub use context::{Context, Entered, StreamRef};
+pub use context::{Context, Entered, StreamRef, reads_managed, zero};
 pub use driver::{DeviceInfo, Driver, Version, is_exiting, probe};
 pub use error::CudaError;
 pub use event::{Event, order};

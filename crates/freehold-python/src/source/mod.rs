@@ -44,7 +44,8 @@ pub(crate) struct Ask<'a, 'py> {
 
 impl Ask<'_, '_> {
     fn options(&self, framework: Label, traits: Traits, alloc: Option<(u64, u64)>) -> ImportOptions {
-        ImportOptions { runtime: Runtime::global(), framework, site: self.site, traits, alloc, quiet: self.quiet }
+        let Ask { quiet, site, stream, .. } = *self;
+        ImportOptions { runtime: Runtime::global(), framework, site, traits, alloc, quiet, stream, home: None }
     }
 }
 
