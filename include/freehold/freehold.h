@@ -546,6 +546,20 @@ FH_API uint32_t fh_tensor_flags(const fh_tensor *tensor) FH_NOEXCEPT;
 FH_API uint64_t fh_tensor_id(const fh_tensor *tensor) FH_NOEXCEPT;
 
 /**
+ * \brief Makes a stream wait until a tensor's values are there, and has its memory kept until the stream has used it.
+ *
+ * For memory of a CUDA device; for host memory nothing is done. Call it before work that reads or writes the tensor is queued
+ * on a stream that no call has been given yet (#fh_request has a stream too). The host does not wait. When the tensor and
+ * what shares its memory are released, the memory is given back only after everything that was queued on the stream by then.
+ *
+ * \param tensor the tensor
+ * \param stream as DLPack numbers CUDA streams: 1 the legacy default stream, 2 the calling thread's, a handle (`cudaStream_t`)
+ *               which must live until the memory is given back; -1 does nothing; 0 is refused with `AR01`
+ * \param error receives the error, may be NULL: `SY01` where a graph capture forbids the wait
+ */
+FH_API fh_status fh_tensor_use_on(const fh_tensor *tensor, int64_t stream, fh_error **error) FH_NOEXCEPT;
+
+/**
  * \brief Whether two tensors share a byte, exactly: strides included.
  *
  * \param a one

@@ -491,6 +491,13 @@ class tensor {
   }
   legacy_capsule to_dlpack_legacy(const char *label = nullptr) const { return try_to_dlpack_legacy(label).value(); }
 
+  /** Makes a CUDA stream wait until the values are there, and has the memory kept until the stream has used it. */
+  void use_on(std::int64_t stream) const {
+    fh_error *e = nullptr;
+    const fh_status status = fh_tensor_use_on(raw_, stream, &e);
+    if (status != FH_OK) detail::raise(freehold::error::take(status, e));
+  }
+
   /** Whether a byte is shared, exactly; unknown counts as shared. */
   bool overlaps(const tensor &other) const {
     std::int32_t answer = FH_OVERLAP_NONE;

@@ -6,11 +6,11 @@ use std::ptr::NonNull;
 
 use freehold::dlpack::{self, DLDataType, DLDevice, DLTensor};
 use freehold::tensor_algebra::{MAX_NDIM, Overlap};
-use freehold::{ImportOptions, Tensor};
+use freehold::{ImportOptions, Stream, Tensor};
 
 use crate::args::{invalid, label, output};
 use crate::error::{fh_error, fh_status};
-use crate::guard::{Outcome, calm, guard};
+use crate::guard::{Failure, Outcome, calm, guard};
 use crate::runtime::{fh_runtime, runtime_of};
 
 /// No byte is shared.
@@ -136,6 +136,22 @@ pub unsafe extern "C" fn fh_tensor_flags(tensor: *const fh_tensor) -> u32 {
 pub unsafe extern "C" fn fh_tensor_id(tensor: *const fh_tensor) -> u64 {
     // SAFETY: the header asks for NULL or a tensor that lives.
     calm(0, || unsafe { tensor_of(tensor, "tensor") }.map_or(0, |t| t.id().get()))
+}
+
+/// Orders a stream after the values, and the end of the memory after the stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fh_tensor_use_on(
+    tensor: *const fh_tensor,
+    stream: i64,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        // SAFETY: the header asks for a tensor that lives.
+        let tensor = unsafe { tensor_of(tensor, "tensor")? };
+        tensor.use_on(Some(Stream(stream))).map_err(Failure::from)
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
 }
 
 /// Whether two tensors share a byte.

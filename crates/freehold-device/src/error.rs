@@ -4,6 +4,8 @@ use std::fmt;
 
 use freehold_tensor::Device;
 
+use crate::cuda::Status;
+
 /// An allocation that did not happen: what was asked, where, and why not. Nothing was allocated.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AllocError {
@@ -36,6 +38,15 @@ pub enum AllocReason {
     },
     /// [`FailAfter`](crate::FailAfter) made it fail, for a test.
     Injected,
+    /// The CUDA driver refused.
+    Driver {
+        /// The function of the driver.
+        function: &'static str,
+        /// What it returned.
+        status: Status,
+    },
+    /// The device cannot be used for it: what is in the way.
+    Unusable(&'static str),
     /// A callback returned an address that is not a multiple of the alignment asked for; it was given back.
     Misaligned {
         /// The address returned.
@@ -51,7 +62,11 @@ impl AllocError {
 
     /// Whether another attempt, with more memory free, may succeed: the request itself was a valid one.
     pub const fn is_out_of_memory(&self) -> bool {
-        matches!(self.reason, AllocReason::Refused | AllocReason::Limit { .. } | AllocReason::Injected)
+        match self.reason {
+            AllocReason::Refused | AllocReason::Limit { .. } | AllocReason::Injected => true,
+            AllocReason::Driver { status, .. } => status.0 == Status::OUT_OF_MEMORY.0,
+            _ => false,
+        }
     }
 }
 
@@ -66,6 +81,8 @@ impl fmt::Display for AllocError {
                 let limit = self.limit.unwrap_or(in_use);
                 write!(f, "{} of the limit of {} are in use", Size(in_use), Size(limit))
             }
+            AllocReason::Driver { function, status } => write!(f, "{function} returned {status}"),
+            AllocReason::Unusable(why) => f.write_str(why),
             AllocReason::Injected => f.write_str("a test made this allocation fail"),
             AllocReason::Misaligned { address } => {
                 write!(f, "the callback returned {address:#x}, which is not a multiple of {}", self.align)

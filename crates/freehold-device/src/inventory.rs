@@ -32,6 +32,9 @@ pub fn is_present(device: Device) -> bool {
 pub fn default_resource(device: Device) -> Option<Arc<dyn MemoryResource>> {
     match device.kind {
         DeviceKind::CPU => Some(host().clone()),
+        DeviceKind::CUDA => cuda::memory::resource(device.id).ok().cloned(),
+        DeviceKind::CUDA_HOST => cuda::memory::pinned().ok().cloned(),
+        DeviceKind::CUDA_MANAGED => cuda::memory::managed(device.id).ok().cloned(),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use freehold_device::cuda::{self, Context, CudaError, MemoryKind, StreamRef};
 use smallvec::SmallVec;
 
 use crate::decision::{Detail, Reason};
-use crate::import::ImportOptions;
+use crate::import::{ImportOptions, Place};
 use crate::tensor::Owner;
 use crate::{Code, Decision, Device, DeviceKind, Error, Message, Result};
 
@@ -55,11 +55,7 @@ impl Flow {
     /// # Errors
     ///
     /// `DV03` the address is not the device's; `AR01` a number that is no stream; `DV02` the driver failed.
-    pub(crate) fn import(
-        device: Device,
-        address: u64,
-        options: &ImportOptions,
-    ) -> Result<Option<(Arc<Flow>, Option<(u64, u64)>)>> {
+    pub(crate) fn import(device: Device, address: u64, options: &ImportOptions) -> Result<Option<Place>> {
         let Ok(driver) = cuda::probe() else { return Ok(None) };
         let failed = |error: CudaError| Error::device(&error);
         let context = Context::on(driver, device.id).map_err(failed)?;
@@ -85,7 +81,7 @@ impl Flow {
         }
         // What is let go of later may have to wait: whoever waits is started now, and not by a deleter.
         cuda::prepare_release(context).map_err(failed)?;
-        Ok(Some((Arc::new(flow), alloc)))
+        Ok(Some(Place { flow: Some(Arc::new(flow)), alloc }))
     }
 
     /// The flow of new memory that is filled on a stream.

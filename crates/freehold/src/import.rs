@@ -413,8 +413,7 @@ impl Place {
     #[cold]
     fn ask(valid: &Valid, options: &ImportOptions) -> Result<Place> {
         let address = if valid.layout().is_empty() { 0 } else { valid.data.addr() as u64 };
-        let found = Flow::import(valid.device, address, options)?;
-        Ok(found.map_or_else(Place::default, |(flow, alloc)| Place { flow: Some(flow), alloc }))
+        Ok(Flow::import(valid.device, address, options)?.unwrap_or_default())
     }
 }
 

@@ -137,6 +137,15 @@ impl Context {
         self.raw
     }
 
+    /// Whether the driver can be called: not in a forked child, and not at exit.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Forked`], [`CudaError::Exiting`].
+    pub fn check_alive(&self) -> Result<(), CudaError> {
+        alive(self.driver)
+    }
+
     /// Makes the context current on this thread until the guard goes, which puts back what was current before.
     ///
     /// # Errors

@@ -70,6 +70,7 @@ fn watch_exit() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     extern "C" fn exiting() {
         EXITING.store(true, Ordering::Release);
+        super::release::stop();
     }
     ONCE.call_once(|| {
         #[cfg(unix)]

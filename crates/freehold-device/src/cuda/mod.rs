@@ -7,18 +7,20 @@ mod context;
 mod driver;
 mod error;
 mod event;
+pub mod memory;
 mod pointer;
+mod release;
 mod status;
-mod stub_lead;
-pub use stub_lead::*;
 mod symbols;
 pub mod sys;
+pub mod transfer;
 
 pub use context::{Context, Entered, StreamRef, reads_managed, zero};
 pub use driver::{DeviceInfo, Driver, Version, is_exiting, probe};
 pub use error::CudaError;
 pub use event::{Event, order};
 pub use pointer::{MemoryKind, Pointer, pointer};
+pub use release::{ReleaseStatistics, flush_releases, prepare_release, release_after, release_statistics};
 pub use status::{Status, Unavailable};
 pub use symbols::{Api, Batch, Core, Memory, Pools, StreamIds, Work};
 

@@ -1,0 +1,211 @@
+//! A pool in the driver, ordered on streams.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::{self, NonNull};
+
+use freehold_tensor::{Device, DeviceKind};
+
+use super::plain::stream_of;
+use super::{DRIVER_ALIGNMENT, device, refused};
+use crate::cuda::error::check;
+use crate::cuda::{Context, CudaError, Pools, is_exiting, sys};
+use crate::resource::{dangling, layout_for};
+use crate::{AllocError, AllocReason, MemoryResource, Stream};
+
+/// Memory of a device by `cuMemAllocFromPoolAsync`, from a pool of its own: what is freed stays in the pool, and is used
+/// again in the order of the streams. As RMM's `cuda_async_memory_resource`.
+pub struct AsyncMemory {
+    context: &'static Context,
+    pools: Pools,
+    pool: sys::CuMemoryPool,
+}
+
+// SAFETY: the driver lets any thread use a pool.
+unsafe impl Send for AsyncMemory {}
+// SAFETY: as above.
+unsafe impl Sync for AsyncMemory {}
+
+impl AsyncMemory {
+    /// A pool on a context's device, which keeps all that it ever had.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::TooOld`] where driver or device has no pools; what the driver says.
+    pub fn new(context: &'static Context) -> Result<AsyncMemory, CudaError> {
+        AsyncMemory::with_handles(context, sys::MEM_HANDLE_TYPE_NONE)
+    }
+
+    /// A pool that another process can be given, by a POSIX file descriptor ([`AsyncMemory::export`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncMemory::new`].
+    pub fn shareable(context: &'static Context) -> Result<AsyncMemory, CudaError> {
+        AsyncMemory::with_handles(context, sys::MEM_HANDLE_TYPE_POSIX_FD)
+    }
+
+    fn with_handles(context: &'static Context, handle_types: u32) -> Result<AsyncMemory, CudaError> {
+        const TOO_OLD: CudaError = CudaError::TooOld { what: "a stream-ordered pool", since: "11.2" };
+        let pools = context.api().pools.ok_or(TOO_OLD)?;
+        // A driver that does not know the attribute has no pools.
+        if context.attribute(sys::DEVICE_MEMORY_POOLS_SUPPORTED).unwrap_or(0) == 0 {
+            return Err(TOO_OLD);
+        }
+        let _entered = context.enter()?;
+        let props = sys::CuMemPoolProps {
+            alloc_type: sys::MEM_ALLOCATION_TYPE_PINNED,
+            handle_types,
+            location: sys::CuMemLocation { kind: sys::MEM_LOCATION_TYPE_DEVICE, id: context.device() },
+            win32_security_attributes: ptr::null_mut(),
+            max_size: 0,
+            usage: 0,
+            reserved: [0; 54],
+        };
+        let mut pool: sys::CuMemoryPool = ptr::null_mut();
+        // SAFETY: both pointers are to values of ours; reserved bytes are zero.
+        check("cuMemPoolCreate", unsafe { (pools.create)(&raw mut pool, &raw const props) })?;
+        let memory = AsyncMemory { context, pools, pool };
+        memory.set_release_threshold(u64::MAX)?;
+        Ok(memory)
+    }
+
+    /// How many bytes the pool keeps when a stream is waited for. All by default: giving back and asking again is slow.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub fn set_release_threshold(&self, bytes: u64) -> Result<(), CudaError> {
+        let mut bytes = bytes;
+        let _entered = self.context.enter()?;
+        let value: *mut c_void = (&raw mut bytes).cast();
+        // SAFETY: the attribute is a `u64`, and the value is one of ours.
+        let status = unsafe { (self.pools.set_attribute)(self.pool, sys::MEMPOOL_RELEASE_THRESHOLD, value) };
+        check("cuMemPoolSetAttribute", status)
+    }
+
+    /// Bytes that the pool has from the device, and of those the bytes in use.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub fn usage(&self) -> Result<(u64, u64), CudaError> {
+        let _entered = self.context.enter()?;
+        let ask = |attribute| {
+            let mut value = 0_u64;
+            // SAFETY: both attributes are `u64`s, and the value is one of ours.
+            let status = unsafe { (self.pools.get_attribute)(self.pool, attribute, (&raw mut value).cast()) };
+            check("cuMemPoolGetAttribute", status).map(|()| value)
+        };
+        Ok((ask(sys::MEMPOOL_RESERVED_CURRENT)?, ask(sys::MEMPOOL_USED_CURRENT)?))
+    }
+
+    /// Gives unused memory back to the device, save so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub fn trim(&self, keep: usize) -> Result<(), CudaError> {
+        let _entered = self.context.enter()?;
+        // SAFETY: the pool lives as long as this value.
+        check("cuMemPoolTrimTo", unsafe { (self.pools.trim_to)(self.pool, keep) })
+    }
+
+    /// A file descriptor by which another process imports the pool. The caller closes it.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says: an invalid value for a pool that is not [shareable](AsyncMemory::shareable).
+    #[cfg(unix)]
+    pub fn export(&self) -> Result<std::os::fd::OwnedFd, CudaError> {
+        let mut fd: c_int = -1;
+        let _entered = self.context.enter()?;
+        let handle: *mut c_void = (&raw mut fd).cast();
+        // SAFETY: for this type the handle is an `int`, and the place is one of ours.
+        let status = unsafe { (self.pools.export_handle)(handle, self.pool, sys::MEM_HANDLE_TYPE_POSIX_FD, 0) };
+        check("cuMemPoolExportToShareableHandle", status)?;
+        // SAFETY: the driver opened it for the caller.
+        Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })
+    }
+
+    /// What another process needs, beside the pool, to find an allocation: any channel may carry it.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says: an invalid value for an address that is not of this pool.
+    pub fn export_pointer(&self, address: u64) -> Result<sys::CuMemPoolPtrExportData, CudaError> {
+        let mut data = sys::CuMemPoolPtrExportData { reserved: [0; 64] };
+        let _entered = self.context.enter()?;
+        // SAFETY: the place is one of ours; the driver looks the address up.
+        check("cuMemPoolExportPointer", unsafe { (self.pools.export_pointer)(&raw mut data, address) })?;
+        Ok(data)
+    }
+}
+
+impl std::fmt::Debug for AsyncMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AsyncMemory").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl Drop for AsyncMemory {
+    fn drop(&mut self) {
+        if is_exiting() {
+            return;
+        }
+        if let Ok(_entered) = self.context.enter() {
+            // SAFETY: ours, and buffers hold their resource: none is left. The driver keeps what is still freed in order.
+            unsafe { (self.pools.destroy)(self.pool) };
+        }
+    }
+}
+
+// SAFETY: the driver's allocations are exclusive and 256-byte aligned (checked against what is asked); work queued on the
+// stream may use them; any thread may free them; zero bytes give a dangling pointer.
+unsafe impl MemoryResource for AsyncMemory {
+    fn device(&self) -> Device {
+        device(DeviceKind::CUDA, self.context)
+    }
+
+    fn allocate(&self, bytes: usize, align: usize, stream: Stream) -> Result<NonNull<u8>, AllocError> {
+        let device = self.device();
+        let layout = layout_for(bytes, align, device)?;
+        if bytes == 0 {
+            return Ok(dangling(layout));
+        }
+        if align > DRIVER_ALIGNMENT {
+            let reason = AllocReason::Unusable("the driver aligns to 256 bytes");
+            return Err(AllocError::new(bytes, align, device, reason));
+        }
+        let failed = |error: CudaError| refused(&error, bytes, align, device);
+        let stream = stream_of(self.context, stream).map_err(failed)?;
+        // An allocation on a captured stream becomes a node of the graph, and belongs to the graph.
+        if self.context.is_capturing(stream).map_err(failed)? {
+            return Err(failed(CudaError::Capturing { what: "allocating" }));
+        }
+        let _entered = self.context.enter().map_err(failed)?;
+        let mut address: sys::CuDevicePtr = 0;
+        // SAFETY: the place is one of ours; pool and stream live; the context is current.
+        let status = unsafe { (self.pools.alloc_from_pool_async)(&raw mut address, bytes, self.pool, stream.raw()) };
+        check("cuMemAllocFromPoolAsync", status).map_err(failed)?;
+        let pointer = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(address as usize));
+        pointer.ok_or_else(|| AllocError::new(bytes, align, device, AllocReason::Refused))
+    }
+
+    unsafe fn deallocate(&self, ptr: NonNull<u8>, bytes: usize, _align: usize, stream: Stream) {
+        if bytes == 0 || is_exiting() {
+            return;
+        }
+        let Ok(stream) = stream_of(self.context, stream) else { return };
+        // Freed on a captured stream, it would be freed when the graph runs, and each time.
+        let captured = self.context.is_capturing(stream).unwrap_or(false);
+        let Ok(stream) = (if captured { self.context.work_stream() } else { Ok(stream) }) else { return };
+        let Ok(_entered) = self.context.enter() else { return };
+        // SAFETY: allocated by `allocate`, and given back once; uses that are queued on the stream come before. A failure
+        // has nobody to be told to: the context is lost.
+        unsafe { (self.pools.free_async)(ptr.addr().get() as u64, stream.raw()) };
+    }
+
+    fn name(&self) -> &str {
+        "cuda-async"
+    }
+}

@@ -1,0 +1,95 @@
+//! Memory of CUDA devices, and page-locked host memory, as [`MemoryResource`](crate::MemoryResource)s.
+//!
+//! | resource | name | where it comes from |
+//! |---|---|---|
+//! | [`AsyncMemory`] | `cuda-async` | a pool of our own in the driver, ordered on streams |
+//! | [`DeviceMemory`] | `cuda` | `cuMemAlloc`, which waits for the device now and then |
+//! | [`ManagedMemory`] | `cuda-managed` | `cuMemAllocManaged`: it moves between host and device |
+//! | [`PinnedMemory`] | `cuda-pinned` | `cuMemHostAlloc`, kept in lists by size |
+//!
+//! [`resource`], [`managed`] and [`pinned`] are those that results come from unless somebody registers others.
+
+mod async_pool;
+mod pinned;
+mod plain;
+
+use std::sync::{Arc, OnceLock};
+
+use freehold_tensor::{Device, DeviceKind};
+
+use super::{Context, CudaError};
+use crate::{AllocError, AllocReason, MemoryResource};
+
+pub use async_pool::AsyncMemory;
+pub use pinned::{PinnedMemory, PinnedStatistics};
+pub use plain::{DeviceMemory, ManagedMemory};
+
+/// What the driver aligns its own allocations to, in bytes.
+const DRIVER_ALIGNMENT: usize = 256;
+
+/// The default resource of each context.
+#[derive(Default)]
+struct Defaults {
+    device: OnceLock<Arc<dyn MemoryResource>>,
+    managed: OnceLock<Arc<dyn MemoryResource>>,
+    pinned: OnceLock<Arc<dyn MemoryResource>>,
+}
+
+/// Where results on `cuda:ordinal` come from: a pool in the driver where it has pools, else the driver itself.
+///
+/// # Errors
+///
+/// No such device, or what the driver says.
+pub fn resource(ordinal: i32) -> Result<&'static Arc<dyn MemoryResource>, CudaError> {
+    let context = Context::of(ordinal)?;
+    let slot = &context.room(Defaults::default).device;
+    if let Some(made) = slot.get() {
+        return Ok(made);
+    }
+    let made: Arc<dyn MemoryResource> = match AsyncMemory::new(context) {
+        Ok(pool) => Arc::new(pool),
+        Err(CudaError::TooOld { .. }) => Arc::new(DeviceMemory::new(context)),
+        Err(error) => return Err(error),
+    };
+    Ok(slot.get_or_init(|| made))
+}
+
+/// Where managed memory of a device comes from.
+///
+/// # Errors
+///
+/// No such device, or what the driver says.
+pub fn managed(ordinal: i32) -> Result<&'static Arc<dyn MemoryResource>, CudaError> {
+    let context = Context::of(ordinal)?;
+    Ok(context.room(Defaults::default).managed.get_or_init(|| Arc::new(ManagedMemory::new(context))))
+}
+
+/// Where page-locked memory comes from, for every device: that of the first one.
+///
+/// # Errors
+///
+/// No device, or what the driver says.
+pub fn pinned() -> Result<&'static Arc<dyn MemoryResource>, CudaError> {
+    let context = Context::of(0)?;
+    Ok(context.room(Defaults::default).pinned.get_or_init(|| Arc::new(PinnedMemory::new(context))))
+}
+
+/// The device of a kind of memory of a context.
+fn device(kind: DeviceKind, context: &Context) -> Device {
+    Device::new(kind, if kind == DeviceKind::CUDA_HOST { 0 } else { context.ordinal() })
+}
+
+/// A failure of the driver, as that of a request for memory.
+fn refused(error: &CudaError, bytes: usize, align: usize, device: Device) -> AllocError {
+    let reason = match error {
+        CudaError::Failed { function, status } => AllocReason::Driver { function, status: *status },
+        CudaError::Forked => AllocReason::Unusable("CUDA was started before this process was forked"),
+        CudaError::Exiting => AllocReason::Unusable("the process is exiting, and the CUDA driver with it"),
+        CudaError::BadStream(_) => AllocReason::Unusable("the stream is not one of a CUDA device"),
+        CudaError::Capturing { .. } => {
+            AllocReason::Unusable("the stream is captured into a graph, which would keep the memory to itself")
+        }
+        _ => AllocReason::Unusable("there is no CUDA device to allocate on"),
+    };
+    AllocError::new(bytes, align, device, reason)
+}
