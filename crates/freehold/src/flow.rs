@@ -76,9 +76,6 @@ impl Flow {
         let ready = shared(stream_of(context, options.stream)?);
         let home = options.home.map(|stream| stream_of(context, Some(stream))).transpose()?.map(shared);
         let flow = Flow { context, ready, home, uses: Mutex::default() };
-        if options.stream.is_some_and(|stream| !stream.is_none()) {
-            flow.used_on(context, ready);
-        }
         // What is let go of later may have to wait: whoever waits is started now, and not by a deleter.
         cuda::prepare_release(context).map_err(failed)?;
         Ok(Some(Place { flow: Some(Arc::new(flow)), alloc }))

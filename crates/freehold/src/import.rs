@@ -38,9 +38,8 @@ pub struct ImportOptions {
     pub alloc: Option<(u64, u64)>,
     /// Opens no record, and asks no driver: for a look at metadata that ends before control returns.
     pub quiet: bool,
-    /// Memory of a device: the stream that the producer has made wait for its own work, and on which the tensor is used.
-    /// `None` is the default stream, -1 none at all (nothing is known to use it). A handle must live until the tensor's
-    /// memory is given back.
+    /// Memory of a device: the stream on which the values are in order, because the producer works on it or has made it wait.
+    /// `None` and -1 are the default stream. A handle must live until the tensor's memory is given back.
     pub stream: Option<Stream>,
     /// Memory of a device: the producer's own stream, where it is known. When the tensor is let go of, that stream is made to
     /// wait for its uses, and the memory is given back at once. Otherwise that waits until the uses are done.

@@ -3,8 +3,9 @@
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 
+use freehold::device::cuda::MemoryKind;
 use freehold::tensor_algebra::Dims;
-use freehold::{Code, DType, Device, DeviceKind, Label, Owner, RawTensor, Tensor, Traits};
+use freehold::{Code, DType, Device, DeviceKind, Label, Owner, RawTensor, Stream, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMemoryView, PyTuple};
@@ -197,23 +198,34 @@ pub(super) fn import_cuda_array_interface(
     framework: Label,
     ask: &Ask<'_, '_>,
 ) -> Result<Imported, Fail> {
-    let devices = freehold::device::devices();
-    let mut cuda = devices.iter().filter(|device| device.kind == DeviceKind::CUDA);
-    match (cuda.next(), cuda.next()) {
-        (Some(only), None) => import_interface(x, "__cuda_array_interface__", *only, framework, ask),
-        (None, _) => Err(Fail::refused(
+    let none = |why: String| {
+        Fail::refused(
             Code::DV02,
             type_name(x),
-            "its __cuda_array_interface__ names memory of a CUDA device, and there is none here",
+            format!("its __cuda_array_interface__ names memory of a CUDA device: {why}"),
         )
-        .fix("copy it to the host where its device is")),
-        (Some(_), Some(_)) => Err(Fail::refused(
-            Code::DV03,
-            type_name(x),
-            "its __cuda_array_interface__ does not say on which of several devices it is",
-        )
-        .fix("pass an object with __dlpack__, which does")),
-    }
+        .fix("copy it to the host where its device is")
+    };
+    let driver = freehold::device::cuda::probe().map_err(|why| none(why.to_string()))?;
+    // The interface does not say which device: the driver knows whose the address is.
+    let address = x
+        .getattr("__cuda_array_interface__")
+        .and_then(|interface| interface.get_item("data")?.get_item(0)?.extract::<u64>())
+        .unwrap_or(0);
+    let found = freehold::device::cuda::pointer(driver, address).map_err(|why| none(why.to_string()))?;
+    let device = match found.kind {
+        MemoryKind::Managed => Device::new(DeviceKind::CUDA_MANAGED, found.ordinal),
+        MemoryKind::Device => Device::new(DeviceKind::CUDA, found.ordinal),
+        // An empty array has no address.
+        _ if address == 0 => Device::new(DeviceKind::CUDA, 0),
+        MemoryKind::Pinned => Device::new(DeviceKind::CUDA_HOST, 0),
+        _ => {
+            let text =
+                format!("its __cuda_array_interface__ says that {address:#x} is memory of a device, and it is of none");
+            return Err(Fail::refused(Code::DV03, type_name(x), text).fix("report it to the producer"));
+        }
+    };
+    import_interface(x, "__cuda_array_interface__", device, framework, ask)
 }
 
 /// Either of the two interfaces, which say the same of memory in different places.
@@ -296,10 +308,15 @@ fn import_interface(
             (view.buf.cast::<u8>().wrapping_add(offset as usize), held.into_owner())
         }
     };
+    let mut options = ask.options(framework, traits, None);
+    // Of the CUDA interface: what queued work has written the values. Without it they are there.
+    if let Some(stream) = interface.get_item("stream")?.filter(|v| !v.is_none()) {
+        options.stream = Some(Stream(stream.extract().map_err(|_| malformed("has a stream that is no integer"))?));
+    }
     let raw = RawTensor { data: pointer, shape: &shape, strides: strides.as_deref(), dtype, device, owner };
     // SAFETY: the object promises, by the interface's own contract, that the memory is valid while the object (and
     // the dictionary it gave) lives; a buffer's bounds were checked above.
-    let tensor = unsafe { Tensor::from_raw(raw, &ask.options(framework, traits, None)) }?;
+    let tensor = unsafe { Tensor::from_raw(raw, &options) }?;
     Ok(tensor.into())
 }
 

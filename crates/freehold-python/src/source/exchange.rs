@@ -4,8 +4,8 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use freehold::dlpack::{DLManagedTensorVersioned, DLPackExchangeAPI, DLTensor, VERSION};
-use freehold::{Code, ImportOptions, Label, Tensor, Traits};
+use freehold::dlpack::{self, DLManagedTensorVersioned, DLPackExchangeAPI, DLTensor, VERSION};
+use freehold::{Code, Device, DeviceKind, ImportOptions, Label, Stream, Tensor, Traits};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -111,6 +111,22 @@ pub(crate) unsafe fn look(x: &Bound<'_, PyAny>, table: NonNull<DLPackExchangeAPI
     }
 }
 
+/// The stream that a framework works on, by DLPack's number; `None` where it has none, or does not say.
+pub(crate) fn work_stream(table: NonNull<DLPackExchangeAPI>, device: Device) -> Option<Stream> {
+    if !matches!(device.kind, DeviceKind::CUDA | DeviceKind::CUDA_MANAGED) {
+        return None;
+    }
+    let mut stream = ptr::null_mut();
+    // SAFETY: a table of our major version has this entry, which writes a handle and may be called with the GIL held.
+    let asked = unsafe {
+        let current = (*table.as_ptr()).current_work_stream?;
+        current(dlpack::device_to(device).device_type, device.id, &mut stream)
+    };
+    // CUDA's NULL is the legacy default stream, which DLPack calls 1.
+    let number = if stream.is_null() { Stream::LEGACY_DEFAULT } else { Stream(stream.expose_provenance() as i64) };
+    (asked == 0).then_some(number)
+}
+
 /// Imports a managed tensor that we own, and releases it if it is refused.
 ///
 /// # Safety
@@ -156,6 +172,9 @@ pub(super) fn import(
 ) -> Result<Imported, Fail> {
     // SAFETY: the table was found on the object's type.
     let managed = unsafe { managed_from(x, table) }?;
-    // SAFETY: `managed_from` made us its owner.
-    unsafe { take(managed, &ask.options(framework, traits, None)) }.map(Imported::from)
+    let mut options = ask.options(framework, traits, None);
+    // SAFETY: `managed_from` made us its owner, and the device is plain data.
+    options.stream = work_stream(table, dlpack::device_from(unsafe { (*managed).dl_tensor.device }));
+    // SAFETY: as above.
+    unsafe { take(managed, &options) }.map(Imported::from)
 }

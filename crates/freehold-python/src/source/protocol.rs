@@ -103,6 +103,7 @@ pub(super) fn import(
             if versioned {
                 arguments.set_item(pyo3::intern!(py, "max_version"), VERSION)?;
             }
+            // Of a capsule that comes without a stream it is known that the default stream sees its values.
             arguments.set_item(pyo3::intern!(py, "stream"), stream.0)?;
             x.call_method(pyo3::intern!(py, "__dlpack__"), (), Some(&arguments))?
         }

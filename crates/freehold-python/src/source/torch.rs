@@ -146,10 +146,15 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     let traits = traits(x, torch, dtype)?;
     let alloc = storage(x, torch, &view, dtype);
     let owner = Owner::Raw { context: x.clone().into_ptr().cast(), drop: gil::drop_object };
+    let mut options = ask.options(Label::TORCH, traits, alloc);
+    if view.device.device_type != dlpack::device_to(freehold::Device::CPU).device_type {
+        // Where PyTorch works now is where the values are in order; the caller's stream comes after it.
+        options.stream = exchange::work_stream(torch.table, dlpack::device_from(view.device));
+    }
     // SAFETY: the table describes the tensor truly until control returns to Python, and the description is copied here;
     // PyTorch keeps the memory while the tensor lives, which the strong reference ensures, and which may be dropped on any
     // thread.
-    match unsafe { Tensor::from_dltensor(&view, owner, &ask.options(Label::TORCH, traits, alloc)) } {
+    match unsafe { Tensor::from_dltensor(&view, owner, &options) } {
         Ok(tensor) => Ok(tensor.into()),
         Err((error, _owner)) => Err(error.into()),
     }

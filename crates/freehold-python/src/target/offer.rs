@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use super::Handover;
+use crate::arguments::{optional, stream_argument};
 use crate::error::raise;
 use crate::tensor::{legacy_capsule, versioned_capsule};
 
@@ -44,6 +45,8 @@ pub(super) fn capsule<'py>(
 pub(super) struct Offer {
     capsule: Py<PyCapsule>,
     device: (i32, i32),
+    /// Memory of a device, whose consumer says on which stream it will use it.
+    tensor: Option<Tensor>,
 }
 
 impl Offer {
@@ -64,20 +67,30 @@ impl Offer {
         capsule: Bound<'py, PyCapsule>,
     ) -> PyResult<Bound<'py, Offer>> {
         let device = tensor.device();
-        Bound::new(handover.py, Offer { capsule: capsule.unbind(), device: (device.kind.0, device.id) })
+        let ordered = tensor.stream().map(|_| tensor.clone());
+        let device = (device.kind.0, device.id);
+        Bound::new(handover.py, Offer { capsule: capsule.unbind(), device, tensor: ordered })
     }
 }
 
 #[pymethods]
 impl Offer {
-    #[pyo3(signature = (*_arguments, **_wishes))]
+    #[pyo3(signature = (*_arguments, **wishes))]
     fn __dlpack__(
         &self,
         py: Python<'_>,
         _arguments: &Bound<'_, PyTuple>,
-        _wishes: Option<&Bound<'_, PyDict>>,
-    ) -> Py<PyCapsule> {
-        self.capsule.clone_ref(py)
+        wishes: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyCapsule>> {
+        if let Some(tensor) = &self.tensor {
+            let stream = match wishes {
+                Some(wishes) => wishes.get_item(pyo3::intern!(py, "stream"))?,
+                None => None,
+            };
+            let stream = optional(stream.as_ref(), stream_argument)?;
+            tensor.use_on(stream).map_err(|error| raise(py, error))?;
+        }
+        Ok(self.capsule.clone_ref(py))
     }
 
     fn __dlpack_device__(&self) -> (i32, i32) {

@@ -3,11 +3,12 @@
 use std::ptr::{self, NonNull};
 
 use freehold::dlpack::DLPackExchangeAPI;
-use freehold::{Decision, ExportOptions, Label, Tensor};
+use freehold::{Decision, ExportOptions, Label, Stream, Tensor};
 use pyo3::prelude::*;
 
 use super::owned;
 use crate::error::raise;
+use crate::source::exchange;
 use crate::source::torch::torch;
 use crate::tensor::PyTensor;
 
@@ -23,7 +24,9 @@ pub(super) fn export<'py>(
         let ours = PyTensor::object(py, tensor.clone())?;
         return py.import("torch")?.getattr("from_dlpack")?.call1((ours,));
     };
-    let options = ExportOptions { consumer: Label::TORCH, site, decision, taken: true, ..ExportOptions::default() };
+    let stream = exchange::work_stream(torch.table, tensor.device()).or(Some(Stream::NONE));
+    let options =
+        ExportOptions { consumer: Label::TORCH, site, decision, taken: true, stream, ..ExportOptions::default() };
     through_table(py, tensor, torch.table, &options)
 }
 
@@ -42,13 +45,13 @@ pub(super) fn through_table<'py>(
     // to that), so it is released here.
     unsafe {
         let Some(to_py) = (*table.as_ptr()).managed_tensor_to_py_object_no_sync else {
-            crate::source::exchange::release(managed);
+            exchange::release(managed);
             let text = format!("the exchange table of {} has no consumer function", options.consumer.as_str());
             return Err(pyo3::exceptions::PyRuntimeError::new_err(text));
         };
         if to_py(managed, &mut object) != 0 {
             let error = PyErr::fetch(py);
-            crate::source::exchange::release(managed);
+            exchange::release(managed);
             return Err(error);
         }
         owned(py, object.cast())

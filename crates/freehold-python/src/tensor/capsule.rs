@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use super::PyTensor;
-use crate::arguments::copy_rule;
+use crate::arguments::{copy_rule, stream_argument};
 use crate::error::raise;
 use crate::names::shown;
 use crate::{call, device};
@@ -55,15 +55,24 @@ pub(super) fn export<'py>(
             Error::argument("stream", shown(stream), "be None for host memory, which has no stream"),
         ));
     }
+    let stream = match stream.filter(|v| !v.is_none()) {
+        None => None,
+        Some(stream) => Some(stream_argument(stream)?),
+    };
     let mut made = None;
     if copy == Some(true) || device.is_some_and(|device| device != own_device) {
         let source = tensor.tensor(py).map_err(|error| raise(py, error))?;
-        made = Some(call::execute_on(py, &source, &Request { copy: copy_rule(copy), device, ..Request::default() })?);
+        made = Some(call::execute_on(
+            py,
+            &source,
+            &Request { copy: copy_rule(copy), device, stream, ..Request::default() },
+        )?);
     }
     let options = ExportOptions {
         consumer: crate::site::caller(py),
         site: crate::site::here(py),
         max_version: version.unwrap_or((0, 8)),
+        stream,
         ..ExportOptions::default()
     };
     match version {

@@ -73,7 +73,8 @@ fn object_of(py: Python<'_>, object: *mut c_void) -> PyResult<Bound<'_, PyTensor
 unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut DLManagedTensorVersioned) -> c_int {
     entry(|py| {
         let object = object_of(py, object)?;
-        let options = ExportOptions { taken: true, ..ExportOptions::default() };
+        // Without a synchronisation of its own: the consumer takes it that our work is on the stream that we name, the default.
+        let options = ExportOptions { taken: true, stream: None, ..ExportOptions::default() };
         // From the object's own handle: a clone would be a second holder of a copy.
         // SAFETY: an export runs no Python code.
         let managed = unsafe { object.get().borrowed(py, |tensor| tensor.to_versioned(&options)) };

@@ -3,12 +3,13 @@
 
 mod buffer;
 mod capsule;
+mod cuda_array;
 mod exchange;
 mod pickle;
 
 use freehold::{Code, Error, Message, Tensor};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyTuple};
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::call;
 use crate::error::raise;
@@ -199,6 +200,13 @@ impl PyTensor {
     /// The device as DLPack's pair.
     fn __dlpack_device__(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
         self.with(py, |tensor| (tensor.device().kind.0, tensor.device().id))
+    }
+
+    /// The CUDA array interface, version 3, for memory of a CUDA device. Its `stream` is where the values are in order.
+    #[getter]
+    fn __cuda_array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let tensor = self.tensor(py).map_err(|error| raise(py, error))?;
+        cuda_array::interface(py, &tensor)
     }
 
     #[classattr]

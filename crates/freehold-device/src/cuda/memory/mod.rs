@@ -22,6 +22,7 @@ use crate::{AllocError, AllocReason, MemoryResource};
 
 pub use async_pool::AsyncMemory;
 pub use pinned::{PinnedMemory, PinnedStatistics};
+pub(super) use plain::Relaxed;
 pub use plain::{DeviceMemory, ManagedMemory};
 
 /// What the driver aligns its own allocations to, in bytes.

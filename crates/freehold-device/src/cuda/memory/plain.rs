@@ -89,14 +89,14 @@ unsafe fn free(context: &'static Context, address: u64, stream: Stream) {
 }
 
 /// Calls that a capture of another stream in this thread would forbid are allowed until this is dropped.
-pub(super) struct Relaxed {
+pub(in crate::cuda) struct Relaxed {
     context: &'static Context,
     before: c_uint,
 }
 
 impl Relaxed {
     /// The context must be current.
-    pub(super) fn begin(context: &'static Context) -> Relaxed {
+    pub(in crate::cuda) fn begin(context: &'static Context) -> Relaxed {
         let mut before = sys::STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the pointer is to an int of ours, which the driver exchanges with the thread's.
         unsafe { (context.api().work.capture_mode)(&raw mut before) };

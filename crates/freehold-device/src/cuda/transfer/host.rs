@@ -12,13 +12,13 @@ use crate::cuda::{Context, CudaError, Event, StreamRef};
 use crate::{Buffer, HOST_ALIGNMENT};
 
 /// The bytes that a side reaches, from its first element.
-fn extent(side: &Side<'_>) -> Result<Extent, TransferError> {
+pub(super) fn extent(side: &Side<'_>) -> Result<Extent, TransferError> {
     let Operand { layout, dtype, unit, traits, .. } = side.operand;
     Ok(layout.validate(dtype, traits.contains(Lazy::PADDED), unit).map_err(copy::CopyError::from)?)
 }
 
 /// Whether two sides hold the same bytes in the same places, without gaps.
-fn is_same(dst: &Side<'_>, src: &Side<'_>) -> bool {
+pub(super) fn is_same(dst: &Side<'_>, src: &Side<'_>) -> bool {
     let (d, s) = (&dst.operand, &src.operand);
     let compact = d.layout.is_c_contiguous() || d.layout.is_f_contiguous();
     d.dtype == s.dtype && d.traits == s.traits && d.unit == s.unit && compact && same_steps(dst, src)
@@ -123,7 +123,7 @@ fn first(side: &Side<'_>, extent: Extent) -> u64 {
 /// # Safety
 ///
 /// * Both addresses are valid for so many bytes until the copy is done.
-unsafe fn driver_copy(
+pub(super) unsafe fn driver_copy(
     context: &Context,
     to: u64,
     from: u64,

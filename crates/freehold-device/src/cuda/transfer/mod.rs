@@ -1,6 +1,12 @@
 //! Copies between host and device memory, and between devices: which road, and the copy itself.
 
+mod device;
 mod host;
+mod ring;
+mod roads;
+mod staged;
+
+pub use roads::road;
 
 use std::fmt;
 
@@ -34,7 +40,15 @@ pub enum Road {
     Nothing,
     /// One copy by the driver.
     Driver,
-    /// Packed, cast or laid out by the processor, on one side of a copy by the driver.
+    /// In pieces through page-locked slots, cast and laid out by the processor on the way where that is asked.
+    Staged,
+    /// As it lies over the link, then a kernel on the device, or the other way round.
+    WithKernel,
+    /// As [`Road::Staged`], and a kernel on the device.
+    StagedWithKernel,
+    /// A kernel, or a copy, on the device.
+    Kernel,
+    /// Cast and laid out by the processor, between two copies by the driver.
     Host,
     /// From device to device by way of the host.
     ThroughHost,
@@ -45,6 +59,10 @@ impl fmt::Display for Road {
         f.write_str(match self {
             Road::Nothing => "nothing to copy",
             Road::Driver => "one copy by the driver",
+            Road::Staged => "through page-locked slots",
+            Road::WithKernel => "over the link as it lies, and a kernel",
+            Road::StagedWithKernel => "through page-locked slots, and a kernel",
+            Road::Kernel => "a kernel on the device",
             Road::Host => "cast and laid out on the host",
             Road::ThroughHost => "by way of the host",
         })
@@ -124,5 +142,5 @@ pub unsafe fn copy(
     stream: StreamRef,
 ) -> Result<Done, TransferError> {
     // SAFETY: forwarded from the caller.
-    unsafe { host::copy(dst, src, options, stream) }
+    unsafe { roads::copy(dst, src, options, stream) }
 }

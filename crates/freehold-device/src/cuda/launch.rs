@@ -1,0 +1,516 @@
+//! Which kernel copies between two layouts on a device, and what it is given: a plan from metadata alone.
+//!
+//! Axes are brought into one normal form (axes of size 1 dropped, the destination walked upwards, axes sorted by its strides
+//! and joined where both sides allow), then classified: one run of both sides, a transpose, or anything else.
+
+use std::fmt;
+
+use freehold_tensor::copy::{CastKind, CopyError, CopyOptions, Lazy, OnLoss, Operand, cast_kind};
+use freehold_tensor::{DType, FieldError, StrideUnit};
+use smallvec::SmallVec;
+
+/// The most axes that a kernel walks.
+pub const MAX_AXES: usize = 8;
+
+/// What a kernel is given, by value: `Walk` in kernels/walk.cuh, at the same offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Walk {
+    /// Address of the first element of the destination.
+    pub dst: u64,
+    /// Address of the first element of the source.
+    pub src: u64,
+    /// Elements.
+    pub count: u64,
+    /// Address of a `u32` that becomes 1 if a value is lost; 0 where nobody asks.
+    pub lost: u64,
+    /// [`Kind`] of the source.
+    pub src_kind: u32,
+    /// [`Kind`] of the destination.
+    pub dst_kind: u32,
+    /// `Walk::SATURATE` and so on.
+    pub flags: u32,
+    /// How many axes are used; the last one is the fastest of the destination.
+    pub axes: u32,
+    /// Elements along each axis.
+    pub shape: [i64; MAX_AXES],
+    /// Bytes from one element to the next.
+    pub dst_step: [i64; MAX_AXES],
+    /// Bytes from one element to the next.
+    pub src_step: [i64; MAX_AXES],
+}
+
+impl Walk {
+    /// Overflow to a float goes to its largest finite value.
+    pub const SATURATE: u32 = 1;
+    /// The source's bytes are in the other order.
+    pub const SWAP_SRC: u32 = 2;
+    /// The values are the negation of the bytes.
+    pub const NEG: u32 = 4;
+    /// Every second value along the last axis is negated: imaginary parts.
+    pub const CONJ: u32 = 8;
+}
+
+/// The dtypes that kernels cast: `Kind` in kernels/cast.cuh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "named after the dtypes")]
+pub enum Kind {
+    BOOL,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    F16,
+    BF16,
+    F32,
+    F64,
+    E3M4,
+    E4M3,
+    E4M3B11FNUZ,
+    E4M3FN,
+    E4M3FNUZ,
+    E5M2,
+    E5M2FNUZ,
+    E8M0FNU,
+}
+
+impl Kind {
+    /// The kind of a dtype of one lane; of a complex one, of its parts.
+    pub fn of(dtype: DType) -> Option<Kind> {
+        const MINI: [Kind; 8] = [
+            Kind::E3M4,
+            Kind::E4M3,
+            Kind::E4M3B11FNUZ,
+            Kind::E4M3FN,
+            Kind::E4M3FNUZ,
+            Kind::E5M2,
+            Kind::E5M2FNUZ,
+            Kind::E8M0FNU,
+        ];
+        Some(match (dtype.code, dtype.bits) {
+            (DType::CODE_BOOL, 8) => Kind::BOOL,
+            (DType::CODE_INT, 8) => Kind::I8,
+            (DType::CODE_INT, 16) => Kind::I16,
+            (DType::CODE_INT, 32) => Kind::I32,
+            (DType::CODE_INT, 64) => Kind::I64,
+            (DType::CODE_UINT, 8) => Kind::U8,
+            (DType::CODE_UINT, 16) => Kind::U16,
+            (DType::CODE_UINT, 32) => Kind::U32,
+            (DType::CODE_UINT, 64) => Kind::U64,
+            (DType::CODE_FLOAT, 16) | (DType::CODE_COMPLEX, 32) => Kind::F16,
+            (DType::CODE_BFLOAT, 16) => Kind::BF16,
+            (DType::CODE_FLOAT, 32) | (DType::CODE_COMPLEX, 64) => Kind::F32,
+            (DType::CODE_FLOAT, 64) | (DType::CODE_COMPLEX, 128) => Kind::F64,
+            (code @ 7..=14, 8) => MINI[usize::from(code - 7)],
+            _ => return None,
+        })
+    }
+
+    /// Bytes of a value.
+    pub const fn size(self) -> usize {
+        match self {
+            Kind::I16 | Kind::U16 | Kind::F16 | Kind::BF16 => 2,
+            Kind::I32 | Kind::U32 | Kind::F32 => 4,
+            Kind::I64 | Kind::U64 | Kind::F64 => 8,
+            _ => 1,
+        }
+    }
+
+    /// The kernel of [`Module::Strided`] that reads the kind.
+    const fn walk(self) -> &'static str {
+        match self {
+            Kind::U64 => "fh_walk_unsigned",
+            Kind::F64 => "fh_walk_double",
+            Kind::BOOL | Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::U8 | Kind::U16 | Kind::U32 => {
+                "fh_walk_integer"
+            }
+            _ => "fh_walk_float",
+        }
+    }
+}
+
+/// The files that kernels are in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Module {
+    /// kernels/contiguous.cu
+    Contiguous,
+    /// kernels/strided.cu
+    Strided,
+    /// kernels/turn.cu
+    Turn,
+}
+
+/// A kernel, and what it is launched with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Where the kernel is.
+    pub module: Module,
+    /// Its name.
+    pub kernel: String,
+    /// Blocks of 256 threads.
+    pub blocks: u32,
+    /// What it is given.
+    pub walk: Walk,
+    /// Whether a value may be lost, so that the caller must look at `walk.lost` afterwards.
+    pub checks: bool,
+}
+
+impl fmt::Display for Launch {
+    /// `transpose of 2 axes, F32 -> BF16`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.module {
+            Module::Contiguous => "one run",
+            Module::Strided => "a walk",
+            Module::Turn => "a transpose",
+        };
+        write!(f, "{way} of {} axes by {}", self.walk.axes, self.kernel)
+    }
+}
+
+/// One axis of both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Axis {
+    n: i64,
+    dst: i64,
+    src: i64,
+}
+
+/// Threads of a block, in every kernel.
+pub const THREADS: u32 = 256;
+/// Blocks beyond which a kernel's threads take several turns: many for each processor of the largest device.
+const MAX_BLOCKS: u64 = 132 * 32;
+
+/// The launch that copies `src` into `dst`, both memory that the device reaches; `None` for no elements.
+///
+/// # Errors
+///
+/// [`CopyError::Unsupported`] where no kernel does it: elements that share bytes, lanes, lazy bits of the destination, real
+/// into complex, more than [`MAX_AXES`] axes that do not join; [`CopyError::Forbidden`] and shapes that differ as in
+/// [`freehold_tensor::copy::copy`].
+pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<Option<Launch>, CopyError> {
+    let (from, to) = (src.dtype, dst.dtype);
+    let unsupported = || CopyError::Unsupported { from, to };
+    let kind = cast_kind(from, to);
+    match kind {
+        CastKind::Unsupported => return Err(unsupported()),
+        CastKind::TruthOrReal if options.on_loss == OnLoss::Error => return Err(CopyError::Forbidden { from, to }),
+        _ => {}
+    }
+    if src.layout.shape != dst.layout.shape {
+        return Err(FieldError::new("shape", dst.layout.ndim() as i64, "be the same for destination and source").into());
+    }
+    if from.is_sub_byte() || to.is_sub_byte() || !dst.traits.difference(Lazy::PADDED).is_empty() {
+        return Err(unsupported());
+    }
+    if src.layout.is_empty() {
+        return Ok(None);
+    }
+    let touched = Lazy::SWAPPED | Lazy::CONJ | Lazy::NEG;
+    let lazy = src.traits & touched;
+    let (mut axes, at) = normal(dst, src)?;
+    let mut flags = 0;
+    for (bit, flag) in [(Lazy::SWAPPED, Walk::SWAP_SRC), (Lazy::NEG, Walk::NEG)] {
+        if lazy.contains(bit) {
+            flags |= flag;
+        }
+    }
+    if options.saturate || options.on_loss == OnLoss::Saturate {
+        flags |= Walk::SATURATE;
+    }
+    let same = kind == CastKind::Same && lazy.is_empty();
+    let size = from.element_bits() as usize / 8;
+    if same {
+        return Ok(Some(moved(axes, at, size).ok_or_else(unsupported)?));
+    }
+    let (src_kind, dst_kind) = (Kind::of(from).ok_or_else(unsupported)?, Kind::of(to).ok_or_else(unsupported)?);
+    if from.lanes != 1 || to.lanes != 1 {
+        return Err(unsupported());
+    }
+    match (from.is_complex(), to.is_complex()) {
+        (true, true) => {
+            // The parts are one more axis.
+            if axes.len() == MAX_AXES {
+                return Err(unsupported());
+            }
+            axes.push(Axis { n: 2, dst: dst_kind.size() as i64, src: src_kind.size() as i64 });
+            if lazy.contains(Lazy::CONJ) {
+                flags |= Walk::CONJ;
+            } else {
+                axes = joined(&axes);
+            }
+        }
+        // The real part is where the element begins. Truth is asked of both parts.
+        (true, false) if !to.is_bool() => {}
+        (false, false) => {}
+        _ => return Err(unsupported()),
+    }
+    let checks = kind == CastKind::MayLose && options.on_loss == OnLoss::Error;
+    let mut walk = walk_of(&axes, at);
+    (walk.src_kind, walk.dst_kind, walk.flags) = (src_kind as u32, dst_kind as u32, flags);
+    let pair = format!("{src_kind:?}_{dst_kind:?}");
+    let plain = flags & !Walk::SATURATE == 0 && aligned(&walk, src_kind.size(), dst_kind.size());
+    if src_kind == dst_kind {
+        // Only what lies between bytes and values.
+        let kernel = format!("fh_resolve_{}", src_kind.size());
+        return Ok(Some(Launch { module: Module::Strided, kernel, blocks: blocks_of(&walk, 1), walk, checks: false }));
+    }
+    let run =
+        walk.axes == 1 && walk.dst_step[0] == dst_kind.size() as i64 && walk.src_step[0] == src_kind.size() as i64;
+    if plain && run && (walk.dst | walk.src).is_multiple_of(16) && CONTIGUOUS.contains(&pair.as_str()) {
+        let kernel = format!("fh_cast_{pair}");
+        let blocks = blocks_of(&walk, 8);
+        return Ok(Some(Launch { module: Module::Contiguous, kernel, blocks, walk, checks }));
+    }
+    if plain
+        && TURNS.contains(&pair.as_str())
+        && let Some(turned) = turned(&axes, dst_kind.size(), src_kind.size())
+    {
+        let walk = Walk { src_kind: walk.src_kind, dst_kind: walk.dst_kind, flags, ..walk_of(&turned, at) };
+        let blocks = tiles_of(&walk, dst_kind.size(), src_kind.size());
+        return Ok(Some(Launch { module: Module::Turn, kernel: format!("fh_turn_{pair}"), blocks, walk, checks }));
+    }
+    let kernel = src_kind.walk().to_owned();
+    Ok(Some(Launch { module: Module::Strided, kernel, blocks: blocks_of(&walk, 1), walk, checks }))
+}
+
+/// The pairs that have a kernel for compact runs: kernels/contiguous.cu.
+const CONTIGUOUS: &[&str] = &[
+    "F32_F16",
+    "F16_F32",
+    "F32_BF16",
+    "BF16_F32",
+    "F32_F64",
+    "F64_F32",
+    "F32_I32",
+    "I32_F32",
+    "F32_I64",
+    "I64_F32",
+    "F32_U8",
+    "U8_F32",
+    "F32_I8",
+    "I8_F32",
+    "F32_E4M3FN",
+    "E4M3FN_F32",
+    "F32_E5M2",
+    "E5M2_F32",
+    "F16_BF16",
+    "BF16_F16",
+    "F64_F16",
+    "F16_F64",
+    "F64_BF16",
+    "BF16_F64",
+    "F64_I32",
+    "I32_F64",
+    "F64_I64",
+    "I64_F64",
+    "I32_I64",
+    "I64_I32",
+    "I32_U8",
+    "U8_I32",
+    "I64_U8",
+    "U8_I64",
+    "F16_U8",
+    "U8_F16",
+    "BF16_U8",
+    "U8_BF16",
+    "F16_E4M3FN",
+    "E4M3FN_F16",
+    "BF16_E4M3FN",
+    "E4M3FN_BF16",
+    "F16_E5M2",
+    "E5M2_F16",
+    "BF16_E5M2",
+    "E5M2_BF16",
+    "BOOL_F32",
+    "F32_BOOL",
+    "BOOL_U8",
+    "U8_BOOL",
+    "BOOL_I32",
+    "I32_BOOL",
+    "BOOL_I64",
+    "I64_BOOL",
+    "F64_U8",
+    "U8_F64",
+];
+
+/// The pairs that have a kernel for transposes: kernels/turn.cu.
+const TURNS: &[&str] = &[
+    "F32_F16",
+    "F16_F32",
+    "F32_BF16",
+    "BF16_F32",
+    "F32_F64",
+    "F64_F32",
+    "F16_BF16",
+    "BF16_F16",
+    "F32_U8",
+    "U8_F32",
+    "F32_E4M3FN",
+    "F16_E4M3FN",
+    "BF16_E4M3FN",
+    "F64_F16",
+    "F64_BF16",
+    "I64_I32",
+    "I32_F32",
+    "I64_F32",
+];
+
+type Axes = SmallVec<[Axis; MAX_AXES]>;
+
+/// Both addresses and the axes in normal form: outermost first, the fastest of the destination last.
+fn normal(dst: &Operand<'_>, src: &Operand<'_>) -> Result<(Axes, (u64, u64)), CopyError> {
+    let (mut to, mut from) = (dst.data.addr() as u64, src.data.addr() as u64);
+    let step = |operand: &Operand<'_>, stride: i64| match operand.unit {
+        StrideUnit::Bytes => stride,
+        StrideUnit::Elements => stride * (operand.dtype.element_bits() as i64 / 8),
+    };
+    let mut axes: SmallVec<[Axis; 16]> = SmallVec::new();
+    for (i, &n) in dst.layout.shape.iter().enumerate() {
+        if n == 1 {
+            continue;
+        }
+        let mut axis = Axis { n, dst: step(dst, dst.layout.strides[i]), src: step(src, src.layout.strides[i]) };
+        if axis.dst < 0 {
+            to = to.wrapping_add_signed(axis.dst * (n - 1));
+            from = from.wrapping_add_signed(axis.src * (n - 1));
+            (axis.dst, axis.src) = (-axis.dst, -axis.src);
+        }
+        if axis.dst == 0 {
+            return Err(
+                FieldError::at("strides", i, 0, "not be 0 in a destination, whose elements it would join").into()
+            );
+        }
+        axes.push(axis);
+    }
+    axes.sort_by_key(|axis| std::cmp::Reverse(axis.dst));
+    let axes = joined(&axes);
+    if axes.len() > MAX_AXES {
+        return Err(CopyError::Unsupported { from: src.dtype, to: dst.dtype });
+    }
+    Ok((axes, (to, from)))
+}
+
+/// Neighbours that are one axis on both sides become one. There is at least one.
+fn joined(axes: &[Axis]) -> Axes {
+    let mut out = Axes::new();
+    for &axis in axes {
+        match out.last_mut() {
+            Some(outer) if outer.dst == axis.n * axis.dst && outer.src == axis.n * axis.src => {
+                *outer = Axis { n: outer.n * axis.n, ..axis };
+            }
+            _ => out.push(axis),
+        }
+    }
+    if out.is_empty() {
+        out.push(Axis { n: 1, dst: 0, src: 0 });
+    }
+    out
+}
+
+fn walk_of(axes: &[Axis], (dst, src): (u64, u64)) -> Walk {
+    let mut walk = Walk {
+        dst,
+        src,
+        count: axes.iter().map(|axis| axis.n.unsigned_abs()).product(),
+        lost: 0,
+        src_kind: 0,
+        dst_kind: 0,
+        flags: 0,
+        axes: axes.len() as u32,
+        shape: [1; MAX_AXES],
+        dst_step: [0; MAX_AXES],
+        src_step: [0; MAX_AXES],
+    };
+    for (i, axis) in axes.iter().enumerate() {
+        (walk.shape[i], walk.dst_step[i], walk.src_step[i]) = (axis.n, axis.dst, axis.src);
+    }
+    walk
+}
+
+/// Whether every element of both sides is aligned to its size.
+fn aligned(walk: &Walk, src: usize, dst: usize) -> bool {
+    let (src, dst) = (src as u64, dst as u64);
+    walk.src.is_multiple_of(src)
+        && walk.dst.is_multiple_of(dst)
+        && (0..walk.axes as usize).all(|i| {
+            walk.src_step[i].unsigned_abs().is_multiple_of(src) && walk.dst_step[i].unsigned_abs().is_multiple_of(dst)
+        })
+}
+
+/// The launch that moves bytes without looking at them.
+fn moved(mut axes: Axes, at: (u64, u64), size: usize) -> Option<Launch> {
+    let mut size = size;
+    // Runs of both sides move in larger pieces where addresses and steps allow, and so do elements of odd sizes.
+    let last = axes.len() - 1;
+    let (run, mut piece) = (axes[last], 16);
+    let all = |axes: &[Axis], piece: i64| {
+        axes.iter().all(|axis| axis.dst % piece == 0 && axis.src % piece == 0)
+            && (at.0 | at.1).is_multiple_of(piece as u64)
+    };
+    if run.n == 1 || (run.dst == size as i64 && run.src == size as i64) {
+        let bytes = run.n * size as i64;
+        while piece > 1 && !(bytes % piece == 0 && all(&axes[..last], piece)) {
+            piece /= 2;
+        }
+        axes[last] = Axis { n: bytes / piece, dst: piece, src: piece };
+        size = piece as usize;
+    } else if !all(&axes, size as i64) || !matches!(size, 1 | 2 | 4 | 8 | 16) {
+        // Elements in pieces: what is odd, or not aligned to its size.
+        while piece > 1 && !(size as i64 % piece == 0 && all(&axes, piece)) {
+            piece /= 2;
+        }
+        if axes.len() == MAX_AXES {
+            return None;
+        }
+        axes.push(Axis { n: size as i64 / piece, dst: piece, src: piece });
+        size = piece as usize;
+    } else if let Some(turned) = turned(&axes, size, size) {
+        let walk = walk_of(&turned, at);
+        let blocks = tiles_of(&walk, size, size);
+        return Some(Launch { module: Module::Turn, kernel: format!("fh_turn_{size}"), blocks, walk, checks: false });
+    }
+    let walk = walk_of(&joined(&axes), at);
+    let blocks = blocks_of(&walk, 4);
+    Some(Launch { module: Module::Strided, kernel: format!("fh_move_{size}"), blocks, walk, checks: false })
+}
+
+/// The axes as a transpose wants them, if the copy is one: batches, the source's fastest axis, the destination's.
+fn turned(axes: &[Axis], dst: usize, src: usize) -> Option<Axes> {
+    let last = axes.len().checked_sub(1)?;
+    if axes[last].dst != dst as i64 || axes[last].src == src as i64 || axes[last].n < 16 {
+        return None;
+    }
+    let fast = axes[..last].iter().position(|axis| axis.src == src as i64 && axis.n >= 16)?;
+    let mut out: Axes =
+        axes.iter().copied().enumerate().filter(|(i, _)| *i != fast && *i != last).map(|(_, a)| a).collect();
+    out.push(axes[fast]);
+    out.push(axes[last]);
+    Some(out)
+}
+
+/// Blocks for a walk whose threads take so many elements at once.
+fn blocks_of(walk: &Walk, each: u64) -> u32 {
+    let last = walk.axes as usize - 1;
+    let n = walk.shape[last].unsigned_abs();
+    let needed = if n >= 64 {
+        // Pieces of rows.
+        (walk.count / n).saturating_mul(n.div_ceil(u64::from(THREADS) * each))
+    } else {
+        walk.count.div_ceil(u64::from(THREADS))
+    };
+    needed.clamp(1, MAX_BLOCKS) as u32
+}
+
+/// Blocks for a transpose: one for each tile.
+fn tiles_of(walk: &Walk, dst: usize, src: usize) -> u32 {
+    let (d, s) = (walk.axes as usize - 1, walk.axes as usize - 2);
+    let side = |size: usize| 32 * (4 / size.min(4)) as u64;
+    let tiles = walk.shape[d].unsigned_abs().div_ceil(side(dst)) * walk.shape[s].unsigned_abs().div_ceil(side(src));
+    let batches: u64 = walk.shape[..s].iter().map(|n| n.unsigned_abs()).product();
+    tiles.saturating_mul(batches).clamp(1, MAX_BLOCKS * 4) as u32
+}
