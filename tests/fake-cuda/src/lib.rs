@@ -53,3 +53,4 @@ mod pool;
 mod state;
 pub mod status;
 mod stream;
+mod walk;
