@@ -103,7 +103,9 @@ const CONJ: u32 = 8;
 
 /// Whether a name is one of these kernels'.
 pub(crate) fn knows(name: &str) -> bool {
-    ["fh_cast_", "fh_move_", "fh_resolve_", "fh_walk_", "fh_turn_"].iter().any(|prefix| name.starts_with(prefix))
+    ["fh_cast_", "fh_move_", "fh_resolve_", "fh_stride_", "fh_walk_", "fh_turn_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// Runs one of them.
