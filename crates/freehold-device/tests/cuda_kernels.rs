@@ -100,7 +100,7 @@ fn any_layout_is_the_processors() {
             *seen.entry(kind).or_default() += 1;
         }
     }
-    for kind in ["fh_cast", "fh_move", "fh_resolve", "fh_turn", "fh_walk"] {
+    for kind in ["fh_cast", "fh_move", "fh_resolve", "fh_stride", "fh_turn", "fh_walk"] {
         assert!(seen.get(kind).is_some_and(|&n| n >= 20) || rounds < 4000, "{kind} was hardly run: {seen:?}");
     }
 }
@@ -125,12 +125,20 @@ fn random(rng: &mut Rng) -> Case {
         .map(|_| match rng.below(12) {
             0 => 1,
             1 if rng.below(6) == 0 => 0,
-            2..=7 => 2 + rng.below(4) as i64,
-            _ => 2 + rng.below(if long && ndim < 4 { 90 } else { 20 }) as i64,
+            2..=7 if ndim > 2 => 2 + rng.below(4) as i64,
+            _ => {
+                2 + rng.below(if ndim < 3 {
+                    300
+                } else if long && ndim < 4 {
+                    90
+                } else {
+                    20
+                }) as i64
+            }
         })
         .collect();
     let total = |shape: &[i64]| shape.iter().map(|&n| n.max(1)).product::<i64>();
-    let shape = if total(&shape) > 30_000 { shape[..ndim.min(2)].to_vec() } else { shape };
+    let shape = if total(&shape) > 40_000 { shape[..ndim.min(2)].to_vec() } else { shape };
     let options = *rng.pick(&modes());
     let mut src = Spec::random(from, &shape, true, rng);
     let dst = Spec::random(to, &shape, false, rng);

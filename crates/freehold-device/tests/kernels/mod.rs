@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use freehold_device::cuda::launch::{Launch, Module, Walk, plan};
 use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
@@ -141,11 +142,15 @@ pub struct Kernels([Library; 3]);
 
 /// Compiles them, or says on the terminal that the test is skipped.
 pub fn library(test: &str) -> Option<Kernels> {
+    // The tests of one process take turns; those of others write files of other names.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     // A file for each version of the sources, so that tests of one run share what the first of them compiled.
     let mut hash = std::hash::DefaultHasher::new();
-    let sources = ["cast.cuh", "walk.cuh", "contiguous.cu", "strided.cu", "turn.cu"].map(|name| root.join("kernels").join(name));
+    let sources =
+        ["cast.cuh", "walk.cuh", "contiguous.cu", "strided.cu", "turn.cu"].map(|name| root.join("kernels").join(name));
     for path in sources.iter().chain([&root.join("tests/kernels/host.cpp")]) {
         std::hash::Hash::hash(&std::fs::read(path).expect("a source of this crate"), &mut hash);
     }
@@ -163,7 +168,8 @@ pub fn library(test: &str) -> Option<Kernels> {
 }
 
 fn compile(test: &str, compiler: &std::ffi::OsStr, root: &Path, name: &str, out: &Path) -> bool {
-    let (object, made) = (out.with_extension(format!("{}.o", std::process::id())), out.with_extension(std::process::id().to_string()));
+    let (object, made) =
+        (out.with_extension(format!("{}.o", std::process::id())), out.with_extension(std::process::id().to_string()));
     let mut build = Command::new(compiler);
     build.args(["-std=c++17", "-O1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-fsanitize=alignment"]);
     build.arg(format!("-DKERNELS=\"{name}.cu\"")).arg("-I").arg(root.join("kernels"));
@@ -205,7 +211,10 @@ impl Kernels {
         if unaligned > 0 {
             // SAFETY: a string of the library.
             let file = unsafe { CStr::from_ptr(error.file) };
-            panic!("{unaligned} unaligned accesses, the first in {file:?}:{} at {:#x}, by {launch:?}", error.line, error.address);
+            panic!(
+                "{unaligned} unaligned accesses, the first in {file:?}:{} at {:#x}, by {launch:?}",
+                error.line, error.address
+            );
         }
     }
 
@@ -252,10 +261,15 @@ impl Kernels {
                     assert_eq!(lost, 0, "nothing is lost in {}", about());
                     let (a, b) = (got.bytes(), want.bytes());
                     if let Some(at) = (0..a.len()).find(|&i| a[i] != b[i]) {
+                        let size = dst.dtype.padded_size();
                         let from = got.at.addr() - got.map.addr();
+                        let element = from + (at - from) / size * size;
                         panic!(
-                            "byte {} is {:#x}, not {:#x}, in {}; source {:x?}",
-                            at as i64 - from as i64, a[at], b[at], about(), &values[..values.len().min(64)]
+                            "at byte {} is {:x?}, not {:x?}, in {}",
+                            at - from,
+                            &a[element..element + size],
+                            &b[element..element + size],
+                            about()
                         );
                     }
                 }
@@ -290,7 +304,9 @@ pub fn values(dtype: DType, rng: &mut Rng) -> Vec<u8> {
                             match (is_float, size) {
                                 (true, 4) => put(u64::from((x as f32).to_bits().wrapping_add_signed(nudge as i32))),
                                 (true, _) => put(x.to_bits().wrapping_add_signed(nudge)),
-                                (false, _) if (0..64).contains(&exp) => put((x as i128 as i64).wrapping_add(nudge) as u64),
+                                (false, _) if (0..64).contains(&exp) => {
+                                    put((x as i128 as i64).wrapping_add(nudge) as u64)
+                                }
                                 _ => {}
                             }
                         }
@@ -302,10 +318,20 @@ pub fn values(dtype: DType, rng: &mut Rng) -> Vec<u8> {
                 put(rng.next() >> rng.below(64));
             }
             // NaN of either sign, quiet and not, with payloads in the top and the bottom; infinities and zeros.
-            for bits in [0x7f80_0000_u64, 0x7fc0_0000, 0x7f80_0001, 0x7f80_2000, 0x7fa0_0000, 0x7fff_ffff, 0x7fe0_1234, 0, 1] {
+            for bits in
+                [0x7f80_0000_u64, 0x7fc0_0000, 0x7f80_0001, 0x7f80_2000, 0x7fa0_0000, 0x7fff_ffff, 0x7fe0_1234, 0, 1]
+            {
                 let wide = bits << 32 | 0x1234;
-                let double = [0x7ff0_0000_0000_0000, 0x7ff8_0000_0000_0000, 0x7ff0_0000_0000_0001, 0x7ff0_0400_0000_0000, 0x7fff_ffff_ffff_ffff];
-                for bits in [bits, bits | 0x8000_0000, wide].into_iter().chain(double).chain(double.map(|x| x | 1 << 63)) {
+                let double = [
+                    0x7ff0_0000_0000_0000,
+                    0x7ff8_0000_0000_0000,
+                    0x7ff0_0000_0000_0001,
+                    0x7ff0_0400_0000_0000,
+                    0x7fff_ffff_ffff_ffff,
+                ];
+                for bits in
+                    [bits, bits | 0x8000_0000, wide].into_iter().chain(double).chain(double.map(|x| x | 1 << 63))
+                {
                     put(bits);
                 }
             }
