@@ -20,7 +20,10 @@ pub(super) fn extent(side: &Side<'_>) -> Result<Extent, TransferError> {
 /// Whether two sides hold the same bytes in the same places, without gaps.
 pub(super) fn is_same(dst: &Side<'_>, src: &Side<'_>) -> bool {
     let (d, s) = (&dst.operand, &src.operand);
-    let compact = d.layout.is_c_contiguous() || d.layout.is_f_contiguous();
+    // The last byte may be half somebody else's.
+    let bits = d.layout.numel().unwrap_or(0).unsigned_abs() * u64::from(d.dtype.element_bits());
+    let whole = !d.dtype.is_sub_byte() || d.traits.contains(Lazy::PADDED) || bits.is_multiple_of(8);
+    let compact = whole && (d.layout.is_c_contiguous() || d.layout.is_f_contiguous());
     d.dtype == s.dtype && d.traits == s.traits && d.unit == s.unit && compact && same_steps(dst, src)
 }
 
