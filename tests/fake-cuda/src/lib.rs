@@ -18,6 +18,8 @@
 //!   into ordinary host memory returns when done; page-locked memory is read and written late.
 //! * **Pools**: memory freed in the order of a stream is poison from there on; the same stream gets it back at once,
 //!   another one when the free was reached or after a wait that is put in. Thresholds, counts, export by descriptor.
+//! * **Order**: work of two streams on the same bytes that nothing orders is a race, whatever the bytes came out as
+//!   ([`control::Control::races`]).
 //! * **Capture**: what is queued becomes nodes; what would wait, and in the stricter modes what `cuda.h` calls potentially
 //!   unsafe (allocation, `cuEventQuery`, attributes of pools, loading a module, any synchronisation), is refused and breaks
 //!   the capture. Copies of ordinary host memory are refused on a captured stream.
@@ -49,6 +51,7 @@ mod hide;
 pub mod kernels;
 pub mod memory;
 pub mod module;
+mod order;
 mod pool;
 mod state;
 pub mod status;

@@ -9,6 +9,7 @@ use crate::capture::{Capture, Graph};
 use crate::entry::CONTEXTS;
 use crate::event::Event;
 use crate::module::{Function, Module};
+use crate::order::Order;
 use crate::pool::Pool;
 use crate::status::{Outcome, Status};
 use crate::stream::Stream;
@@ -153,6 +154,7 @@ pub struct State {
     pub(crate) graphs: HashMap<usize, Graph>,
     pub(crate) handles: AllHandles,
     pub(crate) number: u64,
+    pub(crate) order: Order,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -218,6 +220,7 @@ impl State {
                 graphs: Handles::new(0x70_0000_0000),
             },
             number: 0,
+            order: Order::default(),
         };
         state.set_devices(2);
         state
