@@ -101,13 +101,11 @@ template <class A, class B> struct Same { static constexpr bool value = false; }
 template <class A> struct Same<A, A> { static constexpr bool value = true; };
 
 static __device__ __forceinline__ float half_to_float(u16 h) {
-    if ((h & 0x7c00) == 0x7c00) {
-        // The processor would make every NaN the same.
-        return __uint_as_float(((u32)(h & 0x8000) << 16) | 0x7f800000u | ((u32)(h & 0x03ff) << 13));
-    }
     float f;
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
-    return f;
+    // The processor would make every NaN the same.
+    const u32 special = ((u32)(h & 0x8000) << 16) | 0x7f800000u | ((u32)(h & 0x03ff) << 13);
+    return (h & 0x7c00) == 0x7c00 ? __uint_as_float(special) : f;
 }
 
 static __device__ __forceinline__ u16 float_to_half_rn(float x) {
@@ -122,12 +120,10 @@ static __device__ __forceinline__ u16 saturated_half(u16 h, bool saturate) {
 
 // NaN keeps the top of its payload, as NumPy has it.
 static __device__ __forceinline__ u16 float_to_half(float x, bool saturate) {
-    const u32 bits = __float_as_uint(x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) {
-        const u32 payload = (bits >> 13) & 0x3ff;
-        return (u16)(((bits >> 16) & 0x8000) | 0x7c00 | (payload ? payload : 1));
-    }
-    return saturated_half(float_to_half_rn(x), saturate);
+    const u32 bits = __float_as_uint(x), payload = (bits >> 13) & 0x3ff;
+    const u16 nan = (u16)(((bits >> 16) & 0x8000) | 0x7c00 | (payload ? payload : 1));
+    const u16 h = saturated_half(float_to_half_rn(x), saturate);
+    return (bits & 0x7fffffffu) > 0x7f800000u ? nan : h;
 }
 
 // Rounded once: first to a float with the last bit odd where something was cut off, which no second rounding mistakes.
@@ -285,7 +281,9 @@ static __device__ __forceinline__ typename As<D>::Stored encode(V v, int source,
         } else if constexpr (D == F16) {
             // ml_dtypes makes every NaN of bfloat16 the same.
             const u16 canonical = (u16)((__float_as_uint(f) >> 16 & 0x8000) | 0x7e00);
-            const u16 h = source == BF16 && f != f ? canonical : float_to_half(f, saturate);
+            u16 h;
+            if constexpr (!is_float) h = saturated_half(float_to_half_rn(f), saturate);
+            else h = source == BF16 && f != f ? canonical : float_to_half(f, saturate);
             if constexpr (!is_float) lost = lost || half_to_float(h) != f;
             return h;
         } else if constexpr (D == BF16) {

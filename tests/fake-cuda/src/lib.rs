@@ -56,3 +56,4 @@ mod pool;
 mod state;
 pub mod status;
 mod stream;
+mod walk;
