@@ -33,8 +33,8 @@
 //! # What is not modelled
 //!
 //! Speed, caches, the order of threads in a kernel, contexts that are not primary, arrays and textures, virtual memory
-//! management, IPC other than of pools, `cuMemHostRegister`, managed memory that moves. A graph is kept and counted, and
-//! cannot be launched.
+//! management, IPC other than of pools, `cuMemHostRegister`, managed memory that moves. A graph is made by capture only, and its
+//! nodes run one after the other.
 
 #![cfg(target_os = "linux")]
 

@@ -219,3 +219,31 @@ fn memory_that_a_capture_allocates_lives_as_long_as_the_graph() {
     ok!(cuda, cuGraphDestroy(graph));
     assert_eq!(control.live().pool_used, 0);
 }
+
+#[test]
+fn a_graph_does_again_what_was_captured() {
+    let (control, cuda, _) = start();
+    let (stream, other, event) = (cuda.stream(), cuda.stream(), cuda.event());
+    let (device, pinned) = (cuda.alloc(16), cuda.pinned(32));
+    begin(&cuda, stream, GLOBAL);
+    let scratch = get!(cuda, cuMemAllocAsync(DevicePtr, 16, stream));
+    ok!(cuda, cuMemcpyHtoDAsync_v2(scratch, pinned.as_ptr().cast(), 16, stream));
+    ok!(cuda, cuEventRecord(event, stream));
+    ok!(cuda, cuStreamWaitEvent(other, event, 0));
+    ok!(cuda, cuMemcpyDtoDAsync_v2(device, scratch, 16, other));
+    ok!(cuda, cuEventRecord(event, other));
+    ok!(cuda, cuStreamWaitEvent(stream, event, 0));
+    ok!(cuda, cuMemFreeAsync(scratch, stream));
+    let graph = end(&cuda, stream).1;
+    let exec = get!(cuda, cuGraphInstantiateWithFlags(Handle, graph, 0));
+    ok!(cuda, cuGraphDestroy(graph));
+    assert_eq!(control.live().pool_used, 512, "the executable still needs it");
+    for value in [3, 4] {
+        pinned.fill(value);
+        ok!(cuda, cuGraphLaunch(exec, other));
+        assert_eq!(cuda.download(device, 16, other), [value; 16]);
+    }
+    ok!(cuda, cuGraphExecDestroy(exec));
+    assert_eq!(status!(cuda, cuGraphLaunch(exec, other)), 1);
+    assert_eq!((control.live().pool_used, control.races().as_str()), (0, ""));
+}
