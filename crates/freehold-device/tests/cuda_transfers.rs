@@ -268,15 +268,17 @@ fn roads_are_those_that_cost_least() {
         (c(DType::F32, GPU), c(DType::F16, HOST), Road::StagedWithKernel),
         (c(DType::F16, HOST), c(DType::F32, GPU), Road::StagedWithKernel),
         (c(DType::F32, HOST), c(DType::F16, GPU), Road::Staged),
-        // Packed by the processor, which reads it anyway.
-        (c(DType::F32, GPU), f(DType::F32, HOST), Road::Staged),
+        // The device lays out, where the source has no gaps.
+        (c(DType::F32, GPU), f(DType::F32, HOST), Road::StagedWithKernel),
+        (c(DType::F16, GPU), f(DType::F32, HOST), Road::StagedWithKernel),
         (c(DType::F32, GPU), f(DType::F32, PINNED), Road::WithKernel),
         (c(DType::F32, GPU), f(DType::F32, GPU), Road::Kernel),
-        (c(DType::F32, GPU1), f(DType::F32, GPU), Road::ThroughHost),
-        (c(DType::F32, GPU1), c(DType::F32, GPU), Road::Driver),
+        (c(DType::F32, GPU1), f(DType::F32, GPU), Road::PeerWithKernels),
+        (c(DType::F32, GPU1), c(DType::F32, GPU), Road::Peer),
     ];
     for (dst, src, road) in &cases {
-        assert_eq!(transfer::road(&dst.side(), &src.side()).ok(), Some(*road), "{:?} {:?}", dst.side(), src.side());
+        let plan = transfer::road(&dst.side(), &src.side(), &CopyOptions::default()).expect("a road");
+        assert_eq!(plan.road, *road, "{:?} {:?}", dst.side(), src.side());
     }
 }
 
