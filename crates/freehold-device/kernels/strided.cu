@@ -25,6 +25,20 @@ static __device__ __forceinline__ Place place(const Walk &w, u64 at) {
     return p;
 }
 
+// One element a turn, for kernels that do so much with each that their code would be long twice.
+template <class V, class Read, class Write>
+static __device__ __forceinline__ void stroll(const Walk &w, Read read, Write write) {
+    const u64 step = (u64)gridDim.x * 256;
+#pragma unroll 1
+    for (u64 i = (u64)blockIdx.x * 256 + threadIdx.x; i < w.count; i += step) {
+        Place p;
+        if (w.count <= 0xffffffffull) p = place<u32>(w, i);
+        else p = place<u64>(w, i);
+        const V v = read(p.src, p.last);
+        write(p.dst, v);
+    }
+}
+
 // Calls `read` with the place of each element in the source and `write` with that in the destination, several reads before
 // the writes. Long rows: a block walks pieces of rows, so that the outer axes are asked once a piece. Short ones: every
 // element asks.
@@ -167,7 +181,7 @@ static __device__ __forceinline__ void write_value(const Walk &w, u64 dst, V v, 
 #define WALK(NAME, TYPE, CASES) \
     extern "C" __global__ void __launch_bounds__(256) fh_walk_##NAME(const __grid_constant__ Walk w) { \
         bool lost = false; \
-        walk<1, TYPE>( \
+        stroll<TYPE>( \
             w, \
             [&](i64 s, u32 last) { \
                 TYPE v = 0; \
@@ -186,7 +200,7 @@ WALK(double, double, FROM(F64))
 // The bytes as they are, in the other order, or with the sign changed.
 template <class T, class Flip>
 static __device__ __forceinline__ void resolve(const Walk &w, Flip flip) {
-    walk<1, T>(
+    stroll<T>(
         w,
         [&](i64 s, u32 last) {
             if ((w.flags & ZERO_IMAG) && (last & 1)) return (T)0;
