@@ -2,13 +2,15 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use freehold_tensor::{Device, DeviceKind};
 
 use super::plain::stream_of;
 use super::{DRIVER_ALIGNMENT, device, refused};
 use crate::cuda::error::check;
-use crate::cuda::{Context, CudaError, Pools, is_exiting, sys};
+use crate::cuda::{Context, CudaError, Pools, StreamRef, is_exiting, sys};
 use crate::resource::{dangling, layout_for};
 use crate::{AllocError, AllocReason, MemoryResource, Stream};
 
@@ -18,6 +20,9 @@ pub struct AsyncMemory {
     context: &'static Context,
     pools: Pools,
     pool: sys::CuMemoryPool,
+    /// Given back while their streams were captured, and how many: addresses and streams.
+    captured: Mutex<Vec<(u64, StreamRef)>>,
+    waiting: AtomicUsize,
 }
 
 // SAFETY: the driver lets any thread use a pool.
@@ -64,7 +69,8 @@ impl AsyncMemory {
         let mut pool: sys::CuMemoryPool = ptr::null_mut();
         // SAFETY: both pointers are to values of ours; reserved bytes are zero.
         check("cuMemPoolCreate", unsafe { (pools.create)(&raw mut pool, &raw const props) })?;
-        let memory = AsyncMemory { context, pools, pool };
+        let (captured, waiting) = (Mutex::default(), AtomicUsize::new(0));
+        let memory = AsyncMemory { context, pools, pool, captured, waiting };
         memory.set_release_threshold(u64::MAX)?;
         Ok(memory)
     }
@@ -141,6 +147,29 @@ impl AsyncMemory {
     }
 }
 
+impl AsyncMemory {
+    fn free(&self, address: u64, stream: StreamRef) {
+        let Ok(_entered) = self.context.enter() else { return };
+        // SAFETY: allocated by `allocate`, and given back once; uses that are queued on the stream come before. A failure
+        // has nobody to be told to: the context is lost.
+        unsafe { (self.pools.free_async)(address, stream.raw()) };
+    }
+
+    /// Frees what was given back on streams whose capture has ended.
+    fn give_captured(&self) {
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = |on: StreamRef| self.context.is_capturing(on) == Ok(false);
+        let (free, kept): (Vec<_>, Vec<_>) = captured.drain(..).partition(|(_, on)| ended(*on));
+        *captured = kept;
+        self.waiting.fetch_sub(free.len(), Ordering::Release);
+        drop(captured);
+        free.into_iter().for_each(|(address, on)| self.free(address, on));
+    }
+}
+
 impl std::fmt::Debug for AsyncMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AsyncMemory").field("context", &self.context).finish_non_exhaustive()
@@ -152,6 +181,7 @@ impl Drop for AsyncMemory {
         if is_exiting() {
             return;
         }
+        self.give_captured();
         if let Ok(_entered) = self.context.enter() {
             // SAFETY: ours, and buffers hold their resource: none is left. The driver keeps what is still freed in order.
             unsafe { (self.pools.destroy)(self.pool) };
@@ -178,6 +208,7 @@ unsafe impl MemoryResource for AsyncMemory {
         }
         let failed = |error: CudaError| refused(&error, bytes, align, device);
         let stream = stream_of(self.context, stream).map_err(failed)?;
+        self.give_captured();
         // An allocation on a captured stream becomes a node of the graph, and belongs to the graph.
         if self.context.is_capturing(stream).map_err(failed)? {
             return Err(failed(CudaError::Capturing { what: "allocating" }));
@@ -196,13 +227,16 @@ unsafe impl MemoryResource for AsyncMemory {
             return;
         }
         let Ok(stream) = stream_of(self.context, stream) else { return };
-        // Freed on a captured stream, it would be freed when the graph runs, and each time.
-        let captured = self.context.is_capturing(stream).unwrap_or(false);
-        let Ok(stream) = (if captured { self.context.work_stream() } else { Ok(stream) }) else { return };
-        let Ok(_entered) = self.context.enter() else { return };
-        // SAFETY: allocated by `allocate`, and given back once; uses that are queued on the stream come before. A failure
-        // has nobody to be told to: the context is lost.
-        unsafe { (self.pools.free_async)(ptr.addr().get() as u64, stream.raw()) };
+        let address = ptr.addr().get() as u64;
+        self.give_captured();
+        // Freed on a captured stream, it would be freed when the graph runs, and each time. Whoever runs the graph keeps what
+        // it uses, so this is of earlier work, and can be freed in its order when the capture has ended.
+        if self.context.is_capturing(stream).unwrap_or(true) {
+            self.captured.lock().unwrap_or_else(PoisonError::into_inner).push((address, stream));
+            self.waiting.fetch_add(1, Ordering::Release);
+            return;
+        }
+        self.free(address, stream);
     }
 
     fn name(&self) -> &str {
