@@ -148,11 +148,27 @@ impl AsyncMemory {
 }
 
 impl AsyncMemory {
-    fn free(&self, address: u64, stream: StreamRef) {
-        let Ok(_entered) = self.context.enter() else { return };
-        // SAFETY: allocated by `allocate`, and given back once; uses that are queued on the stream come before. A failure
-        // has nobody to be told to: the context is lost.
-        unsafe { (self.pools.free_async)(address, stream.raw()) };
+    /// Frees in the order of a stream; what is captured is kept until the capture has ended.
+    fn free(&self, address: u64, stream: StreamRef) -> Result<(), CudaError> {
+        // Freed on a captured stream, it would be freed when the graph runs, and each time. Whoever runs the graph keeps what
+        // it uses, so this is of earlier work, and can be freed in its order when the capture has ended.
+        if self.context.is_capturing(stream)? {
+            self.captured.lock().unwrap_or_else(PoisonError::into_inner).push((address, stream));
+            self.waiting.fetch_add(1, Ordering::Release);
+            return Ok(());
+        }
+        let _entered = self.context.enter()?;
+        // SAFETY: allocated by `allocate`, and given back once by its owner's word; uses that are queued on the stream come
+        // before.
+        check("cuMemFreeAsync", unsafe { (self.pools.free_async)(address, stream.raw()) })
+    }
+
+    /// As [`free`](Self::free), which has nobody to tell. A call that fails may be the report of something else's failure: it is
+    /// tried once more. Where that fails too the context is lost.
+    fn give(&self, address: u64, stream: StreamRef) {
+        if self.free(address, stream).is_err() {
+            let _ = self.free(address, stream);
+        }
     }
 
     /// Frees what was given back on streams whose capture has ended.
@@ -160,13 +176,9 @@ impl AsyncMemory {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = |on: StreamRef| self.context.is_capturing(on) == Ok(false);
-        let (free, kept): (Vec<_>, Vec<_>) = captured.drain(..).partition(|(_, on)| ended(*on));
-        *captured = kept;
-        self.waiting.fetch_sub(free.len(), Ordering::Release);
-        drop(captured);
-        free.into_iter().for_each(|(address, on)| self.free(address, on));
+        let captured = std::mem::take(&mut *self.captured.lock().unwrap_or_else(PoisonError::into_inner));
+        self.waiting.fetch_sub(captured.len(), Ordering::Release);
+        captured.into_iter().for_each(|(address, stream)| self.give(address, stream));
     }
 }
 
@@ -226,17 +238,11 @@ unsafe impl MemoryResource for AsyncMemory {
         if bytes == 0 || is_exiting() {
             return;
         }
-        let Ok(stream) = stream_of(self.context, stream) else { return };
-        let address = ptr.addr().get() as u64;
+        // Once more, as in `give`: the stream of our own is made when first asked for.
+        let found = stream_of(self.context, stream).or_else(|_| stream_of(self.context, stream));
+        let Ok(stream) = found else { return };
         self.give_captured();
-        // Freed on a captured stream, it would be freed when the graph runs, and each time. Whoever runs the graph keeps what
-        // it uses, so this is of earlier work, and can be freed in its order when the capture has ended.
-        if self.context.is_capturing(stream).unwrap_or(true) {
-            self.captured.lock().unwrap_or_else(PoisonError::into_inner).push((address, stream));
-            self.waiting.fetch_add(1, Ordering::Release);
-            return;
-        }
-        self.free(address, stream);
+        self.give(ptr.addr().get() as u64, stream);
     }
 
     fn name(&self) -> &str {
