@@ -11,6 +11,7 @@ template <class Index>
 static __device__ __forceinline__ Place place(const Walk &w, u64 at) {
     Index i = (Index)at;
     Place p = {0, 0, 0};
+#pragma unroll 1
     for (int axis = (int)w.axes - 1; axis > 0; axis--) {
         const Index n = (Index)w.shape[axis], next = i / n, k = i - next * n;
         p.dst += (i64)k * w.dst_step[axis];
@@ -24,20 +25,24 @@ static __device__ __forceinline__ Place place(const Walk &w, u64 at) {
     return p;
 }
 
-// Calls `each` with the places of all elements. Long rows: a block walks pieces of rows, so that the outer axes are asked
-// once a piece. Short ones: every element asks.
-template <int UNROLL, class Each>
-static __device__ __forceinline__ void walk(const Walk &w, Each each) {
+// Calls `read` with the place of each element in the source and `write` with that in the destination, several reads before
+// the writes. Long rows: a block walks pieces of rows, so that the outer axes are asked once a piece. Short ones: every
+// element asks.
+template <int TURNS, class V, class Read, class Write>
+static __device__ __forceinline__ void walk(const Walk &w, Read read, Write write) {
     const int last = (int)w.axes - 1;
     const u64 n = (u64)w.shape[last];
+    V v[TURNS];
     if (n >= 64) {
-        constexpr u64 piece = 256 * UNROLL;
+        constexpr u64 piece = 256 * TURNS;
         const u64 pieces = (n + piece - 1) / piece, total = w.count / n * pieces;
+        const i64 dst_step = w.dst_step[last], src_step = w.src_step[last];
         for (u64 t = blockIdx.x; t < total; t += gridDim.x) {
             const u64 row = total <= 0xffffffffull ? (u32)t / (u32)pieces : t / pieces;
-            u64 k = (t - row * pieces) * piece + threadIdx.x;
-            i64 dst = 0, src = 0;
+            const u64 k = (t - row * pieces) * piece + threadIdx.x;
+            i64 dst = (i64)k * dst_step, src = (i64)k * src_step;
             u64 i = row;
+#pragma unroll 1
             for (int axis = last - 1; axis >= 0; axis--) {
                 const u64 m = (u64)w.shape[axis], next = row <= 0xffffffffull ? (u32)i / (u32)m : i / m, j = i - next * m;
                 dst += (i64)j * w.dst_step[axis];
@@ -45,15 +50,32 @@ static __device__ __forceinline__ void walk(const Walk &w, Each each) {
                 i = next;
             }
 #pragma unroll
-            for (int u = 0; u < UNROLL; u++, k += 256) {
-                if (k < n) each(dst + (i64)k * w.dst_step[last], src + (i64)k * w.src_step[last], (u32)k);
+            for (int u = 0; u < TURNS; u++) {
+                if (k + u * 256 < n) v[u] = read(src + u * 256 * src_step, (u32)(k + u * 256));
+            }
+#pragma unroll
+            for (int u = 0; u < TURNS; u++) {
+                if (k + u * 256 < n) write(dst + u * 256 * dst_step, v[u]);
             }
         }
     } else {
-        const u64 step = (u64)gridDim.x * 256;
-        for (u64 i = (u64)blockIdx.x * 256 + threadIdx.x; i < w.count; i += step) {
-            const Place p = w.count <= 0xffffffffull ? place<u32>(w, i) : place<u64>(w, i);
-            each(p.dst, p.src, p.last);
+        constexpr int turns = TURNS < 4 ? TURNS : 4;
+        const u64 step = (u64)gridDim.x * (256 * turns);
+        for (u64 i = (u64)blockIdx.x * (256 * turns) + threadIdx.x; i < w.count; i += step) {
+            i64 to[turns];
+#pragma unroll
+            for (int u = 0; u < turns; u++) {
+                const u64 at = i + u * 256;
+                if (at < w.count) {
+                    const Place p = w.count <= 0xffffffffull ? place<u32>(w, at) : place<u64>(w, at);
+                    to[u] = p.dst;
+                    v[u] = read(p.src, p.last);
+                }
+            }
+#pragma unroll
+            for (int u = 0; u < turns; u++) {
+                if (i + u * 256 < w.count) write(to[u], v[u]);
+            }
         }
     }
 }
@@ -61,12 +83,30 @@ static __device__ __forceinline__ void walk(const Walk &w, Each each) {
 template <class T>
 static __device__ __forceinline__ void move(const Walk &w) {
     const u64 dst = w.dst, src = w.src;
-    walk<4>(w, [&](i64 d, i64 s, u32) { *(T *)(dst + d) = *(const T *)(src + s); });
+    walk<sizeof(T) == 16 ? 4 : 8, T>(w, [&](i64 s, u32) { return *(const T *)(src + s); }, [&](i64 d, T v) { *(T *)(dst + d) = v; });
 }
 
 #define MOVE(BYTES, TYPE) \
     extern "C" __global__ void __launch_bounds__(256) fh_move_##BYTES(const __grid_constant__ Walk w) { move<TYPE>(w); }
 MOVE(1, u8) MOVE(2, u16) MOVE(4, u32) MOVE(8, u64) MOVE(16, u128)
+
+// Casts of the pairs that are asked for often, of elements that are aligned to their size.
+template <int S, int D>
+static __device__ __forceinline__ void stride(const Walk &w) {
+    typedef typename As<S>::Stored From;
+    typedef typename As<D>::Stored To;
+    const u64 dst = w.dst, src = w.src;
+    const bool saturate = w.flags & SATURATE;
+    bool lost = false;
+    walk<4, From>(w, [&](i64 s, u32) { return *(const From *)(src + s); },
+                  [&](i64 d, From v) { *(To *)(dst + d) = cast<S, D>(v, saturate, lost); });
+    if (w.lost) report(w, lost);
+}
+
+#define STRIDE(S, D) \
+    extern "C" __global__ void __launch_bounds__(256) fh_stride_##S##_##D(const __grid_constant__ Walk w) { stride<S, D>(w); }
+STRIDE(U8, F32) STRIDE(U8, F16) STRIDE(U8, BF16) STRIDE(F32, U8) STRIDE(F32, F16) STRIDE(F16, F32) STRIDE(F32, BF16)
+STRIDE(BF16, F32) STRIDE(F32, F64) STRIDE(F64, F32) STRIDE(I64, I32) STRIDE(F32, E4M3FN)
 
 // Reads and writes of any alignment, and in the other byte order.
 template <class T>
@@ -120,11 +160,14 @@ static __device__ __forceinline__ void write_value(const Walk &w, u64 dst, V v, 
 #define WALK(NAME, TYPE, CASES) \
     extern "C" __global__ void __launch_bounds__(256) fh_walk_##NAME(const __grid_constant__ Walk w) { \
         bool lost = false; \
-        walk<1>(w, [&](i64 d, i64 s, u32 last) { \
-            TYPE v = 0; \
-            switch (w.src_kind) { CASES } \
-            write_value<TYPE>(w, w.dst + d, v, lost); \
-        }); \
+        walk<1, TYPE>( \
+            w, \
+            [&](i64 s, u32 last) { \
+                TYPE v = 0; \
+                switch (w.src_kind) { CASES } \
+                return v; \
+            }, \
+            [&](i64 d, TYPE v) { write_value<TYPE>(w, w.dst + d, v, lost); }); \
         if (w.lost) report(w, lost); \
     }
 WALK(integer, i64, FROM(BOOL) FROM(I8) FROM(I16) FROM(I32) FROM(I64) FROM(U8) FROM(U16) FROM(U32))
@@ -136,11 +179,13 @@ WALK(double, double, FROM(F64))
 // The bytes as they are, in the other order, or with the sign changed.
 template <class T, class Flip>
 static __device__ __forceinline__ void resolve(const Walk &w, Flip flip) {
-    walk<1>(w, [&](i64 d, i64 s, u32 last) {
-        T v = read_any<T>(w.src + s, w.flags & SWAP_SRC);
-        if (((w.flags & NEG) != 0) != ((w.flags & CONJ) && (last & 1))) v = flip(v);
-        write_any(w.dst + d, v);
-    });
+    walk<1, T>(
+        w,
+        [&](i64 s, u32 last) {
+            const T v = read_any<T>(w.src + s, w.flags & SWAP_SRC);
+            return ((w.flags & NEG) != 0) != ((w.flags & CONJ) && (last & 1)) ? flip(v) : v;
+        },
+        [&](i64 d, T v) { write_any(w.dst + d, v); });
 }
 
 template <class T>

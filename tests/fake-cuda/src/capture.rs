@@ -39,6 +39,14 @@ pub struct Graph {
     pub capture: u64,
 }
 
+/// A graph that can be launched.
+pub struct Executable {
+    /// What a launch does, in an order that the dependencies allow: one after the other.
+    pub ops: Vec<Op>,
+    /// The capture, for the memory that it allocated.
+    pub capture: u64,
+}
+
 impl State {
     /// Begins to capture a stream.
     pub fn begin_capture(&mut self, key: u64, mode: u32) -> Outcome {
@@ -97,8 +105,22 @@ impl State {
         Ok(Graph { nodes: capture.nodes, capture: id })
     }
 
-    /// Frees what a capture allocated.
+    /// Queues what a graph does. On a stream that is captured it would be a node of a kind that there is not here.
+    pub fn launch_graph(&mut self, exec: usize, key: u64) -> Outcome {
+        let ops = self.execs.get(&exec).ok_or(Status::INVALID_VALUE)?.ops.clone();
+        if self.streams[&key].capture.is_some() {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        ops.into_iter().try_for_each(|op| self.enqueue(key, op, Vec::new()).map(drop))
+    }
+
+    /// Frees what a capture allocated, once neither a graph nor an executable of it is left.
     pub fn release_graph_memory(&mut self, capture: u64) {
+        let is_used = self.graphs.values().any(|graph| graph.capture == capture)
+            || self.execs.values().any(|exec| exec.capture == capture);
+        if is_used {
+            return;
+        }
         let starts: Vec<u64> =
             self.blocks.values().filter(|block| block.graph == Some(capture)).map(|block| block.start).collect();
         for start in starts {

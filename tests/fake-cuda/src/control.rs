@@ -69,6 +69,7 @@ pub struct Live {
     pub contexts_made: u64,
     pub pending: u64,
     pub failures_left: u64,
+    pub races: u64,
 }
 
 macro_rules! functions {
@@ -119,6 +120,7 @@ functions! {
     forget_failures = "fake_cuda_forget_failures": fn() -> u64;
     calls = "fake_cuda_calls": fn(*const c_char) -> u64;
     log = "fake_cuda_log": fn(*mut c_char, usize) -> usize;
+    races = "fake_cuda_races": fn(*mut c_char, usize) -> usize;
     clear_log = "fake_cuda_clear_log": fn();
     set_quiet = "fake_cuda_set_quiet": fn(c_int);
     live = "fake_cuda_live": fn(*mut u64, usize) -> usize;
@@ -161,7 +163,7 @@ impl Control {
         unsafe { (self.reset)() }
     }
 
-    /// Waits until everything that is queued anywhere is done.
+    /// Waits until everything that is queued anywhere is done. It orders nothing: a race of the program stays one.
     ///
     /// # Panics
     ///
@@ -275,6 +277,13 @@ impl Control {
         text(|buffer, room| unsafe { (self.log)(buffer, room) })
     }
 
+    /// Work of two streams on the same bytes, one of which writes, that nothing orders: a line each. Whether the bytes came
+    /// out right does not matter. What a kernel touches is known when it has run: wait for it first.
+    pub fn races(&self) -> String {
+        // SAFETY: the function is given a buffer of that size.
+        text(|buffer, room| unsafe { (self.races)(buffer, room) })
+    }
+
     /// Empties the log and sets the counts to zero.
     pub fn clear_log(&self) {
         // SAFETY: takes nothing.
@@ -309,6 +318,7 @@ impl Control {
             contexts_made,
             pending,
             failures_left,
+            races,
         ] = counts;
         Live {
             device_bytes,
@@ -327,6 +337,7 @@ impl Control {
             contexts_made,
             pending,
             failures_left,
+            races,
         }
     }
 

@@ -15,10 +15,10 @@ use crate::event::Recorded;
 use crate::hide;
 use crate::state::{CHANGED, DEVICES, SPACE, lock};
 use crate::status::Status;
-use crate::stream::wait;
+use crate::stream::wait_apart;
 
 /// What [`fake_cuda_live`] counts, in this order.
-pub const LIVE: [&str; 16] = [
+pub const LIVE: [&str; 17] = [
     "device_bytes",  // of cuMemAlloc, and what pools took
     "pool_used",     // in use, of all pools
     "pool_reserved", // what pools took from devices
@@ -35,6 +35,7 @@ pub const LIVE: [&str; 16] = [
     "contexts_made",
     "pending",       // operations that are queued and not done
     "failures_left", // failures that were asked for and have not come
+    "races",         // pairs of operations that touch the same bytes in no order
 ];
 
 /// Text that a test gave.
@@ -83,15 +84,16 @@ pub extern "C" fn fake_cuda_reset() {
         CHANGED.notify_all();
     }
     fake_cuda_drain();
+    lock().order.forget();
     entry::clear();
 }
 
-/// Waits until everything that is queued anywhere is done. Gives 0, or a `CUresult` where a test holds work back.
+/// Waits until everything that is queued anywhere is done. It orders nothing: a race stays one. Gives 0, or a `CUresult` where a test holds work back.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_cuda_drain() -> c_int {
     let state = lock();
     let points: Vec<_> = state.streams.iter().map(|(&key, stream)| (key, stream.submitted)).collect();
-    wait(state, &points).err().map_or(0, |status| status.0)
+    wait_apart(state, &points).err().map_or(0, |status| status.0)
 }
 
 /// Sets how long every stream waits before each operation.
@@ -256,6 +258,18 @@ pub unsafe extern "C" fn fake_cuda_log(buffer: *mut c_char, room: usize) -> usiz
     unsafe { give_text(&entry::log(), buffer, room) }
 }
 
+/// Work of two streams on the same bytes that nothing orders: a line each.
+///
+/// # Safety
+///
+/// * `buffer` is null or has `room` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fake_cuda_races(buffer: *mut c_char, room: usize) -> usize {
+    let text: String = lock().order.races.iter().map(|race| format!("{race}\n")).collect();
+    // SAFETY: the caller gives as many bytes.
+    unsafe { give_text(&text, buffer, room) }
+}
+
 /// Empties the log and sets the counts to zero.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_cuda_clear_log() {
@@ -294,6 +308,7 @@ pub unsafe extern "C" fn fake_cuda_live(counts: *mut u64, room: usize) -> usize 
         state.devices.iter().map(|device| device.made).sum(),
         state.streams.values().map(|stream| stream.submitted - stream.completed).sum(),
         entry::failures_left(),
+        state.order.races.len() as u64,
     ];
     if !counts.is_null() {
         // SAFETY: the caller gives room for as many.

@@ -4,6 +4,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use crate::arena;
+use crate::order::{Region, Touch};
 use crate::state::{Kind, State};
 use crate::status::{Outcome, Status};
 
@@ -166,6 +167,20 @@ impl CopyJob {
     /// Whether it reads or writes ordinary host memory, or did.
     pub fn is_pageable(&self) -> bool {
         matches!(self.to, Place::Pageable(_)) || !matches!(self.from, Place::Known(_))
+    }
+
+    /// The memory of the driver that it touches.
+    pub fn touches(&self) -> Vec<Touch> {
+        let side = |place: &Place, pitch: usize, slice: usize, writes: bool| {
+            let Place::Known(start) = *place else { return None };
+            let Shape { width, height, depth } = self.shape;
+            let end = start + ((depth - 1) * slice + (height - 1) * pitch + width) as u64;
+            let in_rows = height > 1 && (depth == 1 || slice.is_multiple_of(pitch.max(1)));
+            let (pitch, width) = if in_rows { (pitch as u64, width as u64) } else { (0, end - start) };
+            Some(Touch { region: Region { start, end, pitch, width }, writes })
+        };
+        let from = side(&self.from, self.from_pitch, self.from_slice, false);
+        from.into_iter().chain(side(&self.to, self.to_pitch, self.to_slice, true)).collect()
     }
 
     fn source(&self) -> Outcome<*const u8> {

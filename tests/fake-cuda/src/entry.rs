@@ -242,12 +242,12 @@ arguments!(i32 => "{}", u32 => "{}", usize => "{}", u8 => "{}", u64 => "{:#x}");
 
 impl<T> Argument for *mut T {
     fn write(&self, line: &mut String) {
-        let _ = write!(line, "{self:p}");
+        let _ = write!(line, "{:p}", *self);
     }
 }
 impl<T> Argument for *const T {
     fn write(&self, line: &mut String) {
-        let _ = write!(line, "{self:p}");
+        let _ = write!(line, "{:p}", *self);
     }
 }
 impl Argument for Option<crate::abi::HostFn> {

@@ -18,6 +18,8 @@
 //!   into ordinary host memory returns when done; page-locked memory is read and written late.
 //! * **Pools**: memory freed in the order of a stream is poison from there on; the same stream gets it back at once,
 //!   another one when the free was reached or after a wait that is put in. Thresholds, counts, export by descriptor.
+//! * **Order**: work of two streams on the same bytes that nothing orders is a race, whatever the bytes came out as
+//!   ([`control::Control::races`]).
 //! * **Capture**: what is queued becomes nodes; what would wait, and in the stricter modes what `cuda.h` calls potentially
 //!   unsafe (allocation, `cuEventQuery`, attributes of pools, loading a module, any synchronisation), is refused and breaks
 //!   the capture. Copies of ordinary host memory are refused on a captured stream.
@@ -31,8 +33,8 @@
 //! # What is not modelled
 //!
 //! Speed, caches, the order of threads in a kernel, contexts that are not primary, arrays and textures, virtual memory
-//! management, IPC other than of pools, `cuMemHostRegister`, managed memory that moves. A graph is kept and counted, and
-//! cannot be launched.
+//! management, IPC other than of pools, `cuMemHostRegister`, managed memory that moves. A graph is made by capture only, and its
+//! nodes run one after the other.
 
 #![cfg(target_os = "linux")]
 
@@ -49,7 +51,9 @@ mod hide;
 pub mod kernels;
 pub mod memory;
 pub mod module;
+mod order;
 mod pool;
 mod state;
 pub mod status;
 mod stream;
+mod walk;

@@ -1,9 +1,10 @@
 //! What a kernel sees: its arguments, and memory at device addresses.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ptr;
 
 use crate::arena;
+use crate::order::{Ranges, Touch};
 use crate::state::{Kind, lock};
 use crate::status::{Outcome, Status};
 
@@ -85,15 +86,29 @@ impl Params {
 /// Memory, as the kernels of one device see it.
 pub struct Memory {
     device: usize,
-    /// The allocations that were used last: start, length.
-    known: [Cell<(u64, u64)>; 4],
+    /// The allocations that were used last: start, length, and where the driver has them.
+    known: [Cell<(u64, u64, usize)>; 4],
     next: Cell<usize>,
+    read: RefCell<Ranges>,
+    written: RefCell<Ranges>,
 }
 
 impl Memory {
     /// For kernels of a device.
     pub(crate) fn of(device: usize) -> Memory {
-        Memory { device, known: Default::default(), next: Cell::new(0) }
+        Memory {
+            device,
+            known: Default::default(),
+            next: Cell::new(0),
+            read: RefCell::default(),
+            written: RefCell::default(),
+        }
+    }
+
+    /// What was touched so far.
+    pub(crate) fn touches(&self) -> Vec<Touch> {
+        let (mut read, mut written) = (self.read.borrow_mut(), self.written.borrow_mut());
+        read.touches(false).chain(written.touches(true)).collect()
     }
 
     /// Reads bytes at a device address.
@@ -103,6 +118,7 @@ impl Memory {
     /// `ILLEGAL_ADDRESS`: not all of it is in one allocation that a kernel of this device may use.
     pub fn read(&self, address: u64, out: &mut [u8]) -> Outcome {
         let at = self.find(address, out.len())?;
+        self.read.borrow_mut().add(address, out.len() as u64);
         // SAFETY: in the driver's mapping, which is never unmapped. Another stream may write there at the same time, as on a
         // GPU, where a race gives any bytes; nothing but bytes is made of them.
         unsafe { ptr::copy_nonoverlapping(at, out.as_mut_ptr(), out.len()) };
@@ -116,6 +132,7 @@ impl Memory {
     /// As [`Memory::read`].
     pub fn write(&self, address: u64, bytes: &[u8]) -> Outcome {
         let at = self.find(address, bytes.len())?;
+        self.written.borrow_mut().add(address, bytes.len() as u64);
         // SAFETY: as in `read`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
         Ok(())
@@ -151,14 +168,22 @@ impl Memory {
     /// Where the driver has the bytes.
     fn find(&self, address: u64, len: usize) -> Outcome<*mut u8> {
         let len = len as u64;
-        let inside = |(start, size): (u64, u64)| address >= start && len <= size && address - start <= size - len;
-        if !self.known.iter().any(|known| inside(known.get())) {
-            let found = self.look_up(address).filter(|&range| inside(range)).ok_or(Status::ILLEGAL_ADDRESS)?;
-            let next = self.next.get();
-            self.known[next].set(found);
-            self.next.set((next + 1) % self.known.len());
+        let inside = |start: u64, size: u64| address >= start && len <= size && address - start <= size - len;
+        let place = |start: u64, at: usize| ptr::with_exposed_provenance_mut(at + (address - start) as usize);
+        for (start, size, at) in self.known.iter().map(Cell::get) {
+            if inside(start, size) {
+                return Ok(place(start, at));
+            }
         }
-        arena::alias(address, len).ok_or(Status::ILLEGAL_ADDRESS)
+        let (start, size) = self.look_up(address).ok_or(Status::ILLEGAL_ADDRESS)?;
+        if !inside(start, size) {
+            return Err(Status::ILLEGAL_ADDRESS);
+        }
+        let at = arena::alias(start, size).ok_or(Status::ILLEGAL_ADDRESS)?.expose_provenance();
+        let next = self.next.get();
+        self.known[next].set((start, size, at));
+        self.next.set((next + 1) % self.known.len());
+        Ok(place(start, at))
     }
 
     /// The allocation at an address, if kernels of this device may use it. Memory that a pool keeps is mapped too: what was

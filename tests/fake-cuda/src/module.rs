@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::kernels;
 use crate::memory::{Launch, Memory, Params};
+use crate::order::Touch;
 use crate::state::State;
 use crate::status::{Outcome, Status};
 
@@ -49,7 +50,8 @@ pub struct LaunchJob {
 
 impl LaunchJob {
     /// Runs the kernel on this thread.
-    pub fn run(self: &Arc<LaunchJob>) -> Outcome {
+    /// Gives the memory that it touched.
+    pub fn run(self: &Arc<LaunchJob>) -> Outcome<Vec<Touch>> {
         let memory = Memory::of(self.device);
         let launch = Launch {
             name: &self.name,
@@ -59,7 +61,8 @@ impl LaunchJob {
             params: &self.params,
             memory: &memory,
         };
-        (self.kernel)(&launch)
+        (self.kernel)(&launch)?;
+        Ok(memory.touches())
     }
 }
 

@@ -144,8 +144,13 @@ impl State {
             self.add_node(id, key, Op::Nothing)?;
         }
         let start = match self.reuse(handle, key, room) {
-            Some((start, None)) => start,
-            Some((start, Some(after))) => {
+            Some((start, Ok(after))) => {
+                // The same stream, or one whose free the driver saw done.
+                let next = (key, self.streams[&key].submitted + 1);
+                self.order.follow(next, after);
+                start
+            }
+            Some((start, Err(after))) => {
                 self.enqueue(key, Op::Nothing, vec![after])?;
                 start
             }
@@ -164,8 +169,8 @@ impl State {
         Ok(start)
     }
 
-    /// Freed memory that a stream may have, and what it must wait for first.
-    fn reuse(&mut self, handle: usize, key: u64, room: u64) -> Option<(u64, Option<Point>)> {
+    /// Freed memory that a stream may have at once, with the point of its free, or as an error what it must wait for first.
+    fn reuse(&mut self, handle: usize, key: u64, room: u64) -> Option<(u64, Result<Point, Point>)> {
         let captured = self.streams[&key].capture.is_some();
         let pool = &self.pools[&handle];
         let [_, opportunistic, internal] = pool.reuse.map(|rule| rule != 0);
@@ -190,7 +195,7 @@ impl State {
         if free.len == 0 {
             pool.free.swap_remove(index);
         }
-        Some((start, waits.then_some(after)))
+        Some((start, if waits { Err(after) } else { Ok(after) }))
     }
 
     /// Takes more of the device for a pool. Where there is no more, what all pools keep is given back first.
@@ -301,6 +306,8 @@ impl State {
                 continue;
             }
             pool.reserved[0] -= free.len;
+            // Whoever gets it next comes after the free: the driver saw it done.
+            self.order.host_saw(&[free.after]);
             match pool.arena.as_mut() {
                 Some(arena) => {
                     arena.give(free.start, free.len);

@@ -5,10 +5,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::arena::{self, Arena, GRANULE, PAGE};
-use crate::capture::{Capture, Graph};
+use crate::capture::{Capture, Executable, Graph};
 use crate::entry::CONTEXTS;
 use crate::event::Event;
 use crate::module::{Function, Module};
+use crate::order::Order;
 use crate::pool::Pool;
 use crate::status::{Outcome, Status};
 use crate::stream::Stream;
@@ -125,6 +126,7 @@ pub struct AllHandles {
     pub(crate) functions: Handles,
     pub(crate) pools: Handles,
     pub(crate) graphs: Handles,
+    pub(crate) execs: Handles,
 }
 
 /// Where the handles of contexts begin.
@@ -151,8 +153,10 @@ pub struct State {
     pub(crate) pools: HashMap<usize, Pool>,
     pub(crate) captures: HashMap<u64, Capture>,
     pub(crate) graphs: HashMap<usize, Graph>,
+    pub(crate) execs: HashMap<usize, Executable>,
     pub(crate) handles: AllHandles,
     pub(crate) number: u64,
+    pub(crate) order: Order,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -209,6 +213,7 @@ impl State {
             pools: HashMap::new(),
             captures: HashMap::new(),
             graphs: HashMap::new(),
+            execs: HashMap::new(),
             handles: AllHandles {
                 streams: Handles::new(0x20_0000_0000),
                 events: Handles::new(0x30_0000_0000),
@@ -216,8 +221,10 @@ impl State {
                 functions: Handles::new(0x50_0000_0000),
                 pools: Handles::new(0x60_0000_0000),
                 graphs: Handles::new(0x70_0000_0000),
+                execs: Handles::new(0x80_0000_0000),
             },
             number: 0,
+            order: Order::default(),
         };
         state.set_devices(2);
         state

@@ -9,6 +9,7 @@ use crate::arena;
 use crate::copy::CopyJob;
 use crate::entry::{self, IN_HOST_FUNCTION};
 use crate::module::LaunchJob;
+use crate::order::{Region, Stamp, Touch};
 use crate::state::{CHANGED, Locked, POISON, State, lock};
 use crate::status::{Outcome, Status};
 
@@ -46,6 +47,7 @@ pub struct Stream {
 pub(crate) struct Queued {
     after: Vec<Point>,
     op: Op,
+    stamp: Stamp,
 }
 
 /// What a stream does.
@@ -102,8 +104,18 @@ impl Op {
         }
     }
 
-    /// Does it. Without the driver's lock.
-    fn run(&self) -> Outcome {
+    /// The memory that it touches, where that is known before it runs.
+    fn touches(&self) -> Vec<Touch> {
+        let write = |start: u64, len: u64| vec![Touch { region: Region::line(start, len), writes: true }];
+        match self {
+            Op::Copy(jobs) => jobs.iter().flat_map(CopyJob::touches).collect(),
+            Op::Set { start, len, .. } | Op::Free { start, len } => write(*start, *len),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Does it, without the driver's lock. Gives the memory that it was found to touch.
+    fn run(&self) -> Outcome<Vec<Touch>> {
         match self {
             Op::Copy(jobs) => jobs.iter().try_for_each(CopyJob::run)?,
             Op::Set { start, len, byte } => {
@@ -123,9 +135,9 @@ impl Op {
                 unsafe { function(data.0) };
                 IN_HOST_FUNCTION.set(false);
             }
-            Op::Launch(job) => job.run()?,
+            Op::Launch(job) => return job.run(),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -203,7 +215,6 @@ impl State {
             let legacy = self.devices.get(stream.device).map_or(0, |device| device.legacy);
             points.extend(self.streams.get(&legacy).map(|other| (legacy, other.submitted)));
         }
-        points.retain(|&point| !self.reached(point));
         points
     }
 
@@ -217,11 +228,17 @@ impl State {
         self.legacy_is_free(key)?;
         let mut after = after;
         after.extend(self.implicit(key));
+        let point = (key, self.streams[&key].submitted + 1);
+        let stamp = self.order.stamp(point, &after);
+        let touches = op.touches();
+        if !touches.is_empty() {
+            self.touches(&stamp, &op.name(), touches);
+        }
         let stream = self.streams.get_mut(&key).ok_or(Status::INVALID_HANDLE)?;
         stream.submitted += 1;
-        stream.queue.push_back(Queued { after, op });
+        stream.queue.push_back(Queued { after, op, stamp });
         CHANGED.notify_all();
-        Ok((key, stream.submitted))
+        Ok(point)
     }
 
     /// Every point that a device has queued so far.
@@ -231,14 +248,22 @@ impl State {
     }
 }
 
-/// Waits until every point was reached. Gives up where a test holds the work back for too long.
-pub fn wait(mut state: Locked, points: &[Point]) -> Outcome<Locked> {
+/// Waits until every point was reached, for the program: what it asks for from now on comes after them. Gives up where a
+/// test holds the work back for too long.
+pub fn wait(state: Locked, points: &[Point]) -> Outcome<Locked> {
+    let mut state = wait_apart(state, points)?;
+    state.order.host_saw(points);
+    Ok(state)
+}
+
+/// As [`wait`], for a test: it makes no order that the program does not.
+pub fn wait_apart(mut state: Locked, points: &[Point]) -> Outcome<Locked> {
     let begin = Instant::now();
     loop {
-        let Some(&(key, _)) = points.iter().find(|&&point| !state.reached(point)) else {
+        if points.iter().all(|&point| state.reached(point)) {
             return Ok(state);
-        };
-        let held = state.held || state.streams.get(&key).is_some_and(|stream| stream.held);
+        }
+        let held = state.held || state.streams.values().any(|stream| stream.held);
         if held && begin.elapsed() > PATIENCE {
             entry::note("a call waited for work that is held back, and gave up".into());
             return Err(Status::LAUNCH_TIMEOUT);
@@ -265,17 +290,24 @@ fn work(key: u64) {
                 // In a context that is lost nothing is done any more.
                 let lost = state.devices.get(device).is_none_or(|device| device.lost.is_some());
                 let stream = state.streams.get_mut(&key).expect("found above");
-                let op = stream.queue.pop_front().expect("seen above").op;
+                let Queued { op, stamp, .. } = stream.queue.pop_front().expect("seen above");
                 drop(state);
                 if !delay.is_zero() {
                     std::thread::sleep(delay);
                 }
-                let done = if lost { Ok(()) } else { op.run() };
+                let done = if lost { Ok(Vec::new()) } else { op.run() };
                 state = lock();
-                if let Err(status) = done {
-                    entry::note(format!("stream {key}: {} failed with {}: the context is lost", op.name(), status.0));
-                    if let Some(device) = state.devices.get_mut(device) {
-                        device.lost.get_or_insert(status);
+                match done {
+                    Ok(touches) => state.touches(&stamp, &op.name(), touches),
+                    Err(status) => {
+                        entry::note(format!(
+                            "stream {key}: {} failed with {}: the context is lost",
+                            op.name(),
+                            status.0
+                        ));
+                        if let Some(device) = state.devices.get_mut(device) {
+                            device.lost.get_or_insert(status);
+                        }
                     }
                 }
                 if let Some(stream) = state.streams.get_mut(&key) {

@@ -3,11 +3,11 @@
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use super::Status;
 use super::context::{Context, StreamRef};
 use super::driver::is_exiting;
 use super::error::{CudaError, check};
 use super::sys::{self, CuEvent};
+use super::{Status, mutation};
 
 /// The events that a context keeps.
 const KEPT: usize = 256;
@@ -75,6 +75,9 @@ impl Event {
     ///
     /// As [`Context::enter`].
     pub fn hold_back(&self, context: &Context, stream: StreamRef) -> Result<(), CudaError> {
+        if mutation::drops("order") {
+            return Ok(());
+        }
         let _entered = context.enter()?;
         // SAFETY: as in `record`.
         check("cuStreamWaitEvent", unsafe { (self.context.api().work.stream_wait_event)(stream.raw(), self.raw, 0) })

@@ -219,7 +219,8 @@ pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Resu
             flags |= flag;
         }
     }
-    if options.saturate || options.on_loss == OnLoss::Saturate {
+    // What is exact keeps its infinities.
+    if (options.saturate || options.on_loss == OnLoss::Saturate) && kind != CastKind::Exact {
         flags |= Walk::SATURATE;
     }
     let same = kind == CastKind::Same && lazy.is_empty();
@@ -263,7 +264,7 @@ pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Resu
         walk.axes == 1 && walk.dst_step[0] == dst_kind.size() as i64 && walk.src_step[0] == src_kind.size() as i64;
     if plain && run && (walk.dst | walk.src).is_multiple_of(16) && CONTIGUOUS.contains(&pair.as_str()) {
         let kernel = format!("fh_cast_{pair}");
-        let blocks = blocks_of(&walk, 8);
+        let blocks = blocks_of(&walk, 16);
         return Ok(Some(Launch { module: Module::Contiguous, kernel, blocks, walk, checks }));
     }
     if plain
@@ -274,8 +275,12 @@ pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Resu
         let blocks = tiles_of(&walk, dst_kind.size(), src_kind.size());
         return Ok(Some(Launch { module: Module::Turn, kernel: format!("fh_turn_{pair}"), blocks, walk, checks }));
     }
-    let kernel = src_kind.walk().to_owned();
-    Ok(Some(Launch { module: Module::Strided, kernel, blocks: blocks_of(&walk, 1), walk, checks }))
+    let (kernel, each) = if plain && STRIDES.contains(&pair.as_str()) {
+        (format!("fh_stride_{pair}"), 4)
+    } else {
+        (src_kind.walk().to_owned(), 1)
+    };
+    Ok(Some(Launch { module: Module::Strided, kernel, blocks: blocks_of(&walk, each), walk, checks }))
 }
 
 /// The pairs that have a kernel for compact runs: kernels/contiguous.cu.
@@ -302,8 +307,6 @@ const CONTIGUOUS: &[&str] = &[
     "BF16_F16",
     "F64_F16",
     "F16_F64",
-    "F64_BF16",
-    "BF16_F64",
     "F64_I32",
     "I32_F64",
     "F64_I64",
@@ -322,43 +325,29 @@ const CONTIGUOUS: &[&str] = &[
     "E4M3FN_F16",
     "BF16_E4M3FN",
     "E4M3FN_BF16",
-    "F16_E5M2",
-    "E5M2_F16",
-    "BF16_E5M2",
-    "E5M2_BF16",
     "BOOL_F32",
     "F32_BOOL",
-    "BOOL_U8",
-    "U8_BOOL",
-    "BOOL_I32",
-    "I32_BOOL",
-    "BOOL_I64",
-    "I64_BOOL",
-    "F64_U8",
-    "U8_F64",
 ];
 
-/// The pairs that have a kernel for transposes: kernels/turn.cu.
-const TURNS: &[&str] = &[
+/// The pairs that have a kernel for walks of aligned elements: kernels/strided.cu.
+const STRIDES: &[&str] = &[
+    "U8_F32",
+    "U8_F16",
+    "U8_BF16",
+    "F32_U8",
     "F32_F16",
     "F16_F32",
     "F32_BF16",
     "BF16_F32",
     "F32_F64",
     "F64_F32",
-    "F16_BF16",
-    "BF16_F16",
-    "F32_U8",
-    "U8_F32",
-    "F32_E4M3FN",
-    "F16_E4M3FN",
-    "BF16_E4M3FN",
-    "F64_F16",
-    "F64_BF16",
     "I64_I32",
-    "I32_F32",
-    "I64_F32",
+    "F32_E4M3FN",
 ];
+
+/// The pairs that have a kernel for transposes: kernels/turn.cu.
+const TURNS: &[&str] =
+    &["F32_F16", "F16_F32", "F32_BF16", "BF16_F32", "F32_F64", "F64_F32", "F32_U8", "U8_F32", "F32_E4M3FN", "I64_I32"];
 
 type Axes = SmallVec<[Axis; MAX_AXES]>;
 
@@ -475,7 +464,7 @@ fn moved(mut axes: Axes, at: (u64, u64), size: usize) -> Option<Launch> {
         return Some(Launch { module: Module::Turn, kernel: format!("fh_turn_{size}"), blocks, walk, checks: false });
     }
     let walk = walk_of(&joined(&axes), at);
-    let blocks = blocks_of(&walk, 4);
+    let blocks = blocks_of(&walk, if size == 16 { 4 } else { 8 });
     Some(Launch { module: Module::Strided, kernel: format!("fh_move_{size}"), blocks, walk, checks: false })
 }
 
@@ -501,7 +490,7 @@ fn blocks_of(walk: &Walk, each: u64) -> u32 {
         // Pieces of rows.
         (walk.count / n).saturating_mul(n.div_ceil(u64::from(THREADS) * each))
     } else {
-        walk.count.div_ceil(u64::from(THREADS))
+        walk.count.div_ceil(u64::from(THREADS) * each.min(4))
     };
     needed.clamp(1, MAX_BLOCKS) as u32
 }
@@ -509,8 +498,51 @@ fn blocks_of(walk: &Walk, each: u64) -> u32 {
 /// Blocks for a transpose: one for each tile.
 fn tiles_of(walk: &Walk, dst: usize, src: usize) -> u32 {
     let (d, s) = (walk.axes as usize - 1, walk.axes as usize - 2);
-    let side = |size: usize| 32 * (4 / size.min(4)) as u64;
+    // Words of 8 bytes, of 4 for single bytes: `WordOf` in kernels/turn.cu.
+    let side = |size: usize| 32 * if size == 1 { 4 } else { (8 / size.min(8)) as u64 };
     let tiles = walk.shape[d].unsigned_abs().div_ceil(side(dst)) * walk.shape[s].unsigned_abs().div_ceil(side(src));
     let batches: u64 = walk.shape[..s].iter().map(|n| n.unsigned_abs()).product();
     tiles.saturating_mul(batches).clamp(1, MAX_BLOCKS * 4) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names of the kernels in a module's PTX that begin so.
+    fn kernels(module: Module, prefix: &str) -> Vec<String> {
+        let text = String::from_utf8(module.ptx().expect("packed by build.rs")).expect("PTX is text");
+        let entries = text.lines().filter_map(|line| line.split_once(".entry ").map(|(_, rest)| rest.to_owned()));
+        let mut names: Vec<String> =
+            entries.filter_map(|rest| Some(rest.split('(').next()?.strip_prefix(prefix)?.to_owned())).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_pair_that_is_planned_has_its_kernel_and_none_is_there_for_nothing() {
+        let sorted = |pairs: &[&str]| {
+            let mut names: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(kernels(Module::Contiguous, "fh_cast_"), sorted(CONTIGUOUS));
+        assert_eq!(kernels(Module::Strided, "fh_stride_"), sorted(STRIDES));
+        let mut turns = sorted(TURNS);
+        turns.extend(["1", "16", "2", "4", "8"].map(str::to_owned));
+        turns.sort();
+        assert_eq!(kernels(Module::Turn, "fh_turn_"), turns);
+        assert_eq!(kernels(Module::Strided, "fh_move_"), ["1", "16", "2", "4", "8"]);
+        assert_eq!(kernels(Module::Strided, "fh_walk_"), ["double", "float", "integer", "unsigned"]);
+    }
+
+    #[test]
+    fn the_walk_is_as_large_as_the_kernels_parameter() {
+        for module in [Module::Contiguous, Module::Strided, Module::Turn] {
+            let text = String::from_utf8(module.ptx().expect("packed by build.rs")).expect("PTX is text");
+            let size = format!("_param_0[{}]", size_of::<Walk>());
+            let parameters: Vec<&str> = text.lines().filter(|line| line.contains(".param .align")).collect();
+            assert!(!parameters.is_empty() && parameters.iter().all(|line| line.contains(&size)), "{parameters:?}");
+        }
+    }
 }

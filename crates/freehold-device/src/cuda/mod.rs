@@ -10,6 +10,7 @@ mod event;
 pub mod launch;
 pub mod memory;
 mod module;
+mod mutation;
 mod pointer;
 mod release;
 mod status;

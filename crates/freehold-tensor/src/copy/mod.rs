@@ -59,7 +59,7 @@ pub use error::{CopyError, Loss, LossValue};
 pub use kind::{CastKind, cast_kind};
 pub use lazy::Lazy;
 pub use level::simd_level;
-pub use threads::{num_threads, set_num_threads};
+pub use threads::{num_threads, on_threads, set_num_threads};
 
 use std::num::NonZeroUsize;
 

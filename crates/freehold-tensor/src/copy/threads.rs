@@ -98,6 +98,23 @@ fn pool(helpers: usize) -> Option<&'static Pool> {
     }
 }
 
+/// Calls `work` on so many threads at once, the calling one included, and returns when all calls have: for copies that are
+/// cut into pieces by their caller. On fewer where threads cannot be had. Calls must take pieces from a common store until
+/// that is empty, because some may begin late.
+///
+/// # Panics
+///
+/// When `work` does, in any thread, once all calls have ended.
+pub fn on_threads(threads: usize, work: impl Fn() + Sync) {
+    let Some(pool) = (threads > 1).then(|| pool(threads - 1)).flatten() else { return work() };
+    pool.threads.in_place_scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+}
+
 /// How many threads a copy repays, of `most` at most.
 pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, most: Option<NonZeroUsize>) -> usize {
     let element = steps.src_unit.block_size().max(steps.dst_unit.block_size()) as u64;
@@ -254,6 +271,16 @@ mod tests {
             assert_eq!(parse(text), None);
         }
         assert!(num_threads() >= 1);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "starts threads that never end")]
+    fn work_runs_on_as_many_threads_as_asked() {
+        for threads in [0, 1, 3] {
+            let calls = AtomicUsize::new(0);
+            on_threads(threads, || _ = calls.fetch_add(1, Ordering::Relaxed));
+            assert_eq!(calls.into_inner(), threads.max(1));
+        }
     }
 
     #[test]

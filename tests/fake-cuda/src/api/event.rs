@@ -65,6 +65,10 @@ driver! {
         state.usable(device)?;
         match recorded {
             Recorded::Point(point, _) if !state.reached(point) => Err(Status::NOT_READY),
+            Recorded::Point(point, _) => {
+                state.order.host_saw(&[point]);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

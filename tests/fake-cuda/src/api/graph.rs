@@ -1,6 +1,7 @@
 //! Captures and the graphs that come of them.
 
 use crate::abi::Handle;
+use crate::capture::Executable;
 use crate::entry::{driver, give};
 use crate::state::lock;
 use crate::status::Status;
@@ -49,5 +50,36 @@ driver! {
         }
         // SAFETY: as the caller vouches.
         unsafe { give(count, graph.nodes.len()) }
+    }
+
+    /// A graph as it can be launched.
+    fn cuGraphInstantiateWithFlags(place: *mut Handle, graph: Handle, flags: u64) {
+        let mut state = lock();
+        // 1 is CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH; the others are for launches from a device.
+        if place.is_null() || flags > 1 {
+            return Err(Status::INVALID_VALUE);
+        }
+        let graph = state.graphs.get(&graph.addr()).ok_or(Status::INVALID_VALUE)?;
+        let exec = Executable { ops: graph.nodes.iter().map(|node| node.op.clone()).collect(), capture: graph.capture };
+        let handle = state.handles.execs.take();
+        state.execs.insert(handle, exec);
+        // SAFETY: as the caller vouches.
+        unsafe { give(place, std::ptr::without_provenance_mut(handle)) }
+    }
+
+    /// Queues what a graph does.
+    fn cuGraphLaunch(exec: Handle, stream: Handle) {
+        let mut state = lock();
+        let key = state.stream_key(stream.addr())?;
+        state.launch_graph(exec.addr(), key)
+    }
+
+    /// Destroys what could be launched.
+    fn cuGraphExecDestroy(exec: Handle) {
+        let mut state = lock();
+        let gone = state.execs.remove(&exec.addr()).ok_or(Status::INVALID_VALUE)?;
+        state.handles.execs.give(exec.addr());
+        state.release_graph_memory(gone.capture);
+        Ok(())
     }
 }

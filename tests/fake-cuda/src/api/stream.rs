@@ -49,9 +49,13 @@ driver! {
         let key = state.stream_key(stream.addr())?;
         state.not_captured(key)?;
         state.potentially_unsafe()?;
-        let done = state.points(key).iter().all(|&point| state.reached(point));
+        let points = state.points(key);
         state.usable(state.streams[&key].device)?;
-        if done { Ok(()) } else { Err(Status::NOT_READY) }
+        if !points.iter().all(|&point| state.reached(point)) {
+            return Err(Status::NOT_READY);
+        }
+        state.order.host_saw(&points);
+        Ok(())
     }
 
     /// Waits until everything that was queued is done.

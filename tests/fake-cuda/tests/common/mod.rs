@@ -111,6 +111,9 @@ driver! {
     cuStreamBeginCapture_v2: fn(Handle, u32);
     cuStreamEndCapture: fn(Handle, *mut Handle);
     cuGraphDestroy: fn(Handle);
+    cuGraphInstantiateWithFlags: fn(*mut Handle, Handle, u64);
+    cuGraphLaunch: fn(Handle, Handle);
+    cuGraphExecDestroy: fn(Handle);
     cuGetErrorName: fn(i32, *mut *const c_char);
     cuGetErrorString: fn(i32, *mut *const c_char);
 }

@@ -141,6 +141,21 @@ impl AsyncMemory {
     }
 }
 
+impl AsyncMemory {
+    /// Frees in the order of a stream.
+    fn free(&self, address: u64, stream: Stream) -> Result<(), CudaError> {
+        let mut stream = stream_of(self.context, stream)?;
+        // Freed on a captured stream, it would be freed when the graph runs, and each time.
+        if self.context.is_capturing(stream)? {
+            stream = self.context.work_stream()?;
+        }
+        let _entered = self.context.enter()?;
+        // SAFETY: allocated by `allocate`, and given back once by its owner's word; uses that are queued on the stream come
+        // before.
+        check("cuMemFreeAsync", unsafe { (self.pools.free_async)(address, stream.raw()) })
+    }
+}
+
 impl std::fmt::Debug for AsyncMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AsyncMemory").field("context", &self.context).finish_non_exhaustive()
@@ -195,14 +210,11 @@ unsafe impl MemoryResource for AsyncMemory {
         if bytes == 0 || is_exiting() {
             return;
         }
-        let Ok(stream) = stream_of(self.context, stream) else { return };
-        // Freed on a captured stream, it would be freed when the graph runs, and each time.
-        let captured = self.context.is_capturing(stream).unwrap_or(false);
-        let Ok(stream) = (if captured { self.context.work_stream() } else { Ok(stream) }) else { return };
-        let Ok(_entered) = self.context.enter() else { return };
-        // SAFETY: allocated by `allocate`, and given back once; uses that are queued on the stream come before. A failure
-        // has nobody to be told to: the context is lost.
-        unsafe { (self.pools.free_async)(ptr.addr().get() as u64, stream.raw()) };
+        // A call that fails may be the report of something else's failure: it is tried once more. Where that fails too the
+        // context is lost, and nobody can be told.
+        if self.free(ptr.addr().get() as u64, stream).is_err() {
+            let _ = self.free(ptr.addr().get() as u64, stream);
+        }
     }
 
     fn name(&self) -> &str {

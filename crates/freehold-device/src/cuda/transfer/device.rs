@@ -80,7 +80,8 @@ pub(super) unsafe fn copy(
         // SAFETY: the caller's.
         unsafe { launch(context, &launch_plan, stream) }?;
     }
-    Ok(Some(Done { road: Road::Kernel, link_bytes: 0, event: Some(Event::recorded(context, stream)?) }))
+    let event = if context.is_capturing(stream)? { None } else { Some(super::after(context, stream)?) };
+    Ok(Some(Done { road: Road::Kernel, link_bytes: 0, event }))
 }
 
 /// The bytes of a copy that is one run of both sides, which the driver does as well as a kernel.

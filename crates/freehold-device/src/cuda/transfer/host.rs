@@ -1,4 +1,4 @@
-//! The road that always works: bytes move as they lie, and the processor casts and lays out.
+//! One copy by the driver, and the road that always works: bytes move as they lie, and the processor casts and lays out.
 //!
 //! What a strided tensor reaches is moved with the gaps in it. It is the fallback of the faster roads, and the only one for
 //! elements that share bytes.
@@ -21,13 +21,45 @@ pub(super) fn extent(side: &Side<'_>) -> Result<Extent, TransferError> {
 pub(super) fn is_same(dst: &Side<'_>, src: &Side<'_>) -> bool {
     let (d, s) = (&dst.operand, &src.operand);
     let compact = d.layout.is_c_contiguous() || d.layout.is_f_contiguous();
-    d.dtype == s.dtype && d.traits == s.traits && d.unit == s.unit && compact && same_steps(dst, src)
+    let bits = d.layout.numel().unwrap_or(0).wrapping_mul(i64::from(d.dtype.element_bits()));
+    // The last byte of packed elements may be shared with what is no part of the destination.
+    let whole = d.traits.contains(Lazy::PADDED) || bits % 8 == 0;
+    d.dtype == s.dtype && d.traits == s.traits && d.unit == s.unit && compact && whole && same_steps(dst, src)
 }
 
 /// Axes of one element have any stride.
 fn same_steps(dst: &Side<'_>, src: &Side<'_>) -> bool {
     let (d, s) = (dst.operand.layout, src.operand.layout);
     d.shape == s.shape && d.shape.iter().zip(d.strides.iter().zip(s.strides)).all(|(n, (a, b))| *n <= 1 || a == b)
+}
+
+/// Whether a copy writes every bit of the bytes that it reaches, so that nothing there must be kept.
+pub(super) fn is_written_whole(dst: &Side<'_>) -> bool {
+    let layout = dst.operand.layout;
+    (layout.is_c_contiguous() || layout.is_f_contiguous()) && !dst.operand.dtype.is_sub_byte()
+}
+
+/// The same bytes in the same places, in one copy by the driver. In a captured stream it becomes part of the graph.
+///
+/// # Safety
+///
+/// As [`super::copy`], where both sides are [the same](is_same).
+pub(super) unsafe fn copy_same(
+    context: &'static Context,
+    dst: &Side<'_>,
+    src: &Side<'_>,
+    stream: StreamRef,
+    captured: bool,
+) -> Result<Done, TransferError> {
+    let (to, from) = (extent(dst)?, extent(src)?);
+    let bytes = to.len();
+    // SAFETY: both sides are valid for their extent, which is as long for both.
+    unsafe { driver_copy(context, first(dst, to), first(src, from), bytes as usize, stream) }?;
+    let crosses = dst.is_on_device() != src.is_on_device();
+    // The driver has read pageable memory when it returns, and has filled it.
+    let now = crosses && [dst, src].iter().any(|side| side.device.kind == DeviceKind::CPU);
+    let event = if now || captured { None } else { Some(super::after(context, stream)?) };
+    Ok(Done { road: Road::Driver, link_bytes: if crosses { bytes } else { 0 }, event })
 }
 
 /// As [`super::copy`].
@@ -47,23 +79,6 @@ pub(super) unsafe fn copy(
     }
     let side = if dst.is_on_device() { dst } else { src };
     let context = Context::of(side.device.id)?;
-    if is_same(dst, src) {
-        let bytes = to.len();
-        let event = Event::new(context)?;
-        // SAFETY: both sides are valid for their extent, which is as long for both.
-        unsafe { driver_copy(context, first(dst, to), first(src, from), bytes as usize, stream) }?;
-        let crosses = dst.is_on_device() != src.is_on_device();
-        let host = if crosses { Some(if dst.is_on_device() { src } else { dst }) } else { None };
-        // The driver has read pageable memory when it returns, and has filled it.
-        let later = host.is_none_or(|host| host.device.kind == DeviceKind::CUDA_HOST);
-        if later && let Err(error) = event.record(stream) {
-            // Nobody would know when it is done, and the caller gives the memory back.
-            let _ = context.synchronize(stream);
-            return Err(error.into());
-        }
-        let event = later.then_some(event);
-        return Ok(Done { road: Road::Driver, link_bytes: if crosses { bytes } else { 0 }, event });
-    }
     if context.is_capturing(stream)? {
         return Err(CudaError::Capturing { what: "a copy that casts or lays out on the host" }.into());
     }
@@ -89,8 +104,7 @@ pub(super) unsafe fn copy(
     if dst.is_on_device() {
         let room = Buffer::host_aligned(to.len() as usize, HOST_ALIGNMENT)?;
         // Gaps keep what is in them, and so do the other bits of shared bytes.
-        let whole = dst.operand.layout.is_c_contiguous() || dst.operand.layout.is_f_contiguous();
-        if !whole || dst.operand.dtype.is_sub_byte() {
+        if !is_written_whole(dst) {
             // SAFETY: as above.
             unsafe { driver_copy(context, room.as_ptr().addr() as u64, first(dst, to), to.len() as usize, stream) }?;
             context.synchronize(stream)?;
@@ -113,7 +127,7 @@ pub(super) unsafe fn copy(
 }
 
 /// The address of the first byte that a side reaches.
-fn first(side: &Side<'_>, extent: Extent) -> u64 {
+pub(super) fn first(side: &Side<'_>, extent: Extent) -> u64 {
     (side.operand.data.addr() as u64).wrapping_add_signed(extent.lo)
 }
 

@@ -1,19 +1,29 @@
 //! Copies between host and device memory, and between devices: which road, and the copy itself.
 
+mod calibrate;
 mod device;
 mod host;
-mod ring;
+mod lanes;
+mod many;
+mod peer;
 mod roads;
+mod rows;
+mod run;
 mod staged;
+mod tuning;
 
+pub use calibrate::{Calibration, calibrate};
+pub use lanes::{staging_bytes, trim_staging};
+pub use many::{Piece, copy_many};
 pub use roads::road;
+pub use tuning::{CACHE_VARIABLE, Tuning, set_tuning, tuning};
 
 use std::fmt;
 
 use freehold_tensor::copy::{CopyError, CopyOptions, Operand};
-use freehold_tensor::{Device, DeviceKind};
+use freehold_tensor::{DType, Device, DeviceKind};
 
-use super::{CudaError, Event, StreamRef};
+use super::{Context, CudaError, Event, StreamRef};
 use crate::AllocError;
 
 /// One side of a copy: a tensor's memory and where it is.
@@ -40,6 +50,10 @@ pub enum Road {
     Nothing,
     /// One copy by the driver.
     Driver,
+    /// Rows and slices at a pitch, by the driver.
+    Pitched,
+    /// Many runs in one call of the driver.
+    Batched,
     /// In pieces through page-locked slots, cast and laid out by the processor on the way where that is asked.
     Staged,
     /// As it lies over the link, then a kernel on the device, or the other way round.
@@ -48,7 +62,11 @@ pub enum Road {
     StagedWithKernel,
     /// A kernel, or a copy, on the device.
     Kernel,
-    /// Cast and laid out by the processor, between two copies by the driver.
+    /// From device to device, by the driver.
+    Peer,
+    /// From device to device, packed by a kernel before and laid out by one after.
+    PeerWithKernels,
+    /// Cast and laid out by the processor, before or after a copy by the driver.
     Host,
     /// From device to device by way of the host.
     ThroughHost,
@@ -59,13 +77,47 @@ impl fmt::Display for Road {
         f.write_str(match self {
             Road::Nothing => "nothing to copy",
             Road::Driver => "one copy by the driver",
+            Road::Pitched => "rows at a pitch, by the driver",
+            Road::Batched => "runs in one batch, by the driver",
             Road::Staged => "through page-locked slots",
             Road::WithKernel => "over the link as it lies, and a kernel",
             Road::StagedWithKernel => "through page-locked slots, and a kernel",
             Road::Kernel => "a kernel on the device",
+            Road::Peer => "from device to device",
+            Road::PeerWithKernels => "from device to device, with kernels on both",
             Road::Host => "cast and laid out on the host",
             Road::ThroughHost => "by way of the host",
         })
+    }
+}
+
+/// What a copy would do. Its `Display` reads like `through page-locked slots, 1048576 bytes over the link`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The way it goes.
+    pub road: Road,
+    /// Bytes that cross the link between host and device, or between devices.
+    pub link_bytes: u64,
+    /// The dtype that crosses, on the roads that stage or use kernels.
+    link: DType,
+    /// Whether it crosses in the order of the source, which has no gaps.
+    lies: bool,
+}
+
+impl Plan {
+    fn new(road: Road, link_bytes: u64) -> Plan {
+        Plan { road, link_bytes, link: DType::U8, lies: false }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.link_bytes {
+            0 => self.road.fmt(f),
+            1 => write!(f, "{}, 1 byte over the link", self.road),
+            bytes => write!(f, "{}, {bytes} bytes over the link", self.road),
+        }
     }
 }
 
@@ -77,7 +129,7 @@ pub struct Done {
     /// Bytes that crossed the link between host and device.
     pub link_bytes: u64,
     /// After it the source may be reused and the target is complete. `None`: already so, but that a target on a device is
-    /// ordered on the stream in any case.
+    /// ordered on the stream in any case; or the stream is captured, and the copy happens whenever the graph runs.
     pub event: Option<Event>,
 }
 
@@ -129,7 +181,7 @@ impl From<AllocError> for TransferError {
 /// # Errors
 ///
 /// [`TransferError::Copy`] as [`freehold_tensor::copy::copy`]; [`CudaError::Capturing`] where the stream is captured and the
-/// road is not one that a graph can hold.
+/// road is not one that a graph can hold: pageable memory, a host destination, or what needs memory of ours on the way.
 ///
 /// # Safety
 ///
@@ -141,6 +193,17 @@ pub unsafe fn copy(
     options: &CopyOptions,
     stream: StreamRef,
 ) -> Result<Done, TransferError> {
-    // SAFETY: forwarded from the caller.
-    unsafe { roads::copy(dst, src, options, stream) }
+    roads::plain(dst, src, |dst, src| {
+        // SAFETY: forwarded from the caller: the same bytes.
+        unsafe { run::copy(dst, src, options, stream) }
+    })
+}
+
+/// An event after what was queued on a stream. Where there can be none, the stream is waited for instead: the caller is told
+/// of the failure, and gives memory back that the device may use.
+fn after(context: &'static Context, stream: StreamRef) -> Result<Event, TransferError> {
+    Event::recorded(context, stream).map_err(|error| {
+        let _ = context.synchronize(stream);
+        error.into()
+    })
 }

@@ -1,254 +1,219 @@
-//! Which road a copy takes, and the copy.
+//! Which road a copy takes, from metadata alone.
 
-use freehold_tensor::copy::{CopyError, CopyOptions, Lazy, Operand};
-use freehold_tensor::{DType, DeviceKind, Order, compact_strides};
+use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
+use freehold_tensor::{DType, DeviceKind, FieldError, Layout, Order, StrideUnit};
 
-use super::device::{self, Temporary};
-use super::{Done, Road, Side, TransferError, host, staged};
-use crate::cuda::{Context, CudaError, Event, StreamRef};
+use super::rows::Rows;
+use super::tuning::{Tuning, tuning};
+use super::{Plan, Road, Side, TransferError, host};
+use crate::cuda::{Context, launch, probe};
 
-/// Below this many bytes the driver's own way for pageable memory is as fast.
-const STAGED_FROM: u64 = 256 << 10;
+/// What a copy would do: the road, and how many bytes cross the link. Touches no data, and makes no context.
+///
+/// # Errors
+///
+/// [`TransferError::Copy`] for what no road does: shapes that differ, casts that there are none of or that must be allowed.
+pub fn road(dst: &Side<'_>, src: &Side<'_>, options: &CopyOptions) -> Result<Plan, TransferError> {
+    plain(dst, src, |dst, src| plan(dst, src, options))
+}
 
-/// The road of a copy between host and device whose bytes are the same on both sides, or of any other, from metadata alone.
-pub fn road(dst: &Side<'_>, src: &Side<'_>) -> Result<Road, TransferError> {
+/// Elements that are the same bytes on both sides become elements without traits, and packed ones bytes.
+pub(super) fn plain<T>(
+    dst: &Side<'_>,
+    src: &Side<'_>,
+    then: impl FnOnce(&Side<'_>, &Side<'_>) -> Result<T, TransferError>,
+) -> Result<T, TransferError> {
+    let (mut to, mut from) = (*dst, *src);
+    for side in [&mut to, &mut from] {
+        if !side.operand.dtype.is_sub_byte() {
+            side.operand.traits.remove(Lazy::PADDED);
+        }
+    }
+    if to.operand.dtype != from.operand.dtype || to.operand.traits != from.operand.traits {
+        return then(&to, &from);
+    }
+    let dtype = to.operand.dtype;
+    if dtype.is_sub_byte() && !to.operand.traits.contains(Lazy::PADDED) {
+        if !to.operand.traits.is_empty() || !host::is_same(&to, &from) {
+            return then(&to, &from);
+        }
+        let (shape, strides) = ([host::extent(&to)?.len() as i64], [1]);
+        let layout = Layout::new(&shape, &strides);
+        let bytes = |side: &Side<'_>| Side {
+            operand: Operand { data: side.operand.data, dtype: DType::U8, layout, ..side.operand },
+            device: side.device,
+        };
+        return then(&bytes(&to), &bytes(&from));
+    }
+    for side in [&mut to, &mut from] {
+        side.operand.traits = Lazy::empty();
+        if dtype.is_sub_byte() {
+            side.operand.dtype = DType::U8.with_lanes(dtype.padded_size() as u16);
+        }
+    }
+    then(&to, &from)
+}
+
+/// The context of a device, if there is one.
+fn made(ordinal: i32) -> Option<&'static Context> {
+    Context::made(probe().ok()?).find(|context| context.ordinal() == ordinal)
+}
+
+/// As [`road`], of sides made [`plain`].
+pub(super) fn plan(dst: &Side<'_>, src: &Side<'_>, options: &CopyOptions) -> Result<Plan, TransferError> {
+    // Every error that the processor's copy would have, in its words.
+    copy::describe(&dst.operand, &src.operand, options)?;
     let bytes = host::extent(dst)?.len();
     if bytes == 0 {
-        return Ok(Road::Nothing);
+        return Ok(Plan::new(Road::Nothing, 0));
     }
-    Ok(match (dst.is_on_device(), src.is_on_device()) {
-        (true, true) if dst.device.id == src.device.id && !shares_bytes(dst, src) => Road::Kernel,
-        (true, true) if host::is_same(dst, src) => Road::Driver,
-        (true, true) => Road::ThroughHost,
+    if dst.operand.data.is_null() || src.operand.data.is_null() {
+        let error = FieldError::new("data", 0, "not be NULL for a tensor that has elements");
+        return Err(CopyError::from(error).into());
+    }
+    match (dst.is_on_device(), src.is_on_device()) {
+        (false, false) => Ok(Plan::new(Road::Host, 0)),
+        (true, true) => on_devices(dst, src, options),
         _ => {
-            let host_side = if dst.is_on_device() { src } else { dst };
-            let pinned = host_side.device.kind == DeviceKind::CUDA_HOST;
-            let same = host::is_same(dst, src);
-            if same && (pinned || bytes < STAGED_FROM) {
-                Road::Driver
-            } else if shares_bytes(dst, src) || bytes < STAGED_FROM {
-                Road::Host
-            } else if same {
-                Road::Staged
-            } else {
-                link_road(dst, src, pinned)
-            }
+            let context = made(if dst.is_on_device() { dst } else { src }.device.id);
+            let tuning = context.map(tuning).unwrap_or_default();
+            let has_batches = context.is_some_and(|context| context.api().batch.is_some());
+            over_link(dst, src, options, &tuning, has_batches)
         }
-    })
-}
-
-/// The road of a large copy over the link that casts or lays out anew.
-fn link_road(dst: &Side<'_>, src: &Side<'_>, pinned: bool) -> Road {
-    let (to, from) = (dst.operand.dtype.padded_size(), src.operand.dtype.padded_size());
-    if dst.is_on_device() {
-        if pinned && is_dense(src) {
-            Road::WithKernel
-        } else if to <= from && is_compact(dst) {
-            Road::Staged
-        } else {
-            Road::StagedWithKernel
-        }
-    } else if to > from && is_compact(src) && same_order(dst, src) {
-        Road::Staged
-    } else if pinned && to <= from && is_compact(dst) {
-        Road::WithKernel
-    } else {
-        Road::StagedWithKernel
     }
 }
 
-/// Elements that a kernel cannot address, or cannot cast.
-fn shares_bytes(dst: &Side<'_>, src: &Side<'_>) -> bool {
-    let odd = |side: &Side<'_>| {
-        side.operand.dtype.is_sub_byte() || side.operand.traits.contains(Lazy::PADDED) || side.operand.dtype.lanes != 1
-    };
-    odd(dst) || odd(src) || !dst.operand.traits.is_empty()
+fn on_devices(dst: &Side<'_>, src: &Side<'_>, options: &CopyOptions) -> Result<Plan, TransferError> {
+    let through = Plan::new(Road::ThroughHost, host::extent(dst)?.len().saturating_add(host::extent(src)?.len()));
+    let near = dst.device.id == src.device.id;
+    if !near && host::is_same(dst, src) {
+        return Ok(Plan::new(Road::Peer, host::extent(dst)?.len()));
+    }
+    if kernel_does(&dst.operand, &src.operand, options) {
+        let (to, from) = (dst.operand.dtype.padded_size(), src.operand.dtype.padded_size());
+        let bytes = elements(dst) * to.min(from) as u64;
+        return Ok(if near { Plan::new(Road::Kernel, 0) } else { Plan::new(Road::PeerWithKernels, bytes) });
+    }
+    // What kernels do not address is rows of bytes to the driver.
+    match Rows::new(&dst.operand, &src.operand).filter(|_| near) {
+        Some(rows) if rows.are_pitched() => Ok(Plan::new(Road::Pitched, 0)),
+        _ => Ok(through),
+    }
+}
+
+fn over_link(
+    dst: &Side<'_>,
+    src: &Side<'_>,
+    options: &CopyOptions,
+    tuning: &Tuning,
+    has_batches: bool,
+) -> Result<Plan, TransferError> {
+    let up = dst.is_on_device();
+    let (device, on_host) = if up { (dst, src) } else { (src, dst) };
+    let (pinned, bytes) = (on_host.device.kind == DeviceKind::CUDA_HOST, host::extent(dst)?.len());
+    if host::is_same(dst, src) {
+        let road = if pinned || bytes < tuning.staged_from { Road::Driver } else { Road::Staged };
+        return Ok(Plan { link: dst.operand.dtype, ..Plan::new(road, bytes) });
+    }
+    if pinned && let Some(rows) = Rows::new(&dst.operand, &src.operand) {
+        if rows.width() >= tuning.pitched_from && rows.are_pitched() {
+            return Ok(Plan::new(Road::Pitched, rows.bytes()));
+        }
+        if rows.width() >= tuning.batched_from && rows.are_batched() && has_batches {
+            return Ok(Plan::new(Road::Batched, rows.bytes()));
+        }
+    }
+    if shares_bytes(dst) || shares_bytes(src) || !device.operand.traits.is_empty() && up {
+        return Ok(as_they_lie(dst, src));
+    }
+    let small = elements(dst) * dst.operand.dtype.padded_size() as u64 <= tuning.staged_from;
+    if small && if up { is_compact(dst) } else { is_dense(src) } {
+        return Ok(as_they_lie(dst, src));
+    }
+    Ok(if up { up_road(dst, src, options, pinned) } else { down_road(dst, src, options, pinned) })
+}
+
+/// By the processor, between two copies of all that the device's side reaches.
+fn as_they_lie(dst: &Side<'_>, src: &Side<'_>) -> Plan {
+    let bytes = |side: &Side<'_>| host::extent(side).map_or(0, |extent| extent.len());
+    let twice = dst.is_on_device() && !host::is_written_whole(dst);
+    Plan::new(Road::Host, if src.is_on_device() { bytes(src) } else { bytes(dst) * (1 + u64::from(twice)) })
+}
+
+/// From the host, with a cast or another layout.
+fn up_road(dst: &Side<'_>, src: &Side<'_>, options: &CopyOptions, pinned: bool) -> Plan {
+    let (to, from) = (dst.operand.dtype, src.operand.dtype);
+    let (lies, count) = (is_dense(src), elements(dst));
+    let narrowed = Operand { dtype: to, traits: Lazy::empty(), ..src.operand };
+    let plan = |road, link: DType, lies| Plan { link, lies, ..Plan::new(road, count * link.padded_size() as u64) };
+    if from.padded_size() <= to.padded_size() && kernel_does(&dst.operand, &src.operand, options) {
+        // The narrow form crosses, and the device widens and lays out.
+        if pinned && lies {
+            return plan(Road::WithKernel, from, true);
+        }
+        let same_order = lies && is_dense(dst) && same_steps(dst, src);
+        if from != to || (lies && !same_order) || !is_dense(dst) {
+            return plan(Road::StagedWithKernel, from, lies);
+        }
+    }
+    // The processor casts while it stages, and lays out too where the source has gaps anyway.
+    if is_dense(dst) && (!lies || same_steps(dst, src) || !kernel_does(&dst.operand, &narrowed, options)) {
+        return plan(Road::Staged, to, false);
+    }
+    if kernel_does(&dst.operand, &narrowed, options) {
+        return plan(Road::StagedWithKernel, to, lies);
+    }
+    as_they_lie(dst, src)
+}
+
+/// Into the host, with a cast or another layout.
+fn down_road(dst: &Side<'_>, src: &Side<'_>, options: &CopyOptions, pinned: bool) -> Plan {
+    let (to, from) = (dst.operand.dtype, src.operand.dtype);
+    let plan = |road, link: DType| Plan { link, ..Plan::new(road, elements(dst) * link.padded_size() as u64) };
+    let narrow = if to.padded_size() <= from.padded_size() { to } else { from };
+    let packed = |dtype: DType| Operand { dtype, traits: Lazy::empty(), ..dst.operand };
+    if narrow == from && is_dense(src) && src.operand.traits.is_empty() && (from != to || same_steps(dst, src)) {
+        return plan(Road::Staged, from);
+    }
+    if kernel_does(&packed(narrow), &src.operand, options) {
+        let straight = pinned && narrow == to && is_compact(dst) && dst.operand.traits.is_empty();
+        return plan(if straight { Road::WithKernel } else { Road::StagedWithKernel }, narrow);
+    }
+    if is_dense(src) { plan(Road::Staged, from) } else { as_they_lie(dst, src) }
+}
+
+/// Whether a kernel copies between two operands that the device reaches.
+fn kernel_does(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> bool {
+    launch::plan(dst, src, options).is_ok()
+}
+
+fn elements(side: &Side<'_>) -> u64 {
+    side.operand.layout.numel().unwrap_or(0).unsigned_abs()
+}
+
+/// Packed elements that do not fill bytes, which neither kernels nor pieces address.
+fn shares_bytes(side: &Side<'_>) -> bool {
+    side.operand.dtype.is_sub_byte()
 }
 
 fn is_compact(side: &Side<'_>) -> bool {
     let layout = side.operand.layout;
-    side.operand.unit == freehold_tensor::StrideUnit::Elements && (layout.is_c_contiguous() || layout.is_f_contiguous())
+    side.operand.unit == StrideUnit::Elements && (layout.is_c_contiguous() || layout.is_f_contiguous())
 }
 
 /// Whether the bytes that a side reaches are its elements, in any order of the axes.
-fn is_dense(side: &Side<'_>) -> bool {
-    let numel = side.operand.layout.numel().unwrap_or(0).unsigned_abs();
-    let dense = host::extent(side).is_ok_and(|extent| extent.len() == numel * side.operand.dtype.padded_size() as u64);
-    dense && side.operand.layout.first_not_packed().is_none()
+pub(super) fn is_dense(side: &Side<'_>) -> bool {
+    side.operand.unit == StrideUnit::Elements && side.operand.layout.first_not_packed().is_none()
 }
 
-fn same_order(dst: &Side<'_>, src: &Side<'_>) -> bool {
+/// Whether elements lie in the same order on both sides. Axes of one element have any stride.
+fn same_steps(dst: &Side<'_>, src: &Side<'_>) -> bool {
     let (d, s) = (dst.operand.layout, src.operand.layout);
-    (d.is_c_contiguous() && s.is_c_contiguous()) || (d.is_f_contiguous() && s.is_f_contiguous())
+    d.shape.iter().zip(d.strides.iter().zip(s.strides)).all(|(n, (a, b))| *n <= 1 || a == b)
 }
 
-/// As [`super::copy`].
-///
-/// # Safety
-///
-/// As [`super::copy`].
-pub(super) unsafe fn copy(
-    dst: &Side<'_>,
-    src: &Side<'_>,
-    options: &CopyOptions,
-    stream: StreamRef,
-) -> Result<Done, TransferError> {
-    let road = road(dst, src)?;
-    let on_host = || {
-        // SAFETY: forwarded from the caller.
-        unsafe { host::copy(dst, src, options, stream) }
-    };
-    let done = match road {
-        // SAFETY: forwarded from the caller.
-        Road::Kernel => match unsafe { device::copy(dst, src, options, stream) }? {
-            Some(done) => return Ok(done),
-            None => return on_host(),
-        },
-        Road::Staged | Road::WithKernel | Road::StagedWithKernel => {
-            let context = Context::of(if dst.is_on_device() { dst } else { src }.device.id)?;
-            if context.is_capturing(stream)? {
-                let what = "a copy of pageable memory, or one that casts on the host";
-                return Err(CudaError::Capturing { what }.into());
-            }
-            if dst.is_on_device() {
-                // SAFETY: forwarded from the caller.
-                unsafe { up(context, road, dst, src, options, stream) }
-            } else {
-                // SAFETY: forwarded from the caller.
-                unsafe { down(context, road, dst, src, options, stream) }
-            }
-        }
-        _ => return on_host(),
-    };
-    match done {
-        // What was lost is said of the whole, and what no kernel does the processor does.
-        Err(TransferError::Copy(CopyError::Loss(_) | CopyError::Unsupported { .. })) => on_host(),
-        done => done,
-    }
-}
-
-/// Memory of a device in the order of a side, compact, for elements of a dtype.
-fn temporary<'a>(
-    context: &'static Context,
-    like: &Side<'a>,
-    dtype: DType,
-    strides: &'a [i64],
-    stream: StreamRef,
-) -> Result<(Temporary, Operand<'a>), TransferError> {
-    let bytes = like.operand.layout.numel().unwrap_or(0) as usize * dtype.padded_size();
-    let room = Temporary::new(context, bytes, stream)?;
-    let layout = freehold_tensor::Layout::new(like.operand.layout.shape, strides);
-    let operand = Operand { data: room.as_ptr(), dtype, layout, unit: Default::default(), traits: Lazy::empty() };
-    Ok((room, operand))
-}
-
-fn order_of(side: &Side<'_>) -> Order {
+/// The order in which a side is compact, or as good as any.
+pub(super) fn order_of(side: &Side<'_>) -> Order {
     let layout = side.operand.layout;
     if layout.is_f_contiguous() && !layout.is_c_contiguous() { Order::F } else { Order::C }
-}
-
-/// # Safety
-///
-/// As [`super::copy`], from the host.
-unsafe fn up(
-    context: &'static Context,
-    road: Road,
-    dst: &Side<'_>,
-    src: &Side<'_>,
-    options: &CopyOptions,
-    stream: StreamRef,
-) -> Result<Done, TransferError> {
-    let strides = compact_strides(dst.operand.layout.shape, order_of(dst)).map_err(CopyError::from)?;
-    let kernel = |from: Operand<'_>| {
-        let from = Side { operand: from, device: dst.device };
-        // SAFETY: the temporary holds the values, and the destination is the caller's.
-        let done = unsafe { device::copy(dst, &from, options, stream) }?;
-        done.ok_or(CopyError::Unsupported { from: from.operand.dtype, to: dst.operand.dtype })
-            .map_err(TransferError::from)
-    };
-    match road {
-        Road::WithKernel => {
-            // As it lies: the temporary has the source's strides.
-            let extent = host::extent(src)?;
-            let room = Temporary::new(context, extent.len() as usize, stream)?;
-            let first = (src.operand.data.addr() as u64).wrapping_add_signed(extent.lo);
-            let (to, bytes) = (room.as_ptr().addr() as u64, extent.len());
-            // SAFETY: the room is as long as the source's extent.
-            unsafe { host::driver_copy(context, to, first, bytes as usize, stream) }?;
-            let data = room.as_ptr().wrapping_offset(extent.lo.unsigned_abs() as isize);
-            let queued = Event::recorded(context, stream);
-            match kernel(Operand { data, ..src.operand }) {
-                Ok(done) => Ok(Done { road, link_bytes: bytes, event: done.event }),
-                Err(error) => {
-                    // The link may still read the source.
-                    let _ = queued.and_then(|event| event.synchronize());
-                    Err(error)
-                }
-            }
-        }
-        Road::Staged => {
-            // SAFETY: the destination is compact, and the source the caller's.
-            unsafe { staged::upload(context, &dst.operand, &src.operand, options, stream) }?;
-            let link_bytes = host::extent(dst)?.len();
-            Ok(Done { road, link_bytes, event: None })
-        }
-        _ => {
-            // The narrower dtype crosses the link, in the destination's order.
-            let (to, from) = (dst.operand.dtype, src.operand.dtype);
-            let narrow = if to.padded_size() <= from.padded_size() { to } else { from };
-            let (room, link) = temporary(context, dst, narrow, &strides, stream)?;
-            // SAFETY: the room is compact and as long as the pieces.
-            unsafe { staged::upload(context, &link, &src.operand, options, stream) }?;
-            let _ordered = kernel(link)?;
-            drop(room);
-            let link_bytes = link.layout.numel().unwrap_or(0).unsigned_abs() * narrow.padded_size() as u64;
-            Ok(Done { road, link_bytes, event: None })
-        }
-    }
-}
-
-/// # Safety
-///
-/// As [`super::copy`], into the host.
-unsafe fn down(
-    context: &'static Context,
-    road: Road,
-    dst: &Side<'_>,
-    src: &Side<'_>,
-    options: &CopyOptions,
-    stream: StreamRef,
-) -> Result<Done, TransferError> {
-    if road == Road::Staged {
-        // SAFETY: the source is compact, and in the destination's order.
-        unsafe { staged::download(context, &dst.operand, &src.operand, options, stream) }?;
-        return Ok(Done { road, link_bytes: host::extent(src)?.len(), event: None });
-    }
-    let (to, from) = (dst.operand.dtype, src.operand.dtype);
-    let narrow = if to.padded_size() <= from.padded_size() { to } else { from };
-    let strides = compact_strides(dst.operand.layout.shape, order_of(dst)).map_err(CopyError::from)?;
-    let (room, link) = temporary(context, dst, narrow, &strides, stream)?;
-    let place = Side { operand: link, device: src.device };
-    // Lazy bits are resolved by the kernel, so that what crosses is values.
-    // SAFETY: the room is compact, and the source the caller's.
-    if unsafe { device::copy(&place, src, options, stream) }?.is_none() {
-        return Err(CopyError::Unsupported { from, to: narrow }.into());
-    }
-    let link_bytes = link.layout.numel().unwrap_or(0).unsigned_abs() * narrow.padded_size() as u64;
-    let event = if road == Road::WithKernel {
-        let event = Event::new(context)?;
-        let (host, from) = (dst.operand.data.addr() as u64, room.as_ptr().addr() as u64);
-        // SAFETY: the destination is compact and as long.
-        unsafe { host::driver_copy(context, host, from, link_bytes as usize, stream) }?;
-        if let Err(error) = event.record(stream) {
-            let _ = context.synchronize(stream);
-            return Err(error.into());
-        }
-        Some(event)
-    } else {
-        // SAFETY: the link's side is compact and in the destination's order.
-        unsafe { staged::download(context, &dst.operand, &link, options, stream) }?;
-        None
-    };
-    drop(room);
-    Ok(Done { road, link_bytes, event })
 }
