@@ -46,7 +46,7 @@ extension() {
 # Programs of the device crate: its tests of a real driver, and whatever it measures with.
 programs() {
     local built name
-    built=$(cargo build --quiet --release -p freehold-device --tests --examples --message-format=json |
+    built=$(cargo build --quiet --release -p freehold-device --test gpu --examples --message-format=json |
         sed -n 's/.*"target":{"kind":\["\(test\|example\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2 \3/p')
     while read -r kind name path; do
         case $kind-$name in

@@ -33,6 +33,7 @@ ASKED = {
 # What steps show by passing.
 SHOWN = {
     "rust": "conformance, transfers and kernels on the real driver",
+    "check": "every cast and many layouts on the device, bit for bit as on the host",
     "frameworks": "PyTorch, CuPy and JAX through the Python package",
     "races": "the tests of races, with late streams, fail where the event is left out",
     "memcheck": "compute-sanitizer memcheck is clean",

@@ -181,6 +181,14 @@ def python(machine, name, limit, *arguments):
     return ("pass" if status == 0 else "fail"), f"{rows} rows" + ("" if status == 0 else f", exit {status}")
 
 
+def check(machine, limit):
+    """The kernels, bit for bit: one line a group."""
+    script = machine.bundle / "tests" / "check.py"
+    status, text = machine.run([sys.executable, script, *(["--quick"] if machine.quick else [])], limit)
+    lines = text.strip().splitlines()
+    return ("pass" if status == 0 else "fail"), lines[-1] if lines and isinstance(status, int) else str(status)
+
+
 def pytest(machine, limit):
     tests = sorted((machine.bundle / "tests").glob("test_*.py"))
     if not tests:
@@ -244,6 +252,7 @@ def main(bundle, out, quick):
         step("rust", lambda: program(machine, ["--test-threads=4"], 60))
         step("races", lambda: forgotten(machine))
         step("frameworks", lambda: pytest(machine, 60))
+        step("check", lambda: check(machine, 40))
         for path in sorted((bundle / "bin").glob("cuda_*")):
             step(path.name, lambda path=path: example(machine, path, 45))
         step("bench", lambda: python(machine, "bench_frameworks.py", 30 if quick else 60))

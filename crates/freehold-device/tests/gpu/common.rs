@@ -36,6 +36,12 @@ pub fn symbol<T: Copy>(name: &str) -> T {
     }
 }
 
+/// A stream of this test's own, made once: this crate keeps those that it makes.
+pub fn stream() -> StreamRef {
+    thread_local!(static STREAM: StreamRef = context().new_stream().expect("a stream"));
+    STREAM.with(|stream| *stream)
+}
+
 pub fn ok(status: Status) {
     assert_eq!(status, Status::SUCCESS);
 }
@@ -97,9 +103,17 @@ pub fn queue_delay(stream: StreamRef, delay: Duration) {
     ok(unsafe { (context.api().work.launch_host_func)(stream.raw(), sleep, time) });
 }
 
+/// A stream of this test's own, on which memory is there that was allocated with no stream.
+fn ready_stream() -> StreamRef {
+    let (context, stream) = (context(), stream());
+    let work = context.work_stream().expect("a stream");
+    cuda::order(context, work, context, stream).expect("the order");
+    stream
+}
+
 /// Writes bytes, and waits for it.
 pub fn upload(to: u64, bytes: &[u8]) {
-    let stream = context().work_stream().expect("a stream");
+    let stream = ready_stream();
     queue_copy(to, bytes.as_ptr().addr() as u64, bytes.len(), stream);
     context().synchronize(stream).expect("the copy");
 }
@@ -107,7 +121,7 @@ pub fn upload(to: u64, bytes: &[u8]) {
 /// Reads bytes that were written and waited for.
 pub fn download(from: u64, count: usize) -> Vec<u8> {
     let mut bytes = vec![0_u8; count];
-    let stream = context().new_stream().expect("a stream");
+    let stream = ready_stream();
     queue_copy(bytes.as_mut_ptr().expose_provenance() as u64, from, count, stream);
     context().synchronize(stream).expect("the copy");
     bytes
