@@ -136,8 +136,12 @@ class Fake:
         self.library.fake_cuda_calls.restype = ctypes.c_uint64
         return self.library.fake_cuda_calls(None if function is None else function.encode())
 
-    def hold(self, held):
-        self.library.fake_cuda_hold(int(held))
+    def hold(self, held, stream=None):
+        """Nothing that is queued, on a stream or anywhere, runs until it is let go."""
+        if stream is None:
+            self.library.fake_cuda_hold(int(held))
+        else:
+            self.call("fake_cuda_hold_stream", stream, ctypes.c_int(held))
 
     def set_delay(self, seconds, stream=None):
         """How long a stream, or each of them, waits before each operation."""

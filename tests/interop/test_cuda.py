@@ -124,7 +124,10 @@ def test_a_copy_of_late_memory_needs_its_producers_event(there, ordered):
     """The producer's stream is late. Where it makes the consumer's wait, the copy has what it writes; where it does not, the
     copy has what was there before, and the driver says that nothing orders the two."""
     stream = FAKE.stream()
-    FAKE.set_delay(0.03, stream)
+    if ordered:
+        FAKE.set_delay(0.03, stream)
+    else:
+        FAKE.hold(True, stream)  # as late as can be
     FAKE.fill(there.address, 0, VALUES.nbytes, stream)
 
     def export(**asked):
@@ -136,6 +139,7 @@ def test_a_copy_of_late_memory_needs_its_producers_event(there, ordered):
         return Made(VALUES, data=there.address, device=CUDA)
 
     found = fh.copy(Modern(export, device=CUDA), "numpy")
+    FAKE.hold(False, stream)
     FAKE.call("cuStreamDestroy_v2", stream)
     FAKE.drain()
     assert np.array_equal(found, np.zeros_like(VALUES) if ordered else VALUES)
