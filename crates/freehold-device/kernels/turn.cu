@@ -89,7 +89,10 @@ static __device__ __forceinline__ void turn(const Walk &w) {
                     } else {
                         Out packed = 0;
 #pragma unroll
-                        for (int i = 0; i < p; i++) packed |= (Out)out[i] << (8 * sizeof(To) * i);
+                        for (int i = 0; i < p; i++) {
+                            // Without its sign, which would go over those before it.
+                            packed |= ((Out)out[i] & (~(Out)0 >> (8 * (sizeof(Out) - sizeof(To))))) << (8 * sizeof(To) * i);
+                        }
                         tile[x * q + j][y + 8 * g] = packed;
                     }
                 }

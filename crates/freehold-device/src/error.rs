@@ -45,6 +45,8 @@ pub enum AllocReason {
         /// What it returned.
         status: Status,
     },
+    /// The stream is captured into a graph, which would keep the memory to itself.
+    Capturing,
     /// The device cannot be used for it: what is in the way.
     Unusable(&'static str),
     /// A callback returned an address that is not a multiple of the alignment asked for; it was given back.
@@ -82,6 +84,9 @@ impl fmt::Display for AllocError {
                 write!(f, "{} of the limit of {} are in use", Size(in_use), Size(limit))
             }
             AllocReason::Driver { function, status } => write!(f, "{function} returned {status}"),
+            AllocReason::Capturing => {
+                f.write_str("the stream is captured into a graph, which would keep the memory to itself")
+            }
             AllocReason::Unusable(why) => f.write_str(why),
             AllocReason::Injected => f.write_str("a test made this allocation fail"),
             AllocReason::Misaligned { address } => {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use freehold_device::AllocError;
 use freehold_device::cuda::CudaError;
+use freehold_device::{AllocError, AllocReason};
 
 use crate::decision::{Detail, Reason};
 use crate::{Code, Decision, FieldError, Message};
@@ -37,8 +37,12 @@ impl Error {
         Self::rejected(Message::argument(name, &value.to_string(), must), None)
     }
 
-    /// Memory that could not be had (`ME01`).
+    /// Memory that could not be had (`ME01`); `SY01` where a captured stream would have to allocate it.
     pub fn allocation(error: &AllocError) -> Self {
+        if error.reason == AllocReason::Capturing {
+            let fix = "do it before the capture";
+            return Self::rejected(Message::plain(Code::SY01, error.to_string(), fix), None);
+        }
         Self::rejected(
             Message::plain(Code::ME01, error.to_string(), "free memory, raise the limit, or share instead"),
             None,

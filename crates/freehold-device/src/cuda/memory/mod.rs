@@ -87,9 +87,7 @@ fn refused(error: &CudaError, bytes: usize, align: usize, device: Device) -> All
         CudaError::Forked => AllocReason::Unusable("CUDA was started before this process was forked"),
         CudaError::Exiting => AllocReason::Unusable("the process is exiting, and the CUDA driver with it"),
         CudaError::BadStream(_) => AllocReason::Unusable("the stream is not one of a CUDA device"),
-        CudaError::Capturing { .. } => {
-            AllocReason::Unusable("the stream is captured into a graph, which would keep the memory to itself")
-        }
+        CudaError::Capturing { .. } => AllocReason::Capturing,
         _ => AllocReason::Unusable("there is no CUDA device to allocate on"),
     };
     AllocError::new(bytes, align, device, reason)

@@ -1,0 +1,196 @@
+//! The device's kernels themselves, compiled for the processor (see kernels/host.cpp) and launched as the planner says: every
+//! pair of dtypes and layouts of many kinds, bit for bit what the processor's engine makes of them. No access is unaligned, or
+//! outside of what the layouts reach: both sides lie against pages that fault.
+#![cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
+
+mod kernels;
+
+use freehold_tensor::copy::{CopyOptions, Lazy, OnLoss};
+use freehold_tensor::{DType, StrideUnit};
+use kernels::{Case, Rng, Seen, Spec};
+
+const REAL: [DType; 21] = [
+    DType::BOOL,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::F16,
+    DType::BF16,
+    DType::F32,
+    DType::F64,
+    DType::F8_E3M4,
+    DType::F8_E4M3,
+    DType::F8_E4M3B11FNUZ,
+    DType::F8_E4M3FN,
+    DType::F8_E4M3FNUZ,
+    DType::F8_E5M2,
+    DType::F8_E5M2FNUZ,
+    DType::F8_E8M0FNU,
+];
+const COMPLEX: [DType; 3] = [DType::C32, DType::C64, DType::C128];
+
+fn modes() -> [CopyOptions; 3] {
+    [CopyOptions::new(OnLoss::Error), CopyOptions::new(OnLoss::Allow), CopyOptions::new(OnLoss::Saturate)]
+}
+
+/// Every value of narrow dtypes, and the edges of wide ones, by every kernel that casts the pair: the one for runs, the one for
+/// steps, the transpose.
+#[test]
+fn every_value_of_every_pair_is_the_processors() {
+    let Some(library) = kernels::library("every_value_of_every_pair") else { return };
+    let mut rng = Rng(1);
+    for from in REAL {
+        let values = kernels::values(from, &mut rng);
+        let n = (values.len() / from.padded_size()) as i64;
+        let side = (n as f64).sqrt() as i64;
+        for to in REAL {
+            for options in modes() {
+                for (shape, dst, src) in [
+                    (vec![n], vec![1], vec![1]),
+                    (vec![n], vec![3], vec![1]),
+                    (vec![side, side], vec![1, side], vec![side, 1]),
+                ] {
+                    let dst = Spec::of(to, &dst);
+                    let case = Case { shape, src: Spec::of(from, &src), dst, options, values: values.clone() };
+                    assert_ne!(library.check(&case), Seen::Unsupported, "{from} -> {to}");
+                }
+            }
+        }
+    }
+}
+
+/// A value that is lost is found wherever it lies, and no other is.
+#[test]
+fn one_lost_value_among_many_is_seen() {
+    let Some(library) = kernels::library("one_lost_value") else { return };
+    let mut rng = Rng(2);
+    for from in REAL {
+        let values = kernels::values(from, &mut rng);
+        let size = from.padded_size();
+        for to in REAL {
+            // Each value alone among zeros, which every pair but the one with e8m0 keeps.
+            for value in values.chunks_exact(size).step_by((values.len() / size / 97).max(1)) {
+                let n = 70;
+                let mut bytes = vec![0; size * n];
+                let at = rng.below(n as u64) as usize * size;
+                bytes[at..at + size].copy_from_slice(value);
+                let options = CopyOptions::new(OnLoss::Error);
+                let (src, dst) = (Spec::of(from, &[1]), Spec::of(to, &[1]));
+                library.check(&Case { shape: vec![n as i64], src, dst, options, values: bytes });
+            }
+        }
+    }
+}
+
+/// Shapes, steps, places, byte order, signs and units as they come.
+#[test]
+fn any_layout_is_the_processors() {
+    let Some(library) = kernels::library("any_layout") else { return };
+    let rounds = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4000);
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    for seed in 0..rounds {
+        let case = random(&mut Rng(seed * 2 + 1));
+        if let Seen::Ran(kernel) = library.check(&case) {
+            let kind: String = kernel.split('_').take(2).collect::<Vec<_>>().join("_");
+            *seen.entry(kind).or_default() += 1;
+        }
+    }
+    for kind in ["fh_cast", "fh_move", "fh_resolve", "fh_stride", "fh_turn", "fh_walk"] {
+        assert!(seen.get(kind).is_some_and(|&n| n >= 20) || rounds < 4000, "{kind} was hardly run: {seen:?}");
+    }
+}
+
+fn random(rng: &mut Rng) -> Case {
+    const COMMON: [DType; 8] =
+        [DType::F32, DType::F16, DType::BF16, DType::F64, DType::U8, DType::I64, DType::I32, DType::F8_E4M3FN];
+    let any = |rng: &mut Rng| match rng.below(8) {
+        0 => *rng.pick(&COMPLEX),
+        1..=3 => *rng.pick(&REAL),
+        _ => *rng.pick(&COMMON),
+    };
+    let from = match rng.below(10) {
+        0 => DType::new(DType::CODE_OPAQUE, *rng.pick(&[8, 24, 48, 96, 128])),
+        1 => DType::U8.with_lanes(*rng.pick(&[3, 4, 5, 16])),
+        _ => any(rng),
+    };
+    let to = if from.lanes > 1 || from.code == DType::CODE_OPAQUE || rng.below(2) == 0 { from } else { any(rng) };
+    let ndim = rng.below(6) as usize;
+    let long = rng.below(3) == 0;
+    let shape: Vec<i64> = (0..ndim)
+        .map(|_| match rng.below(12) {
+            0 => 1,
+            1 if rng.below(6) == 0 => 0,
+            2..=7 if ndim > 2 => 2 + rng.below(4) as i64,
+            _ => {
+                2 + rng.below(if ndim < 3 {
+                    300
+                } else if long && ndim < 4 {
+                    90
+                } else {
+                    20
+                }) as i64
+            }
+        })
+        .collect();
+    let total = |shape: &[i64]| shape.iter().map(|&n| n.max(1)).product::<i64>();
+    let shape = if total(&shape) > 40_000 { shape[..ndim.min(2)].to_vec() } else { shape };
+    let options = *rng.pick(&modes());
+    let mut src = Spec::random(from, &shape, true, rng);
+    let dst = Spec::random(to, &shape, false, rng);
+    for bit in [Lazy::SWAPPED, Lazy::NEG, Lazy::CONJ] {
+        let signed = bit != Lazy::NEG || (bit.resolves(from) && bit.resolves(to));
+        if rng.below(6) == 0 && signed && from.lanes == 1 && from.code != DType::CODE_OPAQUE {
+            src.traits |= bit;
+        }
+    }
+    let reach = kernels::reach(&src, &shape);
+    Case { values: rng.bytes(reach), shape, src, dst, options }
+}
+
+/// What no kernel does is refused before anything is launched.
+#[test]
+fn what_no_kernel_does_is_unsupported() {
+    let Some(library) = kernels::library("what_no_kernel_does") else { return };
+    let case = |from: DType, to: DType| Case {
+        shape: vec![8],
+        src: Spec::of(from, &[1]),
+        dst: Spec::of(to, &[1]),
+        options: CopyOptions::new(OnLoss::Allow),
+        values: vec![1; 128],
+    };
+    for (from, to) in [
+        (DType::F32, DType::F4_E2M1FN),
+        (DType::F4_E2M1FN, DType::F4_E2M1FN),
+        (DType::F32.with_lanes(2), DType::F16.with_lanes(2)),
+    ] {
+        assert_eq!(library.check(&case(from, to)), Seen::Unsupported, "{from} -> {to}");
+    }
+}
+
+/// Steps in bytes put elements where no type is aligned.
+#[test]
+fn elements_at_odd_places() {
+    let Some(library) = kernels::library("odd_places") else { return };
+    let mut rng = Rng(7);
+    for from in REAL {
+        for to in [DType::F32, DType::I64, DType::U8, DType::F16, DType::F8_E5M2, from] {
+            for (shift_src, shift_dst) in [(0, 1), (1, 0), (3, 5), (8, 8), (16, 2)] {
+                let shape = vec![3, 100];
+                let odd = |dtype: DType, shift| {
+                    let size = dtype.padded_size() as i64;
+                    let strides = vec![101 * size + shift, size];
+                    Spec { dtype, strides, unit: StrideUnit::Bytes, traits: Lazy::empty(), shift: shift as usize }
+                };
+                let (src, dst) = (odd(from, shift_src), odd(to, shift_dst));
+                let values = rng.bytes(kernels::reach(&src, &shape));
+                let options = CopyOptions::new(OnLoss::Allow);
+                library.check(&Case { shape, src, dst, options, values });
+            }
+        }
+    }
+}
