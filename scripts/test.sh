@@ -66,7 +66,7 @@ step_tsan() {
 }
 
 step_python() {
-    scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
+    cargo build --quiet -p freehold-fake-cuda && scripts/build.sh python && "$PYTHON" -m pytest -q -rs tests/interop
 }
 
 # Bugs of other projects, in a process that they may leave things behind in.

@@ -11,9 +11,9 @@ try:
 except ImportError:  # the documentation's own tests run without the package
     fh = None
 
-# TensorFlow brings an LLVM of its own, and the process ends where the Triton of PyTorch brings a second: what imports
-# TensorFlow runs in a process apart, from test_apart.py, or when it is named.
-APART = ["test_frameworks_tensorflow.py", "test_matrix.py"]
+# TensorFlow brings an LLVM of its own, and the process ends where the Triton of PyTorch brings a second; a process has one
+# CUDA driver. What imports TensorFlow or brings a driver runs in a process apart, from test_apart.py, or when it is named.
+APART = ["test_frameworks_tensorflow.py", "test_matrix.py", "test_cuda.py"]
 collect_ignore = [] if any(name in argument for name in APART for argument in sys.argv) else APART
 
 FAILED = pytest.StashKey[bool]()
