@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive bench bench-python bench-copy bench-ledger gpu-bundle gpu-check install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger gpu-bundle gpu-check install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -46,6 +46,9 @@ bench-copy: ## the copy and cast figures of docs/benchmarks.md, measured here
 
 bench-ledger: ## what the ledger costs, beside the primitives that could hold its records; docs/benchmarks.md, measured here
 	@scripts/bench.sh ledger
+
+ptx: ## the device's kernels, compiled anew into crates/freehold-device/kernels/ptx; no GPU needed
+	@scripts/ptx.sh
 
 gpu-bundle: ## one folder that tests and measures on a machine with a GPU and no Rust: build/gpu-bundle
 	@scripts/gpu_bundle.sh

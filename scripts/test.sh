@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt rust snapshots python corpus wheel abi demo install miri loom tsan doctest clippy free-threaded)
+ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install miri loom tsan doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then NO_SKIP=1; fi
 export FREEHOLD_NO_SKIP=$NO_SKIP
@@ -86,6 +86,9 @@ step_exhaustive() {
         "$PYTHON" -m pytest -q -rs tests/interop/test_casts.py
 }
 step_aarch64() { scripts/aarch64.sh; }
+
+# No GPU: the committed PTX is what the sources give, and an assembler takes it for each kind of GPU.
+step_ptx() { scripts/ptx.sh check; }
 
 step_demo() { scripts/demo.sh; }
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }

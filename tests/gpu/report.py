@@ -7,6 +7,8 @@ Measurements are lines of JSON that steps print. A row has a table, a name and a
 A claim is a figure that the project asks of itself; `ASKED` has what it should be:
 
     {"claim": "pinned-h2d", "value": 0.99, "of": "54.9 of 55.2 GB/s"}
+
+Rows of any other shape are shown as they are.
 """
 
 import json
@@ -42,8 +44,10 @@ SHOWN = {
 
 
 def number(value):
-    if isinstance(value, str) or value is None:
-        return value or ""
+    if value is None or not isinstance(value, (int, float)):
+        return "" if value is None else str(value)
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 
@@ -58,10 +62,13 @@ def asked(results):
         found = claims.pop(name, [])
         if not found:
             out.append(f"| {words} | {way} {aim:g} | not measured | |")
-        for row in found:
-            met = row["value"] >= aim if way == LEAST else row["value"] <= aim
-            of = f" ({row['of']})" if row.get("of") else ""
-            out.append(f"| {words} | {way} {aim:g} | {number(row['value'])}{of} | {'yes' if met else '**no**'} |")
+            continue
+        # Of several, the worst is shown.
+        good = [row for row in found if (row["value"] >= aim if way == LEAST else row["value"] <= aim)]
+        worst = (min if way == LEAST else max)(found, key=lambda row: row["value"])
+        of = f" ({worst['of']})" if worst.get("of") else ""
+        met = "yes" if len(good) == len(found) else "**no**" if not good else f"**{len(good)} of {len(found)}**"
+        out.append(f"| {words} | {way} {aim:g} | {number(worst['value'])}{of} | {met} |")
     for name, words in SHOWN.items():
         step = steps.get(name, {"verdict": "skip", "note": "not run"})
         met = {"pass": "yes", "fail": "**no**", "skip": ""}[step["verdict"]]
@@ -85,6 +92,22 @@ def tables(results):
         for row in rows:
             cells = [number(row["values"].get(name)) for name in names] + ([row.get("note", "")] if notes else [])
             out.append(f"| {row['row']} | {' | '.join(cells)} |")
+    return out + others(results)
+
+
+def others(results):
+    """Rows that are neither: a table for each program and each set of figures, as they are."""
+    groups = {}
+    for row in results["rows"]:
+        if "table" not in row and "claim" not in row:
+            groups.setdefault((row["step"], *(key for key in row if key != "step")), []).append(row)
+    out, last = [], None
+    for (step, *keys), rows in groups.items():
+        if step != last:
+            out += ["", f"### {step}"]
+        last = step
+        out += ["", f"| {' | '.join(keys)} |", "|---|" + "---:|" * (len(keys) - 1)]
+        out += [f"| {' | '.join(number(row[key]) for key in keys)} |" for row in rows]
     return out
 
 

@@ -138,7 +138,14 @@ static __device__ __forceinline__ typename As<K>::Stored negated(typename As<K>:
 
 template <int S>
 static __device__ __forceinline__ typename As<S>::Value read_value(const Walk &w, u64 src, u32 last) {
-    typename As<S>::Stored s = read_any<typename As<S>::Stored>(src, w.flags & SWAP_SRC);
+    typedef typename As<S>::Stored T;
+    if ((w.flags & ZERO_IMAG) && (last & 1)) return 0;
+    T s = read_any<T>(src, w.flags & SWAP_SRC);
+    if constexpr (S == F16 || S == F32 || S == F64) {
+        // The truth of a complex value: what is not zero, of its two parts.
+        constexpr T top = (T)((T)1 << (8 * sizeof(T) - 1));
+        if ((w.flags & ANY_PART) && (T)(s & (T)~top) == 0) s = read_any<T>(src + sizeof(T), w.flags & SWAP_SRC);
+    }
     if (((w.flags & NEG) != 0) != ((w.flags & CONJ) && (last & 1))) s = negated<S>(s);
     return load_value<S>(s);
 }
@@ -182,6 +189,7 @@ static __device__ __forceinline__ void resolve(const Walk &w, Flip flip) {
     walk<1, T>(
         w,
         [&](i64 s, u32 last) {
+            if ((w.flags & ZERO_IMAG) && (last & 1)) return (T)0;
             const T v = read_any<T>(w.src + s, w.flags & SWAP_SRC);
             return ((w.flags & NEG) != 0) != ((w.flags & CONJ) && (last & 1)) ? flip(v) : v;
         },

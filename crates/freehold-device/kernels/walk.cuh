@@ -19,7 +19,8 @@ struct Walk {
     i64 src_step[MAX_AXES];  // bytes
 };
 
-enum Flag { SATURATE = 1, SWAP_SRC = 2, NEG = 4, CONJ = 8 };
+// CONJ and ZERO_IMAG go by the index along the last axis, whose odd places are imaginary parts.
+enum Flag { SATURATE = 1, SWAP_SRC = 2, NEG = 4, CONJ = 8, ZERO_IMAG = 16, ANY_PART = 32 };
 
 static __device__ __forceinline__ void report(const Walk &w, bool lost) {
     if (lost) *(volatile u32 *)w.lost = 1;

@@ -100,6 +100,8 @@ const SATURATE: u32 = 1;
 const SWAP_SRC: u32 = 2;
 const NEG: u32 = 4;
 const CONJ: u32 = 8;
+const ZERO_IMAG: u32 = 16;
+const ANY_PART: u32 = 32;
 
 /// Whether a name is one of these kernels'.
 pub(crate) fn knows(name: &str) -> bool {
@@ -134,13 +136,22 @@ fn cast(launch: &Launch<'_>, walk: &Walk) -> Outcome {
     let (from, to) = (kind(walk.src_kind)?, kind(walk.dst_kind)?);
     let mut lost = false;
     walk.each(|dst, src, last| {
-        let mut value = vec![0_u8; from.padded_size()];
         let mut result = vec![0_u8; to.padded_size()];
-        launch.memory.read(src, &mut value)?;
+        if walk.flags & ZERO_IMAG != 0 && last % 2 == 1 {
+            return launch.memory.write(dst, &result);
+        }
+        let parts = if walk.flags & ANY_PART != 0 { 2 } else { 1 };
         let mut traits = Lazy::empty();
         traits.set(Lazy::SWAPPED, walk.flags & SWAP_SRC != 0);
         traits.set(Lazy::NEG, (walk.flags & NEG != 0) != (walk.flags & CONJ != 0 && last % 2 == 1));
-        lost |= one(&mut result, to, &mut value, from, traits, walk.flags & SATURATE != 0)?;
+        let mut value = vec![0_u8; from.padded_size()];
+        for part in 0..parts {
+            // The second part counts where the first is not true.
+            if part == 0 || result.iter().all(|&byte| byte == 0) {
+                launch.memory.read(src + part * value.len() as u64, &mut value)?;
+                lost |= one(&mut result, to, &mut value, from, traits, walk.flags & SATURATE != 0)?;
+            }
+        }
         launch.memory.write(dst, &result)
     })?;
     if lost && walk.lost != 0 {

@@ -49,6 +49,10 @@ impl Walk {
     pub const NEG: u32 = 4;
     /// Every second value along the last axis is negated: imaginary parts.
     pub const CONJ: u32 = 8;
+    /// Every second value along the last axis is zero: imaginary parts of what was real.
+    pub const ZERO_IMAG: u32 = 16;
+    /// A value is true if it or the one behind it is: the parts of a complex one.
+    pub const ANY_PART: u32 = 32;
 }
 
 /// The dtypes that kernels cast: `Kind` in kernels/cast.cuh.
@@ -189,8 +193,8 @@ const MAX_BLOCKS: u64 = 132 * 32;
 ///
 /// # Errors
 ///
-/// [`CopyError::Unsupported`] where no kernel does it: elements that share bytes, lanes, lazy bits of the destination, real
-/// into complex, more than [`MAX_AXES`] axes that do not join; [`CopyError::Forbidden`] and shapes that differ as in
+/// [`CopyError::Unsupported`] where no kernel does it: elements that share bytes, lazy bits of a destination of another
+/// dtype, more than [`MAX_AXES`] axes that do not join; [`CopyError::Forbidden`] and shapes that differ as in
 /// [`freehold_tensor::copy::copy`].
 pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<Option<Launch>, CopyError> {
     let (from, to) = (src.dtype, dst.dtype);
@@ -204,14 +208,13 @@ pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Resu
     if src.layout.shape != dst.layout.shape {
         return Err(FieldError::new("shape", dst.layout.ndim() as i64, "be the same for destination and source").into());
     }
-    if from.is_sub_byte() || to.is_sub_byte() || !dst.traits.difference(Lazy::PADDED).is_empty() {
+    let lazy = lazy(dst, src, kind).ok_or_else(unsupported)?;
+    if from.is_sub_byte() || to.is_sub_byte() {
         return Err(unsupported());
     }
     if src.layout.is_empty() {
         return Ok(None);
     }
-    let touched = Lazy::SWAPPED | Lazy::CONJ | Lazy::NEG;
-    let lazy = src.traits & touched;
     let (mut axes, at) = normal(dst, src)?;
     let mut flags = 0;
     for (bit, flag) in [(Lazy::SWAPPED, Walk::SWAP_SRC), (Lazy::NEG, Walk::NEG)] {
@@ -229,26 +232,28 @@ pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Resu
         return Ok(Some(moved(axes, at, size).ok_or_else(unsupported)?));
     }
     let (src_kind, dst_kind) = (Kind::of(from).ok_or_else(unsupported)?, Kind::of(to).ok_or_else(unsupported)?);
-    if from.lanes != 1 || to.lanes != 1 {
-        return Err(unsupported());
+    let (src_size, dst_size) = (src_kind.size() as i64, dst_kind.size() as i64);
+    let parts = |dtype: DType| if dtype.is_complex() { 2 } else { 1 };
+    if from.lanes > 1 {
+        axes.push(Axis { n: from.lanes.into(), dst: dst_size * parts(to), src: src_size * parts(from) });
     }
     match (from.is_complex(), to.is_complex()) {
+        // The parts are one more axis. Joined with others it has an even length still: odd places stay imaginary parts.
         (true, true) => {
-            // The parts are one more axis.
-            if axes.len() == MAX_AXES {
-                return Err(unsupported());
-            }
-            axes.push(Axis { n: 2, dst: dst_kind.size() as i64, src: src_kind.size() as i64 });
-            if lazy.contains(Lazy::CONJ) {
-                flags |= Walk::CONJ;
-            } else {
-                axes = joined(&axes);
-            }
+            axes.push(Axis { n: 2, dst: dst_size, src: src_size });
+            flags |= if lazy.contains(Lazy::CONJ) { Walk::CONJ } else { 0 };
         }
-        // The real part is where the element begins. Truth is asked of both parts.
-        (true, false) if !to.is_bool() => {}
-        (false, false) => {}
-        _ => return Err(unsupported()),
+        (false, true) => {
+            axes.push(Axis { n: 2, dst: dst_size, src: 0 });
+            flags |= Walk::ZERO_IMAG;
+        }
+        (true, false) if to.is_bool() => flags |= Walk::ANY_PART,
+        // The real part is where the element begins.
+        (true, false) | (false, false) => {}
+    }
+    axes = joined(&axes);
+    if axes.len() > MAX_AXES {
+        return Err(unsupported());
     }
     let checks = kind == CastKind::MayLose && options.on_loss == OnLoss::Error;
     let mut walk = walk_of(&axes, at);
@@ -350,6 +355,28 @@ const TURNS: &[&str] =
     &["F32_F16", "F16_F32", "F32_BF16", "BF16_F32", "F32_F64", "F64_F32", "F32_U8", "U8_F32", "F32_E4M3FN", "I64_I32"];
 
 type Axes = SmallVec<[Axis; MAX_AXES]>;
+
+/// What has to happen to the bytes of the source so that their values, as the destination has them, come out; `None` where no
+/// kernel does it.
+fn lazy(dst: &Operand<'_>, src: &Operand<'_>, kind: CastKind) -> Option<Lazy> {
+    let signs = Lazy::CONJ | Lazy::NEG;
+    let of = |operand: &Operand<'_>| {
+        let ignored = if operand.dtype.is_complex() { Lazy::PADDED } else { Lazy::PADDED | Lazy::CONJ };
+        operand.traits.difference(ignored)
+    };
+    let (mut lazy, rest) = (of(src), of(dst));
+    if kind == CastKind::Same {
+        // What both sides leave undone in the same way cancels out. A sign is changed in the order of the source's bytes.
+        lazy ^= rest;
+        if rest.contains(Lazy::SWAPPED) && lazy.intersects(signs) {
+            return None;
+        }
+    } else if !rest.is_empty() {
+        return None;
+    }
+    // Some dtypes have no sign to change.
+    lazy.resolves(src.dtype).then_some(lazy)
+}
 
 /// Both addresses and the axes in normal form: outermost first, the fastest of the destination last.
 fn normal(dst: &Operand<'_>, src: &Operand<'_>) -> Result<(Axes, (u64, u64)), CopyError> {
