@@ -234,7 +234,9 @@ fn late_copies() {
             assert_eq!(got[at..at + 4], values[from..from + 4], "across");
         }
     };
-    (up(), down(), across());
+    up();
+    down();
+    across();
     assert_eq!(control.races(), "");
 }
 
