@@ -60,7 +60,9 @@ step_tsan() {
         skip "there is no nightly toolchain, and without rustup it cannot be added"
         return
     fi
-    TSAN_OPTIONS=allocator_may_return_null=1 CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=-Zsanitizer=thread \
+    # The tests' CUDA driver is opened at run time, and finds what watches in the program, which must export it.
+    local flags='-Zsanitizer=thread -Clink-arg=-Wl,--export-dynamic-symbol=__tsan_*'
+    TSAN_OPTIONS=allocator_may_return_null=1 CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=$flags \
         cargo +nightly nextest run -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" \
         --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
 }

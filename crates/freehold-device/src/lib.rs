@@ -2,7 +2,7 @@
 //!
 //! A [`MemoryResource`] allocates and frees on one device; a [`Buffer`] owns one allocation and gives it back when
 //! dropped. [`host()`] is the resource that the process uses for host memory unless told otherwise; adaptors
-//! ([`Limit`], [`Statistics`], [`FailAfter`]) wrap any resource, and [`CallbackMemory`] makes one from C function
+//! ([`Limit`], [`Statistics`], [`Log`], [`Retry`], [`FailAfter`]) wrap any resource, and [`CallbackMemory`] makes one from C function
 //! pointers. [`devices()`] lists what is here, and [`cuda::probe()`] says why CUDA is not.
 //!
 //! This crate knows no tensor layout and no owner: it hands out bytes. What they mean is the boundary's business, who
@@ -38,7 +38,7 @@ mod inventory;
 mod resource;
 mod stream;
 
-pub use adaptor::{AllocStatistics, FailAfter, Limit, Statistics};
+pub use adaptor::{AllocStatistics, FailAfter, Limit, Log, Retry, Statistics};
 pub use buffer::Buffer;
 pub use callback::{CallbackMemory, Callbacks};
 pub use error::{AllocError, AllocReason};

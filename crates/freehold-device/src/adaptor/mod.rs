@@ -2,8 +2,12 @@
 
 mod fail_after;
 mod limit;
+mod log;
+mod retry;
 mod statistics;
 
 pub use fail_after::FailAfter;
 pub use limit::Limit;
+pub use log::Log;
+pub use retry::Retry;
 pub use statistics::{AllocStatistics, Statistics};

@@ -357,7 +357,7 @@ fn alive(driver: &Driver) -> Result<(), CudaError> {
     if is_exiting() {
         return Err(CudaError::Exiting);
     }
-    if driver.process != std::process::id() {
+    if driver.forks != super::driver::forks() {
         return Err(CudaError::Forked);
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::context::Contexts;
 use super::symbols::{Api, Core};
@@ -53,8 +53,8 @@ pub struct Driver {
     pub devices: Vec<DeviceInfo>,
     pub(super) api: Api,
     pub(super) contexts: Contexts,
-    /// The process that started the driver: it does not work in a forked child.
-    pub(super) process: u32,
+    /// [`forks`] when the driver was started: it does not work in a forked child.
+    pub(super) forks: u32,
 }
 
 /// Set when the process begins to exit. From then on memory is leaked: the driver may be half gone, and its calls crash.
@@ -65,6 +65,15 @@ pub fn is_exiting() -> bool {
     EXITING.load(Ordering::Acquire)
 }
 
+/// How often this process and its parents were forked since a driver was first loaded. Asking the system for the number of
+/// the process instead costs as much as a whole hit of a pool.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// See [`FORKS`].
+pub(super) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 /// Handlers run in reverse order, and the driver registered its own while it was loaded: ours runs before those.
 fn watch_exit() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -72,11 +81,17 @@ fn watch_exit() {
         EXITING.store(true, Ordering::Release);
         super::release::stop();
     }
+    #[cfg(unix)]
+    extern "C" fn forked() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
     ONCE.call_once(|| {
         #[cfg(unix)]
-        // SAFETY: the function is `extern "C"`, lives for ever, and does not unwind.
+        // SAFETY: both functions are `extern "C"`, live for ever, and do not unwind; the second does what a child of a process
+        // with many threads may do.
         unsafe {
             libc::atexit(exiting);
+            libc::pthread_atfork(None, None, Some(forked));
         }
     });
 }
@@ -140,7 +155,7 @@ impl Driver {
         let devices: Vec<_> = (0..count).map(|ordinal| describe(symbols, ordinal)).collect::<Result<_, _>>()?;
         watch_exit();
         let contexts = Contexts::new(devices.len());
-        Ok(Driver { version: Version(version), devices, api, contexts, process: std::process::id() })
+        Ok(Driver { version: Version(version), devices, api, contexts, forks: forks() })
     }
 
     /// The driver's functions, for what is not wrapped here. They are as safe as `cuda.h` says.

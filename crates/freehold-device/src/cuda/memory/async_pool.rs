@@ -2,13 +2,15 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use freehold_tensor::{Device, DeviceKind};
 
 use super::plain::stream_of;
 use super::{DRIVER_ALIGNMENT, device, refused};
 use crate::cuda::error::check;
-use crate::cuda::{Context, CudaError, Pools, is_exiting, sys};
+use crate::cuda::{Context, CudaError, Pools, StreamRef, is_exiting, sys};
 use crate::resource::{dangling, layout_for};
 use crate::{AllocError, AllocReason, MemoryResource, Stream};
 
@@ -18,6 +20,9 @@ pub struct AsyncMemory {
     context: &'static Context,
     pools: Pools,
     pool: sys::CuMemoryPool,
+    /// Given back while their streams were captured, and how many: addresses and streams.
+    captured: Mutex<Vec<(u64, StreamRef)>>,
+    waiting: AtomicUsize,
 }
 
 // SAFETY: the driver lets any thread use a pool.
@@ -64,7 +69,8 @@ impl AsyncMemory {
         let mut pool: sys::CuMemoryPool = ptr::null_mut();
         // SAFETY: both pointers are to values of ours; reserved bytes are zero.
         check("cuMemPoolCreate", unsafe { (pools.create)(&raw mut pool, &raw const props) })?;
-        let memory = AsyncMemory { context, pools, pool };
+        let (captured, waiting) = (Mutex::default(), AtomicUsize::new(0));
+        let memory = AsyncMemory { context, pools, pool, captured, waiting };
         memory.set_release_threshold(u64::MAX)?;
         Ok(memory)
     }
@@ -142,17 +148,37 @@ impl AsyncMemory {
 }
 
 impl AsyncMemory {
-    /// Frees in the order of a stream.
-    fn free(&self, address: u64, stream: Stream) -> Result<(), CudaError> {
-        let mut stream = stream_of(self.context, stream)?;
-        // Freed on a captured stream, it would be freed when the graph runs, and each time.
+    /// Frees in the order of a stream; what is captured is kept until the capture has ended.
+    fn free(&self, address: u64, stream: StreamRef) -> Result<(), CudaError> {
+        // Freed on a captured stream, it would be freed when the graph runs, and each time. Whoever runs the graph keeps what
+        // it uses, so this is of earlier work, and can be freed in its order when the capture has ended.
         if self.context.is_capturing(stream)? {
-            stream = self.context.work_stream()?;
+            self.captured.lock().unwrap_or_else(PoisonError::into_inner).push((address, stream));
+            self.waiting.fetch_add(1, Ordering::Release);
+            return Ok(());
         }
         let _entered = self.context.enter()?;
         // SAFETY: allocated by `allocate`, and given back once by its owner's word; uses that are queued on the stream come
         // before.
         check("cuMemFreeAsync", unsafe { (self.pools.free_async)(address, stream.raw()) })
+    }
+
+    /// As [`free`](Self::free), which has nobody to tell. A call that fails may be the report of something else's failure: it is
+    /// tried once more. Where that fails too the context is lost.
+    fn give(&self, address: u64, stream: StreamRef) {
+        if self.free(address, stream).is_err() {
+            let _ = self.free(address, stream);
+        }
+    }
+
+    /// Frees what was given back on streams whose capture has ended.
+    fn give_captured(&self) {
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let captured = std::mem::take(&mut *self.captured.lock().unwrap_or_else(PoisonError::into_inner));
+        self.waiting.fetch_sub(captured.len(), Ordering::Release);
+        captured.into_iter().for_each(|(address, stream)| self.give(address, stream));
     }
 }
 
@@ -167,6 +193,7 @@ impl Drop for AsyncMemory {
         if is_exiting() {
             return;
         }
+        self.give_captured();
         if let Ok(_entered) = self.context.enter() {
             // SAFETY: ours, and buffers hold their resource: none is left. The driver keeps what is still freed in order.
             unsafe { (self.pools.destroy)(self.pool) };
@@ -193,6 +220,7 @@ unsafe impl MemoryResource for AsyncMemory {
         }
         let failed = |error: CudaError| refused(&error, bytes, align, device);
         let stream = stream_of(self.context, stream).map_err(failed)?;
+        self.give_captured();
         // An allocation on a captured stream becomes a node of the graph, and belongs to the graph.
         if self.context.is_capturing(stream).map_err(failed)? {
             return Err(failed(CudaError::Capturing { what: "allocating" }));
@@ -210,11 +238,11 @@ unsafe impl MemoryResource for AsyncMemory {
         if bytes == 0 || is_exiting() {
             return;
         }
-        // A call that fails may be the report of something else's failure: it is tried once more. Where that fails too the
-        // context is lost, and nobody can be told.
-        if self.free(ptr.addr().get() as u64, stream).is_err() {
-            let _ = self.free(ptr.addr().get() as u64, stream);
-        }
+        // Once more, as in `give`: the stream of our own is made when first asked for.
+        let found = stream_of(self.context, stream).or_else(|_| stream_of(self.context, stream));
+        let Ok(stream) = found else { return };
+        self.give_captured();
+        self.give(ptr.addr().get() as u64, stream);
     }
 
     fn name(&self) -> &str {

@@ -5,6 +5,7 @@
 //! | [`AsyncMemory`] | `cuda-async` | a pool of our own in the driver, ordered on streams |
 //! | [`DeviceMemory`] | `cuda` | `cuMemAlloc`, which waits for the device now and then |
 //! | [`ManagedMemory`] | `cuda-managed` | `cuMemAllocManaged`: it moves between host and device |
+//! | [`PoolMemory`] | `cuda-pool` | regions of any other resource, cut into blocks by ourselves |
 //! | [`PinnedMemory`] | `cuda-pinned` | `cuMemHostAlloc`, kept in lists by size |
 //!
 //! [`resource`], [`managed`] and [`pinned`] are those that results come from unless somebody registers others.
@@ -12,6 +13,7 @@
 mod async_pool;
 mod pinned;
 mod plain;
+mod pool;
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +26,7 @@ pub use async_pool::AsyncMemory;
 pub use pinned::{PinnedMemory, PinnedStatistics};
 pub(super) use plain::Relaxed;
 pub use plain::{DeviceMemory, ManagedMemory};
+pub use pool::{PoolMemory, PoolOptions, PoolStatistics};
 
 /// What the driver aligns its own allocations to, in bytes.
 const DRIVER_ALIGNMENT: usize = 256;

@@ -1,0 +1,554 @@
+//! A pool of our own over any other resource, ordered on streams.
+
+mod blocks;
+mod streams;
+
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use freehold_tensor::{Device, DeviceKind};
+
+use self::blocks::{Blocks, ByNumber, GRANULE, Taken};
+use self::streams::{Key, Order, Owner, Place, Unordered};
+use super::refused;
+use crate::cuda::{Context, CudaError, Event, is_exiting};
+use crate::resource::{dangling, layout_for};
+use crate::{AllocError, AllocReason, MemoryResource, Stream};
+
+/// More than any machine has; the lists count in 32 bits.
+const TOO_MUCH: u64 = 1 << 40;
+/// The shelf of memory that nobody has to wait for.
+const CLEAN: u32 = 0;
+/// From so many streams on, one whose memory is all in use again is forgotten for a new one.
+const OWNERS: usize = 64;
+
+/// How a [`PoolMemory`] grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolOptions {
+    /// The smallest region that is asked for upstream, in bytes. A pool doubles with each region.
+    pub smallest_region: u64,
+    /// The largest one, save for a request that is larger.
+    pub largest_region: u64,
+    /// The most bytes that the pool takes from upstream.
+    pub maximum: u64,
+}
+
+impl Default for PoolOptions {
+    fn default() -> PoolOptions {
+        PoolOptions { smallest_region: 8 << 20, largest_region: 1 << 30, maximum: u64::MAX }
+    }
+}
+
+/// What a [`PoolMemory`] holds and did. Bytes in use are rounded up to 256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStatistics {
+    /// Bytes from upstream.
+    pub reserved: u64,
+    /// Bytes in use.
+    pub in_use: u64,
+    /// Allocations in use.
+    pub live: u64,
+    /// Requests that were met without a call of anybody.
+    pub hits: u64,
+    /// Regions that were asked for upstream.
+    pub regions: u64,
+    /// How often one stream was made to wait for another.
+    pub waits: u64,
+    /// Bytes given back while their stream was captured ([`PoolMemory::release_captured`]).
+    pub captured: u64,
+    /// Bytes that are never used again, because the stream that they were given back on was destroyed without
+    /// [`PoolMemory::retire`].
+    pub lost: u64,
+}
+
+/// A pool over another resource: regions from there, cut into blocks with lists of constant time. A hit takes one lock and
+/// makes no call under it; giving back records no event.
+///
+/// # Streams
+///
+/// Memory that was given back on a stream is used again on the same stream at once. Another stream gets it when the first
+/// one is idle; else the pool grows; and where it cannot, the second stream waits (on the device) for an event that is
+/// recorded on the first one then. Without a stream ([`Stream::NONE`]) memory is given out only when nobody uses it.
+///
+/// * A stream that memory was given back on must be [retired](PoolMemory::retire) before it is destroyed. Where that is
+///   forgotten, and the driver numbers streams (CUDA 12), the memory is put aside for ever and counted. An older driver
+///   cannot tell a stream from an earlier one with the same handle.
+/// * Memory that is given back while its stream is captured is kept out of use, because the graph uses it whenever it runs:
+///   [`PoolMemory::release_captured`].
+/// * On a stream that is being captured only memory that nobody uses is given out.
+pub struct PoolMemory {
+    upstream: Arc<dyn MemoryResource>,
+    device: Device,
+    order: Order,
+    options: PoolOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    blocks: Blocks,
+    /// The stream of each shelf. That of the first one is none.
+    owners: Vec<Shelf>,
+    /// Streams by their keys.
+    by_key: ByNumber<u32>,
+    /// Given back while captured.
+    captured: Vec<(Taken, u64)>,
+    statistics: PoolStatistics,
+    stamps: u64,
+}
+
+struct Shelf {
+    owner: Owner,
+    /// Changes whenever memory is given back: what was queued before an event is older than that.
+    stamp: u64,
+    /// Somebody asks the driver about the stream, without the lock.
+    pinned: u32,
+}
+
+impl State {
+    fn new() -> State {
+        let mut state = State::default();
+        state.add(Owner { key: Key::CLEAN, stream: Stream::NONE, retired: None });
+        state
+    }
+
+    fn stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// The shelf of a stream, if it ever had one.
+    fn find(&self, key: Key) -> Option<u32> {
+        if key == Key::CLEAN { Some(CLEAN) } else { self.by_key.get(&key.0).copied() }
+    }
+
+    fn add(&mut self, owner: Owner) -> u32 {
+        let stamp = self.stamp();
+        let key = owner.key;
+        let shelf = Shelf { owner, stamp, pinned: 0 };
+        let unused = |i: &usize| *i != 0 && self.owners[*i].pinned == 0 && self.blocks.count(*i as u32) == 0;
+        let index = match (self.owners.len() >= OWNERS).then(|| (0..self.owners.len()).find(unused)).flatten() {
+            Some(index) => {
+                let before = std::mem::replace(&mut self.owners[index], shelf).owner;
+                if before.retired.is_none() {
+                    self.by_key.remove(&before.key.0);
+                }
+                index as u32
+            }
+            None => {
+                self.owners.push(shelf);
+                self.blocks.add_shelf()
+            }
+        };
+        if key != Key::CLEAN {
+            self.by_key.insert(key.0, index);
+        }
+        index
+    }
+
+    fn find_or_add(&mut self, key: Key, stream: Stream) -> u32 {
+        self.find(key).unwrap_or_else(|| self.add(Owner { key, stream, retired: None }))
+    }
+
+    fn take(&mut self, shelf: u32, bytes: u64, align: u64) -> Option<u64> {
+        let start = self.blocks.take(shelf, bytes, align)?;
+        self.statistics.in_use += bytes;
+        Some(start)
+    }
+
+    /// What a stream may have without a question.
+    fn hit(&mut self, place: Place, bytes: u64, align: u64) -> Option<u64> {
+        // Work that was queued on a captured stream before the capture is not in the graph, which may run beside it.
+        let own = if place.capturing { None } else { self.find(place.key) };
+        let own = own.and_then(|shelf| self.take(shelf, bytes, align));
+        let start = own.or_else(|| if place.key == Key::CLEAN { None } else { self.take(CLEAN, bytes, align) })?;
+        self.statistics.hits += 1;
+        Some(start)
+    }
+
+    /// Makes a block free again on a shelf.
+    fn free(&mut self, block: Taken, shelf: u32) {
+        self.blocks.free(block, shelf);
+        self.owners[shelf as usize].stamp = self.stamp();
+    }
+
+    /// Moves what one shelf has to another, whose stream waits for it.
+    fn move_all(&mut self, from: u32, to: u32) {
+        self.blocks.move_all(from, to);
+        // It may have been in use when it was last asked whether that stream is idle.
+        self.owners[to as usize].stamp = self.stamp();
+    }
+
+    /// Undoes `take`.
+    fn put_back(&mut self, start: u64, shelf: u32) {
+        if let Some((block, bytes)) = self.blocks.give(start) {
+            self.statistics.in_use -= bytes;
+            self.blocks.free(block, shelf);
+        }
+    }
+
+    /// The stream is gone: nothing of it is used again.
+    fn lose(&mut self, shelf: u32) {
+        self.statistics.lost += self.blocks.put_aside(shelf);
+        let key = self.owners[shelf as usize].owner.key;
+        if self.by_key.get(&key.0) == Some(&shelf) {
+            self.by_key.remove(&key.0);
+        }
+    }
+
+    /// The streams other than one that have memory on their shelves. They stay until [`PoolMemory::unpin`].
+    fn pin_others(&mut self, own: Option<u32>) -> Vec<(u32, Owner, u64)> {
+        let blocks = &self.blocks;
+        let others = self.owners.iter_mut().enumerate().skip(1);
+        let others = others.filter(|(i, _)| Some(*i as u32) != own && blocks.count(*i as u32) > 0);
+        others
+            .map(|(i, shelf)| {
+                shelf.pinned += 1;
+                (i as u32, shelf.owner.clone(), shelf.stamp)
+            })
+            .collect()
+    }
+}
+
+impl PoolMemory {
+    /// A pool over memory of the host, or of a device whose streams nobody here can order: there, memory stays with the
+    /// stream that it was given back on.
+    pub fn new(upstream: Arc<dyn MemoryResource>, options: PoolOptions) -> PoolMemory {
+        let order = if upstream.device().kind == DeviceKind::CPU { Order::Host } else { Order::Apart };
+        PoolMemory::with_order(upstream, order, options)
+    }
+
+    /// A pool over memory that a CUDA device uses: its own, managed, or page-locked.
+    pub fn on(context: &'static Context, upstream: Arc<dyn MemoryResource>, options: PoolOptions) -> PoolMemory {
+        PoolMemory::with_order(upstream, Order::Cuda(context), options)
+    }
+
+    fn with_order(upstream: Arc<dyn MemoryResource>, order: Order, options: PoolOptions) -> PoolMemory {
+        let device = upstream.device();
+        PoolMemory { upstream, device, order, options, state: Mutex::new(State::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unpin(&self, shelf: u32) {
+        self.lock().owners[shelf as usize].pinned -= 1;
+    }
+
+    /// The counters.
+    pub fn statistics(&self) -> PoolStatistics {
+        let state = self.lock();
+        PoolStatistics { live: state.blocks.live() as u64, ..state.statistics }
+    }
+
+    /// Where regions come from.
+    pub fn upstream(&self) -> &Arc<dyn MemoryResource> {
+        &self.upstream
+    }
+
+    /// Says that a stream is about to be destroyed: what was given back on it may then be used by others, once the work
+    /// that was queued on it is done.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says; [`CudaError::Capturing`].
+    pub fn retire(&self, stream: Stream) -> Result<(), CudaError> {
+        let Order::Cuda(context) = self.order else { return Ok(()) };
+        let place = self.order.place(stream)?;
+        if place.capturing {
+            return Err(CudaError::Capturing { what: "retiring the stream" });
+        }
+        let Some(shelf) = self.lock().find(place.key).filter(|&shelf| shelf != CLEAN) else { return Ok(()) };
+        let event = Arc::new(Event::recorded(context, super::plain::stream_of(context, stream)?)?);
+        let mut state = self.lock();
+        if state.by_key.get(&place.key.0) == Some(&shelf) {
+            state.by_key.remove(&place.key.0);
+            state.owners[shelf as usize].owner.retired = Some(event);
+        }
+        Ok(())
+    }
+
+    /// Says that no graph is launched any more that was captured so far, and that every launch was queued before what is
+    /// queued on `stream` next: memory that was given back while captured is used again.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolMemory::retire`].
+    pub fn release_captured(&self, stream: Stream) -> Result<(), CudaError> {
+        let place = self.order.place(stream)?;
+        if place.capturing {
+            return Err(CudaError::Capturing { what: "giving back what graphs used" });
+        }
+        let mut state = self.lock();
+        let shelf = state.find_or_add(place.key, stream);
+        for (block, bytes) in std::mem::take(&mut state.captured) {
+            state.statistics.captured -= bytes;
+            state.free(block, shelf);
+        }
+        Ok(())
+    }
+
+    /// Gives regions back upstream that nobody uses and no stream has work on.
+    pub fn trim(&self) {
+        if self.order.check_alive().is_err() {
+            return;
+        }
+        self.reclaim(None);
+        let regions = {
+            let mut state = self.lock();
+            let regions = state.blocks.remove_regions(CLEAN);
+            state.statistics.reserved -= regions.iter().map(|region| region.1).sum::<u64>();
+            regions
+        };
+        for (start, bytes) in regions {
+            self.give_upstream(start, bytes);
+        }
+    }
+
+    fn give_upstream(&self, start: u64, bytes: u64) {
+        if let Some(region) = pointer(start) {
+            // SAFETY: `grow` allocated the region with this size and alignment, and nothing of it is in use or queued.
+            unsafe { self.upstream.deallocate(region, bytes as usize, GRANULE as usize, Stream::NONE) };
+        }
+    }
+
+    /// Frees for everybody what idle streams had. Each block is moved once, so that the cost is that of giving it back.
+    fn reclaim(&self, own: Option<u32>) {
+        let others = self.lock().pin_others(own);
+        for (shelf, owner, stamp) in others {
+            let idle = self.order.is_idle(&owner);
+            let mut state = self.lock();
+            // What was given back after the question may have work before it.
+            if idle && state.owners[shelf as usize].stamp == stamp {
+                state.blocks.move_all(shelf, CLEAN);
+            }
+            state.owners[shelf as usize].pinned -= 1;
+        }
+    }
+
+    /// Takes a region from upstream, and of it the block.
+    fn grow(&self, bytes: u64, align: u64, place: Place, stream: Stream) -> Result<u64, AllocReason> {
+        let needed = bytes + align.saturating_sub(GRANULE);
+        let needed = needed.next_multiple_of(GRANULE);
+        let mut region = {
+            let mut state = self.lock();
+            let reserved = state.statistics.reserved;
+            let left = self.options.maximum.saturating_sub(reserved) / GRANULE * GRANULE;
+            if needed > left {
+                return Err(AllocReason::Limit { in_use: reserved });
+            }
+            let wanted = reserved
+                .clamp(self.options.smallest_region.min(self.options.largest_region), self.options.largest_region);
+            let region = wanted.next_multiple_of(GRANULE).max(needed).min(left);
+            state.statistics.reserved += region;
+            region
+        };
+        let start = loop {
+            let error = match self.upstream.allocate(region as usize, GRANULE as usize, stream) {
+                Ok(start) => break start.expose_provenance().get() as u64,
+                Err(error) => error,
+            };
+            let smaller = if error.is_out_of_memory() { (region / 2 / GRANULE * GRANULE).max(needed) } else { region };
+            self.lock().statistics.reserved -= region - if smaller < region { smaller } else { 0 };
+            if smaller == region {
+                return Err(error.reason);
+            }
+            region = smaller;
+        };
+        if place.key == Key::CLEAN
+            && let Err(error) = self.order.settle()
+        {
+            self.lock().statistics.reserved -= region;
+            self.give_upstream(start, region);
+            return Err(refused(&error, 0, 1, self.device).reason);
+        }
+        let mut state = self.lock();
+        state.statistics.regions += 1;
+        // On a captured stream the region is as good as any to others: nothing is queued that uses it.
+        let shelf = if place.capturing { CLEAN } else { state.find_or_add(place.key, stream) };
+        state.blocks.add_region(start, region, shelf);
+        state.owners[shelf as usize].stamp = state.stamp();
+        state.take(shelf, bytes, align).ok_or(AllocReason::Refused)
+    }
+
+    /// Takes a block of another stream, which is waited for.
+    fn borrow(&self, bytes: u64, align: u64, place: Place, stream: Stream) -> Result<Option<u64>, CudaError> {
+        let (own, others) = {
+            let mut state = self.lock();
+            let own = state.find_or_add(place.key, stream);
+            state.owners[own as usize].pinned += 1;
+            (own, state.pin_others(Some(own)))
+        };
+        let found = self.borrow_of(&others, own, bytes, align, stream);
+        others.iter().for_each(|(shelf, ..)| self.unpin(*shelf));
+        self.unpin(own);
+        found
+    }
+
+    fn borrow_of(
+        &self,
+        others: &[(u32, Owner, u64)],
+        own: u32,
+        bytes: u64,
+        align: u64,
+        stream: Stream,
+    ) -> Result<Option<u64>, CudaError> {
+        for (shelf, owner, _) in others {
+            let Some(start) = self.lock().take(*shelf, bytes, align) else { continue };
+            // After the block was taken: everything that was given back with it was queued before.
+            let ordered = self.order.order(owner, stream);
+            let mut state = self.lock();
+            match ordered {
+                Ok(()) => {
+                    state.statistics.waits += 1;
+                    return Ok(Some(start));
+                }
+                Err(why) => {
+                    state.put_back(start, *shelf);
+                    match why {
+                        Unordered::Gone => state.lose(*shelf),
+                        Unordered::Later => {}
+                        Unordered::Failed(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        // No stream has one: what lies beside each other on several shelves may be.
+        for (shelf, owner, _) in others {
+            let stamp = self.lock().owners[*shelf as usize].stamp;
+            if self.order.order(owner, stream).is_ok() {
+                let mut state = self.lock();
+                state.statistics.waits += 1;
+                if state.owners[*shelf as usize].stamp == stamp {
+                    state.move_all(*shelf, own);
+                }
+            }
+        }
+        let mut state = self.lock();
+        if own != CLEAN {
+            state.move_all(CLEAN, own);
+        }
+        Ok(state.take(own, bytes, align))
+    }
+
+    /// No shelf has a block that may be used at once.
+    #[cold]
+    fn miss(&self, bytes: u64, align: u64, place: Place, stream: Stream) -> Result<u64, AllocReason> {
+        let own = if place.capturing { None } else { self.lock().find(place.key) };
+        self.reclaim(own);
+        if let Some(start) = self.lock().hit(place, bytes, align) {
+            return Ok(start);
+        }
+        let reason = match self.grow(bytes, align, place, stream) {
+            Ok(start) => return Ok(start),
+            Err(reason) => reason,
+        };
+        if !place.capturing {
+            match self.borrow(bytes, align, place, stream) {
+                Ok(Some(start)) => return Ok(start),
+                Ok(None) => {}
+                Err(error) => return Err(refused(&error, 0, 1, self.device).reason),
+            }
+        }
+        // Regions that are too small for it make room upstream for one that is not.
+        self.trim();
+        self.grow(bytes, align, place, stream).map_err(|_| reason)
+    }
+}
+
+fn pointer(address: u64) -> Option<NonNull<u8>> {
+    NonNull::new(ptr::with_exposed_provenance_mut(address as usize))
+}
+
+impl std::fmt::Debug for PoolMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = f.debug_struct("PoolMemory");
+        text.field("upstream", &self.upstream.name()).field("device", &self.device);
+        text.field("statistics", &self.statistics()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PoolMemory {
+    fn drop(&mut self) {
+        if is_exiting() || self.order.check_alive().is_err() {
+            return;
+        }
+        // Buffers hold their resource: none is left. What streams still do is waited for, and what cannot be is never freed.
+        let others = self.lock().pin_others(None);
+        for (shelf, owner, _) in others {
+            let done = matches!(self.order, Order::Apart) || self.order.order(&owner, Stream::NONE).is_ok();
+            if done {
+                self.lock().blocks.move_all(shelf, CLEAN);
+            }
+        }
+        let regions = self.lock().blocks.remove_regions(CLEAN);
+        for (start, bytes) in regions {
+            self.give_upstream(start, bytes);
+        }
+    }
+}
+
+// SAFETY: blocks do not overlap (`blocks`), lie in regions that upstream gave for exclusive use until they are given back whole,
+// and are aligned as asked; what was queued on a stream that gave one back comes before what another stream does with it
+// (`streams`); the lists are behind a lock, so that any thread may give back; zero bytes give a dangling pointer.
+unsafe impl MemoryResource for PoolMemory {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn allocate(&self, bytes: usize, align: usize, stream: Stream) -> Result<NonNull<u8>, AllocError> {
+        let layout = layout_for(bytes, align, self.device)?;
+        if bytes == 0 {
+            return Ok(dangling(layout));
+        }
+        let failed = |error: CudaError| refused(&error, bytes, align, self.device);
+        let because = |reason| {
+            let limit = matches!(reason, AllocReason::Limit { .. }).then_some(self.options.maximum);
+            AllocError { limit, ..AllocError::new(bytes, align, self.device, reason) }
+        };
+        self.order.check_alive().map_err(failed)?;
+        let place = self.order.place(stream).map_err(failed)?;
+        let size = (bytes as u64).next_multiple_of(GRANULE);
+        let wide = (align as u64).max(GRANULE);
+        if size >= TOO_MUCH || wide >= TOO_MUCH {
+            return Err(because(AllocReason::Refused));
+        }
+        // The lock is let go of before the slow way, which calls upstream and the driver.
+        let hit = self.lock().hit(place, size, wide);
+        let start = hit.map_or_else(|| self.miss(size, wide, place, stream), Ok).map_err(because)?;
+        pointer(start).ok_or_else(|| because(AllocReason::Refused))
+    }
+
+    unsafe fn deallocate(&self, ptr: NonNull<u8>, bytes: usize, _align: usize, stream: Stream) {
+        if bytes == 0 || is_exiting() || self.order.check_alive().is_err() {
+            return;
+        }
+        let place = self.order.place(stream);
+        let mut state = self.lock();
+        let Some((block, size)) = state.blocks.give(ptr.addr().get() as u64) else {
+            drop(state);
+            #[cfg(feature = "tracing")]
+            tracing::error!(address = ptr.addr().get(), "given back to a pool that does not have it");
+            return;
+        };
+        state.statistics.in_use -= size;
+        match place {
+            Ok(Place { capturing: true, .. }) => {
+                state.statistics.captured += size;
+                state.captured.push((block, size));
+            }
+            Ok(place) => {
+                let shelf = state.find_or_add(place.key, stream);
+                state.free(block, shelf);
+            }
+            // The stream cannot be asked any more: uses that are queued cannot be waited for.
+            Err(_) => state.statistics.lost += size,
+        }
+    }
+
+    fn name(&self) -> &str {
+        "cuda-pool"
+    }
+}
