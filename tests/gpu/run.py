@@ -137,8 +137,9 @@ def environment(machine):
     machine.about["cuda"] = cuda
     if cuda.get("missing"):
         return "fail", f"no CUDA: {cuda['missing']}"
-    devices = cuda.get("devices") or []
-    machine.about["card"] = first[0] if first else str(devices[0].get("name", devices[0]) if devices else "unknown")
+    devices = cuda["devices"]
+    # Freehold says name and memory of each; nvidia-smi's name is that of the card even where the driver is another.
+    machine.about["card"] = first[0] if first and machine.about["is_gpu"] else str(devices[0][0])
     return "pass", machine.about["card"]
 
 
