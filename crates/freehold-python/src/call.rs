@@ -36,7 +36,7 @@ pub(crate) struct Call<'a, 'py> {
 impl<'py> Call<'_, 'py> {
     fn ask(&self, quiet: bool, site: Label) -> Ask<'_, 'py> {
         let Request { freeze, stream, .. } = self.request;
-        Ask { quiet, freeze, fill: self.fill, stream, site }
+        Ask { quiet, freeze, fill: self.fill, stream, consumer: self.target, site }
     }
 
     /// Decides for an imported source; `true` if the answer is the very same object.
@@ -164,6 +164,10 @@ impl<'py> Call<'_, 'py> {
         }
         if self.request.freeze && decision.verdict == Verdict::Share {
             crate::ledger::watch();
+        }
+        if decision.verdict == Verdict::Copy && self.request.stream.is_none() {
+            // What the target queues after the call is in order then, without waiting.
+            self.request.stream = self.target.work_stream(py, decision.device);
         }
         let unasked = self.request.copy != CopyRule::Always;
         if self.target.receives() && decision.verdict == Verdict::Copy {
@@ -339,7 +343,8 @@ pub(crate) fn plainly<'py>(
     let kind = source::known(x)?;
     let is_same = target.is_of(kind);
     let site = site::here(py);
-    let imported = source::look(x, kind, &Ask { quiet: false, freeze: false, fill: None, stream: None, site })?;
+    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, consumer: target, site };
+    let imported = source::look(x, kind, &ask)?;
     if let Ok(Imported { tensor, built: false }) = &imported
         && !pins(tensor)
         && let Ok(devices) = policy::devices(py)

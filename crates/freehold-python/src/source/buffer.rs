@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 
-use freehold::device::cuda::MemoryKind;
+use freehold::device::cuda::{self, MemoryKind};
 use freehold::tensor_algebra::Dims;
 use freehold::{Code, DType, Device, DeviceKind, Label, Owner, RawTensor, Stream, Tensor, Traits};
 use pyo3::ffi;
@@ -206,13 +206,13 @@ pub(super) fn import_cuda_array_interface(
         )
         .fix("copy it to the host where its device is")
     };
-    let driver = freehold::device::cuda::probe().map_err(|why| none(why.to_string()))?;
+    let driver = cuda::probe().map_err(|why| none(why.to_string()))?;
     // The interface does not say which device: the driver knows whose the address is.
     let address = x
         .getattr("__cuda_array_interface__")
         .and_then(|interface| interface.get_item("data")?.get_item(0)?.extract::<u64>())
         .unwrap_or(0);
-    let found = freehold::device::cuda::pointer(driver, address).map_err(|why| none(why.to_string()))?;
+    let found = cuda::pointer(driver, address).map_err(|why| none(why.to_string()))?;
     let device = match found.kind {
         MemoryKind::Managed => Device::new(DeviceKind::CUDA_MANAGED, found.ordinal),
         MemoryKind::Device => Device::new(DeviceKind::CUDA, found.ordinal),
@@ -313,11 +313,30 @@ fn import_interface(
     if let Some(stream) = interface.get_item("stream")?.filter(|v| !v.is_none()) {
         options.stream = Some(Stream(stream.extract().map_err(|_| malformed("has a stream that is no integer"))?));
     }
+    if let (DeviceKind::CUDA_HOST, Some(stream), false) = (device.kind, options.stream, ask.quiet) {
+        // Page-locked memory has no stream here: it is the host's, and what the stream has yet to write is waited for.
+        wait_for(stream)?;
+    }
     let raw = RawTensor { data: pointer, shape: &shape, strides: strides.as_deref(), dtype, device, owner };
     // SAFETY: the object promises, by the interface's own contract, that the memory is valid while the object (and
     // the dictionary it gave) lives; a buffer's bounds were checked above.
     let tensor = unsafe { Tensor::from_raw(raw, &options) }?;
     Ok(tensor.into())
+}
+
+/// Waits on the host for what is queued on a stream of the first device.
+#[cold]
+fn wait_for(stream: Stream) -> Result<(), Fail> {
+    if stream.is_none() {
+        return Ok(());
+    }
+    let wait = || {
+        let context = cuda::Context::of(0)?;
+        // SAFETY: the producer names a stream of its own, which lives while the array does.
+        let stream = unsafe { context.stream(stream) }?;
+        cuda::Event::recorded(context, stream)?.synchronize()
+    };
+    wait().map_err(|error: cuda::CudaError| freehold::Error::device(&error).into())
 }
 
 /// `<f4`, `|u1`, `>c16`

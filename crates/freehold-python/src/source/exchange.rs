@@ -117,14 +117,21 @@ pub(crate) fn work_stream(table: NonNull<DLPackExchangeAPI>, device: Device) -> 
         return None;
     }
     let mut stream = ptr::null_mut();
-    // SAFETY: a table of our major version has this entry, which writes a handle and may be called with the GIL held.
+    // SAFETY: a table of our major version has this entry, which writes a handle and may be called with the GIL held, as
+    // everything here is.
     let asked = unsafe {
         let current = (*table.as_ptr()).current_work_stream?;
         current(dlpack::device_to(device).device_type, device.id, &mut stream)
     };
     // CUDA's NULL is the legacy default stream, which DLPack calls 1.
     let number = if stream.is_null() { Stream::LEGACY_DEFAULT } else { Stream(stream.expose_provenance() as i64) };
-    (asked == 0).then_some(number)
+    if asked != 0 {
+        // A build without CUDA, or no device: said by whoever uses the stream.
+        // SAFETY: the interpreter is attached, as it was for the call of the table's function.
+        drop(PyErr::take(unsafe { Python::assume_attached() }));
+        return None;
+    }
+    Some(number)
 }
 
 /// Imports a managed tensor that we own, and releases it if it is refused.

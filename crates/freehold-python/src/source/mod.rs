@@ -22,8 +22,10 @@ mod torch_abi;
 
 use std::borrow::Cow;
 
-use freehold::{Code, Error, ImportOptions, Label, Reason, Runtime, Stream, Tensor, Traits};
+use freehold::{Code, Device, Error, ImportOptions, Label, Reason, Runtime, Stream, Tensor, Traits};
 use pyo3::prelude::*;
+
+use crate::target::Target;
 
 pub(crate) use kind::{Adapter, Kind, kind_of, known};
 
@@ -38,11 +40,20 @@ pub(crate) struct Ask<'a, 'py> {
     pub fill: Option<&'a Bound<'py, PyAny>>,
     /// The consumer's stream.
     pub stream: Option<Stream>,
+    /// Who the consumer is: where there is no `stream`, one of a device is handed over on the stream that it works on.
+    pub consumer: Target,
     /// The line of the caller.
     pub site: Label,
 }
 
 impl Ask<'_, '_> {
+    /// The stream of a device on which the consumer will use what it gets, by DLPack's number; the default stream where
+    /// nobody said another.
+    fn stream_on(&self, py: Python<'_>, device: Device) -> Stream {
+        let stream = self.stream.or_else(|| self.consumer.work_stream(py, device));
+        stream.unwrap_or(Stream::LEGACY_DEFAULT)
+    }
+
     fn options(&self, framework: Label, traits: Traits, alloc: Option<(u64, u64)>) -> ImportOptions {
         let Ask { quiet, site, stream, .. } = *self;
         ImportOptions { runtime: Runtime::global(), framework, site, traits, alloc, quiet, stream, home: None }
@@ -187,7 +198,7 @@ fn refuse(x: &Bound<'_, PyAny>) -> Fail {
 
 /// The memory of an object that a framework has just made for us, on the ledger as that framework's.
 pub(crate) fn of_own(x: &Bound<'_, PyAny>, framework: Label, site: Label) -> PyResult<Tensor> {
-    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, site };
+    let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, consumer: Target::Freehold, site };
     import(x, Kind { framework, ..kind_of(x)? }, &ask).map(|imported| imported.tensor).map_err(|fail| match fail {
         Fail::Python(error) => error,
         Fail::Error(error) => crate::error::raise(x.py(), error),

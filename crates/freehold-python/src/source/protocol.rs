@@ -95,15 +95,21 @@ pub(super) fn import(
 ) -> Result<Imported, Fail> {
     let py = x.py();
     let device = if ask.stream.is_none() && says_where(framework) { None } else { Some(device_of(x)?) };
-    // A host object gets no stream, not even -1: NumPy, Arrow, JAX and TensorFlow refuse any.
-    let made = match ask.stream.filter(|_| device.is_some_and(|device| !device.kind.is_host())) {
+    // A host object gets no stream, not even -1: NumPy, Arrow, JAX and TensorFlow refuse any. One of a CUDA device gets one
+    // always: without, some producers take the default stream and others order nothing.
+    let cuda = device.filter(|device| matches!(device.kind, DeviceKind::CUDA | DeviceKind::CUDA_MANAGED));
+    let elsewhere = device.is_some_and(|device| !device.kind.is_host());
+    let stream = match cuda {
+        Some(device) => Some(ask.stream_on(py, device)),
+        None => ask.stream.filter(|_| elsewhere),
+    };
+    let made = match stream {
         None => plain_capsule(x, versioned)?,
         Some(stream) => {
             let arguments = PyDict::new(py);
             if versioned {
                 arguments.set_item(pyo3::intern!(py, "max_version"), VERSION)?;
             }
-            // Of a capsule that comes without a stream it is known that the default stream sees its values.
             arguments.set_item(pyo3::intern!(py, "stream"), stream.0)?;
             x.call_method(pyo3::intern!(py, "__dlpack__"), (), Some(&arguments))?
         }
@@ -112,7 +118,7 @@ pub(super) fn import(
         let text = format!("__dlpack__ gave {}, not a capsule", crate::names::type_name(&made));
         return Err(Fail::refused(Code::OB01, crate::names::type_name(x), text));
     }
-    let tensor = capsule::import(&made, framework, ask, traits)?;
+    let tensor = capsule::import(&made, framework, &Ask { stream, ..*ask }, traits)?;
     let Some(device) = device else { return Ok(tensor.into()) };
     let says = tensor.device();
     // Pinned and managed host memory is announced as one kind and described as another by some producers.

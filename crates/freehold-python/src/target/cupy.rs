@@ -1,6 +1,6 @@
 //! `cupy.ndarray`s over a tensor's device memory.
 
-use freehold::{Caps, Label, Tensor};
+use freehold::{Caps, Device, Label, Stream, Tensor};
 use pyo3::prelude::*;
 
 use super::offer::{Offer, Reads};
@@ -13,9 +13,21 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "versioned capsule",
     plain: &Caps::CUPY,
     caps: |_, _, _| &Caps::CUPY,
+    stream: Some(work_stream),
     export,
     receive: None,
 };
+
+/// The current stream of this thread.
+fn work_stream(py: Python<'_>, device: Device) -> Option<Stream> {
+    let cuda = py.import("cupy").and_then(|cupy| cupy.getattr("cuda")).ok()?;
+    let current = cuda.call_method1("get_current_stream", (device.id,)).ok()?;
+    // CuPy's 0 is the legacy default stream, which DLPack calls 1.
+    Some(match current.getattr("ptr").and_then(|pointer| pointer.extract()).ok()? {
+        0 => Stream::LEGACY_DEFAULT,
+        handle => Stream(handle),
+    })
+}
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
     let from_dlpack = handover.py.import("cupy")?.getattr("from_dlpack")?;

@@ -19,6 +19,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "legacy capsule",
     plain: &Caps::JAX,
     caps,
+    stream: None,
     export,
     receive: None,
 };

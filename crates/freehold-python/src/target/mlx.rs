@@ -17,6 +17,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "filled in its own memory",
     plain: &Caps::MLX,
     caps: |_, _, _| &Caps::MLX,
+    stream: None,
     export,
     receive: Some(receive),
 };

@@ -12,7 +12,7 @@ mod tensorflow;
 mod torch;
 mod tvm_ffi;
 
-use freehold::{Asked, Caps, DType, Decision, Error, Label, Tensor};
+use freehold::{Asked, Caps, DType, Decision, Device, DeviceKind, Error, Label, Stream, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -49,6 +49,8 @@ pub(crate) struct Framework {
     plain: &'static Caps,
     /// What it takes of a tensor with so many dimensions, as the process has configured it.
     caps: fn(Python<'_>, &Tensor, usize) -> &'static Caps,
+    /// The stream of a device on which it works now, by DLPack's number; `None` where it does not say.
+    stream: Option<fn(Python<'_>, Device) -> Option<Stream>>,
     export: fn(&Handover<'_, '_>, Tensor) -> PyResult<Py<PyAny>>,
     /// For a target that only holds memory of its own: makes a new object, and has `fill` write its values.
     #[expect(clippy::type_complexity, reason = "used once, and named by its field")]
@@ -184,6 +186,18 @@ impl Target {
             Target::Numpy => matches!(kind.adapter, Adapter::Numpy),
             Target::Torch => matches!(kind.adapter, Adapter::Torch),
             Target::Other(framework) => kind.is_tensor_of(framework.label),
+        }
+    }
+
+    /// The stream of a CUDA device on which the target works now, where it has one and says which.
+    pub(crate) fn work_stream(self, py: Python<'_>, device: Device) -> Option<Stream> {
+        if !matches!(device.kind, DeviceKind::CUDA | DeviceKind::CUDA_MANAGED) {
+            return None;
+        }
+        match self {
+            Target::Freehold | Target::Numpy => None,
+            Target::Torch => torch::work_stream(py, device),
+            Target::Other(framework) => (framework.stream?)(py, device),
         }
     }
 

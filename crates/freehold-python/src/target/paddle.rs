@@ -26,6 +26,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "exchange table",
     plain: &Caps::PADDLE,
     caps,
+    stream: None,
     export,
     receive: None,
 };

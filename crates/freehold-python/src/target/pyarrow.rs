@@ -14,6 +14,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "versioned capsule",
     plain: &Caps::PYARROW,
     caps: |_, _, ndim| if ndim == 1 { &Caps::PYARROW } else { &Caps::PYARROW_TENSOR },
+    stream: None,
     export,
     receive: None,
 };

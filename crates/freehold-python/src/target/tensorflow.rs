@@ -14,6 +14,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "legacy capsule",
     plain: &Caps::TENSORFLOW,
     caps: |_, _, _| &Caps::TENSORFLOW,
+    stream: None,
     export,
     receive: None,
 };

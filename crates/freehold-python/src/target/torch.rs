@@ -3,7 +3,7 @@
 use std::ptr::{self, NonNull};
 
 use freehold::dlpack::DLPackExchangeAPI;
-use freehold::{Decision, ExportOptions, Label, Stream, Tensor};
+use freehold::{Decision, Device, ExportOptions, Label, Stream, Tensor};
 use pyo3::prelude::*;
 
 use super::owned;
@@ -28,6 +28,11 @@ pub(super) fn export<'py>(
     let options =
         ExportOptions { consumer: Label::TORCH, site, decision, taken: true, stream, ..ExportOptions::default() };
     through_table(py, tensor, torch.table, &options)
+}
+
+/// PyTorch's current stream of this thread.
+pub(super) fn work_stream(py: Python<'_>, device: Device) -> Option<Stream> {
+    exchange::work_stream(torch(py).ok()??.table, device)
 }
 
 /// An object of the framework whose exchange table this is, over the tensor's memory.

@@ -16,6 +16,7 @@ pub(super) static FRAMEWORK: Framework = Framework {
     road: "exchange table",
     plain: &Caps::TVM_FFI,
     caps: |_, _, _| &Caps::TVM_FFI,
+    stream: None,
     export,
     receive: None,
 };

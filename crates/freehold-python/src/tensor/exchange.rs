@@ -9,7 +9,7 @@ use freehold::dlpack::{
     device_from, dtype_from,
 };
 use freehold::tensor_algebra::MAX_NDIM;
-use freehold::{Code, Device, Error, ExportOptions, ImportOptions, Message, Runtime, Tensor};
+use freehold::{Code, Error, ExportOptions, ImportOptions, Label, Message, Tensor};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -115,6 +115,8 @@ unsafe extern "C" fn view_of_object(object: *mut c_void, out: *mut DLTensor) -> 
             let fix = "use managed_tensor_from_py_object_no_sync, whose flags say that the memory is read-only";
             return Err(raise(py, Error::rejected(Message::plain(Code::RO01, text, fix), None)));
         }
+        // Of a device, the values are in order on the stream that we name.
+        tensor.use_on(None).map_err(|error| raise(py, error))?;
         // SAFETY: the caller gives a place to write to, and uses the view only until control returns to Python, for
         // which the object keeps its tensor.
         unsafe { out.write(tensor.as_dltensor()) };
@@ -144,10 +146,8 @@ unsafe extern "C" fn allocate(
             // SAFETY: the shape of the caller's prototype has `ndim` values.
             ndim => unsafe { std::slice::from_raw_parts(prototype.shape, ndim) },
         };
-        if device != Device::CPU {
-            return Err(Error::argument("device", device, "be cpu, where this version allocates"));
-        }
-        let tensor = Tensor::zeros(dtype, shape, &Runtime::global())?;
+        let options = ImportOptions { framework: Label::FREEHOLD, ..ImportOptions::default() };
+        let tensor = Tensor::zeros_on(device, dtype, shape, &options)?;
         tensor.to_versioned(&ExportOptions { taken: true, ..ExportOptions::default() })
     }));
     let error = match made {
