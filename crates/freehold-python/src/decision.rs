@@ -203,12 +203,14 @@ impl PyDecision {
         PyTuple::new(py, self.decision.steps.names().collect::<Vec<_>>())
     }
 
-    /// How the copy's one pass goes: "tiles 32x64, f32 -> bf16, avx512, 2 threads"; None where nothing is copied.
+    /// How the copy's one pass goes: "tiles 32x64, f32 -> bf16, avx512, 2 threads", or between devices the road and the bytes
+    /// over the link; None where nothing is copied.
     #[getter]
     fn engine(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let Some(tensor) = &self.tensor else { return Ok(None) };
         let policy = policy::current(py, &Request::default(), None)?;
-        Ok(freehold::describe(tensor, &self.decision, &policy).map(|how| how.to_string()))
+        let how = freehold::describe(tensor, &self.decision, &policy).map(|how| how.to_string());
+        Ok(how.or_else(|| freehold::road(tensor, &self.decision)))
     }
 
     /// (code, text) pairs, the first failing field first.

@@ -5,7 +5,7 @@ use freehold_device::cuda::{self, Context, StreamRef};
 use freehold_tensor::copy::{CopyError, CopyOptions, Operand};
 
 use crate::flow::{Flow, has_streams};
-use crate::{Device, DeviceKind, Error, Tensor};
+use crate::{Decision, Device, DeviceKind, Error, Tensor};
 
 /// One end of a copy.
 pub(crate) struct End<'a> {
@@ -84,7 +84,7 @@ pub(crate) unsafe fn copy(
         flow.hand_to(context, stream)?;
     }
     // SAFETY: forwarded from the caller; the stream waits for the source's producer, and is the destination's own.
-    let done = unsafe { transfer::copy(&to.side(), &from.side(), options, stream) }?;
+    let done = unsafe { transfer::copy(&to.side(), &as_it_is(from.side(), context), options, stream) }?;
     if let Some(event) = done.event {
         if to.device.kind.is_host() {
             event.synchronize().map_err(|error| CarryError::Failed(Error::device(&error)))?;
@@ -95,6 +95,44 @@ pub(crate) unsafe fn copy(
         }
     }
     Ok(())
+}
+
+/// Below this many bytes it is not worth the question.
+const ASKED_FROM: u64 = 256 << 10;
+
+/// A source on the host, as the driver knows it: frameworks pass page-locked memory on as ordinary one, and it is read
+/// without a detour.
+fn as_it_is<'a>(side: Side<'a>, context: &Context) -> Side<'a> {
+    let Operand { layout, dtype, unit, traits, data } = side.operand;
+    let padded = traits.contains(freehold_tensor::copy::Lazy::PADDED);
+    let Ok(extent) = layout.extent(dtype, padded, unit) else { return side };
+    if side.device.kind != DeviceKind::CPU || extent.len() < ASKED_FROM {
+        return side;
+    }
+    let at = |offset: i64| cuda::pointer(context.driver(), (data.addr() as u64).wrapping_add_signed(offset));
+    match (at(extent.lo), at(extent.hi - 1)) {
+        // One allocation from end to end.
+        (Ok(first), Ok(last)) if first.kind == cuda::MemoryKind::Pinned && first == last => {
+            Side { device: Device::new(DeviceKind::CUDA_HOST, 0), ..side }
+        }
+        _ => side,
+    }
+}
+
+/// The road of the copy that was decided, and its bytes over the link, where a device is involved.
+pub(crate) fn road(tensor: &Tensor, decision: &Decision, source: Operand<'_>) -> Option<String> {
+    let strides = freehold_tensor::compact_strides(tensor.shape(), decision.order).ok()?;
+    let target = Operand {
+        // Nothing is read or written.
+        data: std::ptr::null_mut(),
+        dtype: decision.dtype,
+        layout: freehold_tensor::Layout::new(tensor.shape(), &strides),
+        unit: freehold_tensor::StrideUnit::Elements,
+        traits: freehold_tensor::copy::Lazy::empty(),
+    };
+    let to = Side { operand: target, device: decision.device };
+    let from = Side { operand: source, device: tensor.device() };
+    transfer::road(&to, &from, &CopyOptions::new(decision.on_loss)).ok().map(|plan| plan.to_string())
 }
 
 fn no_driver(device: Device) -> Error {

@@ -178,6 +178,18 @@ pub fn describe(tensor: &Tensor, decision: &Decision, policy: &Policy) -> Option
     copy::describe(&target, &source, &options).ok()
 }
 
+/// How [`execute`] would make a copy that involves a device: the road, and the bytes that cross the link. `None` where there
+/// is none.
+pub fn road(tensor: &Tensor, decision: &Decision) -> Option<String> {
+    let on_host = tensor.device().kind.is_host() && decision.device.kind.is_host();
+    if decision.verdict != Verdict::Copy || on_host {
+        return None;
+    }
+    let source = operand(tensor);
+    let dtype = if decision.bit_view { decision.dtype } else { source.dtype };
+    carry::road(tensor, decision, Operand { dtype, ..source })
+}
+
 /// The new tensor of a copy, on the ledger with where it came from.
 fn finish(
     source: &Tensor,

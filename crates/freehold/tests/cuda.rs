@@ -66,6 +66,8 @@ fn a_tensor_goes_to_the_device_and_comes_back() {
     let request = Request::convert().device(GPU).dtype(DType::BF16);
     let decision = decide(&source.desc(), &request, &Caps::FREEHOLD, &policy);
     assert_eq!(decision.to_string(), "copy (cast, device) 2400 B: CA01, DV01");
+    let road = freehold::road(&source, &decision).expect("a device is involved");
+    assert!(road.ends_with("2400 bytes over the link"), "{road}");
     let there = go(&source, &request, &Caps::FREEHOLD).expect("a copy");
     assert_eq!((there.device(), there.dtype(), there.is_writable()), (GPU, DType::BF16, true));
     assert!(there.stream().is_some());
