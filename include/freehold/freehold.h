@@ -372,6 +372,32 @@ FH_API fh_status fh_runtime_set_policy(fh_runtime *runtime, const fh_policy *pol
  */
 FH_API fh_status fh_runtime_register_device(fh_runtime *runtime, const fh_device *device, fh_error **error) FH_NOEXCEPT;
 
+/**
+ * \brief Device memory for PyTorch's `CUDAPluggableAllocator`: allocates in the order of a stream.
+ *
+ * `torch.cuda.memory.CUDAPluggableAllocator("libfreehold.so", "fh_torch_alloc", "fh_torch_free")`, for the whole process with
+ * `torch.cuda.memory.change_current_allocator`, or for a `torch.cuda.MemPool`. The memory is that of Freehold's own results on
+ * the device: a pool in the driver, or the driver itself where it has none. While the stream is captured into a graph there
+ * is none: graphs want PyTorch's own allocator.
+ *
+ * \param bytes the size
+ * \param device the index of the CUDA device
+ * \param stream a `cudaStream_t`; NULL is the legacy default stream
+ * \return memory aligned to 256 bytes; NULL where there is none (the log says why), and for zero bytes
+ */
+FH_API void *fh_torch_alloc(size_t bytes, int device, void *stream) FH_NOEXCEPT;
+
+/**
+ * \brief Gives memory of fh_torch_alloc() back, in the order of a stream.
+ *
+ * \param memory what fh_torch_alloc() returned and was not given back; NULL does nothing
+ * \param bytes the size that was asked for
+ * \param device the device that was asked for
+ * \param stream a `cudaStream_t` that lives, on which the memory may be used again by what is queued next; NULL is the legacy
+ * default stream
+ */
+FH_API void fh_torch_free(void *memory, size_t bytes, int device, void *stream) FH_NOEXCEPT;
+
 /** @} */
 
 /**

@@ -27,4 +27,5 @@ mod options;
 mod request;
 mod runtime;
 mod tensor;
+mod torch;
 mod version;

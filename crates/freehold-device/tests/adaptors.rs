@@ -7,7 +7,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use freehold_device::{
-    AllocError, AllocReason, AllocStatistics, Buffer, FailAfter, HostMemory, Limit, MemoryResource, Statistics, Stream,
+    AllocError, AllocReason, AllocStatistics, Buffer, FailAfter, HostMemory, Limit, Log, MemoryResource, Retry,
+    Statistics, Stream,
 };
 use freehold_tensor::Device;
 use proptest::prelude::*;
@@ -298,4 +299,87 @@ proptest! {
             prop_assert_eq!(counted.inner().in_use(), expected.current_bytes);
         }
     }
+}
+
+/// What RMM's replay reads of a log: action, pointer, size, stream.
+fn replay(log: &str) -> Vec<(String, u64, usize, u64)> {
+    let mut lines = log.lines();
+    assert_eq!(lines.next(), Some("Thread,Time,Action,Pointer,Size,Stream"));
+    let hex = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).expect("hexadecimal"),
+        None => u64::from(!matches!(text, "(nil)" | "0")),
+    };
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let [thread, time, action, pointer, size, stream] = fields[..] else { panic!("six fields: {line}") };
+        assert!(thread.parse::<u64>().expect("a number") > 0);
+        let time: Vec<u32> = time.split([':', '.']).map(|part| part.parse().expect("a number")).collect();
+        assert!(matches!(time[..], [0..24, 0..60, 0..60, 0..1_000_000]), "{line}");
+        assert!(matches!(action, "allocate" | "allocate failure" | "free"), "{line}");
+        (action.to_owned(), hex(pointer), size.parse().expect("a size"), hex(stream))
+    };
+    lines.map(parse).collect()
+}
+
+#[test]
+fn a_log_reads_back_as_what_happened() {
+    let (log, memory) = shared(Log::new(FailAfter::once(HostMemory, 2), Vec::new()));
+    let first = take(&memory, 100).expect("memory");
+    let mut second = take(&memory, 7).expect("memory");
+    take(&memory, 5).expect_err("the third fails");
+    let at = |buffer: &Buffer| buffer.as_ptr().addr() as u64;
+    let (one, two) = (at(&first), at(&second));
+    drop(first);
+    second.set_stream(Stream(0x1234));
+    drop(second);
+    let text = String::from_utf8(log.out().clone()).expect("text");
+    let line = |action: &str, pointer, size, stream| (action.to_owned(), pointer, size, stream);
+    let expected = [
+        line("allocate", one, 100, 0),
+        line("allocate", two, 7, 0),
+        line("allocate failure", 0, 5, 0),
+        line("free", one, 100, 0),
+        line("free", two, 7, 0x1234),
+    ];
+    assert_eq!(replay(&text), expected);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_fails_no_request() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (log, memory) = shared(Log::new(HostMemory, Full));
+    drop(take(&memory, 10).expect("memory"));
+    assert_eq!(log.lost(), 3, "the header and two lines");
+}
+
+#[test]
+fn a_retry_makes_room_and_gives_up_in_time() {
+    let kept: Arc<std::sync::Mutex<Vec<Buffer>>> = Arc::default();
+    let spare = Arc::clone(&kept);
+    let (_, limited) = shared(Limit::new(HostMemory, 100));
+    let (retry, memory) = shared(Retry::new(Arc::clone(&limited), 3, move |error: &AllocError| {
+        assert!(error.is_out_of_memory());
+        spare.lock().expect("no panic").pop().is_some()
+    }));
+    kept.lock().expect("no panic").extend((0..2).map(|_| take(&limited, 40).expect("memory")));
+    let big = take(&memory, 100).expect("two blocks make room, one after the other");
+    assert_eq!(retry.retries(), 2);
+    // Nothing is left to make room with: the function says so, and the error comes through.
+    assert!(matches!(take(&memory, 1).expect_err("full").reason, AllocReason::Limit { in_use: 100 }));
+    assert_eq!(retry.retries(), 2);
+    drop(big);
+    // What no room helps is not tried again.
+    assert_eq!(memory.allocate(1, 3, Stream::NONE).expect_err("no alignment").reason, AllocReason::Alignment);
+    assert_eq!(retry.retries(), 2);
+    let (stubborn, memory) = shared(Retry::new(FailAfter::new(HostMemory, 0), 5, |_| true));
+    assert_eq!(take(&memory, 1).expect_err("it always fails").reason, AllocReason::Injected);
+    assert_eq!((stubborn.retries(), stubborn.inner().requests()), (5, 6));
 }
