@@ -13,7 +13,7 @@ except ImportError:  # the documentation's own tests run without the package
 
 # TensorFlow brings an LLVM of its own, and the process ends where the Triton of PyTorch brings a second; a process has one
 # CUDA driver. What imports TensorFlow or brings a driver runs in a process apart, from test_apart.py, or when it is named.
-APART = ["test_frameworks_tensorflow.py", "test_matrix.py", "test_cuda.py"]
+APART = ["test_frameworks_tensorflow.py", "test_matrix.py", "test_cuda.py", "test_cuda_rows.py"]
 collect_ignore = [] if any(name in argument for name in APART for argument in sys.argv) else APART
 
 FAILED = pytest.StashKey[bool]()
@@ -26,6 +26,7 @@ RUNS, WINDOWS = 64, 12
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "flat: runs the test again and again; what each run keeps in memory fails it")
+    config.addinivalue_line("markers", "keeps: what a driver failed to give back may stay")
 
 
 class Heap(ctypes.Structure):

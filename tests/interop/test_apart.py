@@ -15,7 +15,7 @@ framework("jax")  # only to skip, or to fail in CI, where the frameworks are not
 
 @pytest.mark.parametrize("name", APART)
 def test_apart(name):
-    if name == "test_cuda.py" and fake_cuda.path() is None and not NO_SKIP:
+    if name.startswith("test_cuda") and fake_cuda.path() is None and not NO_SKIP:
         pytest.skip("tests/fake-cuda is not built: cargo build -p freehold-fake-cuda")
     file = Path(__file__).with_name(name)
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(file)]
