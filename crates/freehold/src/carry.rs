@@ -124,8 +124,8 @@ fn as_it_is<'a>(side: Side<'a>, context: &Context) -> Side<'a> {
 pub(crate) fn road(tensor: &Tensor, decision: &Decision, source: Operand<'_>) -> Option<String> {
     let strides = freehold_tensor::compact_strides(tensor.shape(), decision.order).ok()?;
     let target = Operand {
-        // Nothing is read or written.
-        data: std::ptr::null_mut(),
+        // Nothing is read or written; new memory begins at such an address.
+        data: std::ptr::without_provenance_mut(256),
         dtype: decision.dtype,
         layout: freehold_tensor::Layout::new(tensor.shape(), &strides),
         unit: freehold_tensor::StrideUnit::Elements,
