@@ -43,11 +43,16 @@ def test_pytorch_and_cupy_share_memory():
 def test_jax_and_pytorch_share_memory():
     jax, gpu = jax_()
     j = jax.device_put(np.arange(24, dtype=np.float32).reshape(4, 6), gpu)
-    t = fh.share(j, "torch")
+    # JAX's arrays never change, and PyTorch has no tensors that cannot be written to.
+    with pytest.raises(fh.BoundaryError, match="RO01"):
+        fh.share(j, "torch")
+    with fh.policy(readonly="trust"):
+        t = fh.share(j, "torch", writable=False)
     assert t.data_ptr() == j.unsafe_buffer_pointer() and t.is_cuda
     assert np.array_equal(t.cpu().numpy(), np.arange(24, dtype=np.float32).reshape(4, 6))
     x = torch.ones(64, device="cuda")
-    assert fh.share(x, "jax").unsafe_buffer_pointer() == x.data_ptr()
+    with fh.policy(alias="trust"):
+        assert fh.share(x, "jax").unsafe_buffer_pointer() == x.data_ptr()
 
 
 @pytest.mark.parametrize("count", [3, N])

@@ -77,7 +77,7 @@ def test_cupy_is_called_once_and_gets_a_versioned_capsule(monkeypatch, verb):
     tensor = fake.struct.tensor
     assert (tensor.data, tensor.byte_offset, tensor.ndim) == (0x7F0000000000, 0, 1) and fake.struct.flags == 0
     assert (tensor.device_type, tensor.device_id) == CUDA and tensor.strides
-    assert source.calls == [{"max_version": (1, 3)}], "nobody asked for a stream, so none is passed"
+    assert source.calls == [{"stream": 1, "max_version": (1, 3)}], "nobody asked for a stream: the default one"
     made = source.exported[0]
     assert made.deletes == 0
     call_without_gil(*fake.taken)
@@ -139,7 +139,7 @@ def test_cupys_arrays_are_asked_once_for_a_versioned_capsule():
     x = CupyArray()
     y = fh.share(x)
     assert (y.framework, y.device, y.data_ptr) == ("cupy", "cuda:0", 0x7F0000000000)
-    assert x.lent.calls == [{"max_version": (1, 3)}]
+    assert x.lent.calls == [{"stream": 1, "max_version": (1, 3)}]
     fh.share(x, stream=5)
     assert x.lent.calls[1:] == [{"max_version": (1, 3), "stream": 5}]
     del y

@@ -84,7 +84,8 @@ pub(crate) unsafe fn copy(
         flow.hand_to(context, stream)?;
     }
     // SAFETY: forwarded from the caller; the stream waits for the source's producer, and is the destination's own.
-    let done = unsafe { transfer::copy(&to.side(), &as_it_is(from.side(), context), options, stream) }?;
+    let done =
+        unsafe { transfer::copy(&as_it_is(to.side(), context), &as_it_is(from.side(), context), options, stream) }?;
     if let Some(event) = done.event {
         if to.device.kind.is_host() {
             event.synchronize().map_err(|error| CarryError::Failed(Error::device(&error)))?;
@@ -100,8 +101,8 @@ pub(crate) unsafe fn copy(
 /// Below this many bytes it is not worth the question.
 const ASKED_FROM: u64 = 256 << 10;
 
-/// A source on the host, as the driver knows it: frameworks pass page-locked memory on as ordinary one, and it is read
-/// without a detour.
+/// An end on the host, as the driver knows it: frameworks pass page-locked memory on as ordinary one, and it is read and
+/// written without a detour.
 fn as_it_is<'a>(side: Side<'a>, context: &Context) -> Side<'a> {
     let Operand { layout, dtype, unit, traits, data } = side.operand;
     let padded = traits.contains(freehold_tensor::copy::Lazy::PADDED);
@@ -123,8 +124,8 @@ fn as_it_is<'a>(side: Side<'a>, context: &Context) -> Side<'a> {
 pub(crate) fn road(tensor: &Tensor, decision: &Decision, source: Operand<'_>) -> Option<String> {
     let strides = freehold_tensor::compact_strides(tensor.shape(), decision.order).ok()?;
     let target = Operand {
-        // Nothing is read or written.
-        data: std::ptr::null_mut(),
+        // Nothing is read or written; new memory begins at such an address.
+        data: std::ptr::without_provenance_mut(256),
         dtype: decision.dtype,
         layout: freehold_tensor::Layout::new(tensor.shape(), &strides),
         unit: freehold_tensor::StrideUnit::Elements,

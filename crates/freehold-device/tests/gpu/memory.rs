@@ -101,8 +101,10 @@ fn the_pool_gives_memory_back_and_can_be_exported() {
     let stream = context.new_stream().expect("a stream");
     let block = pool.allocate(8 << 20, 256, stream.number()).expect("8 MiB");
     assert!(pool.usage().expect("usage").1 >= 8 << 20);
+    // A real driver wants the pool exported first.
+    let descriptor = pool.export().expect("a descriptor");
     pool.export_pointer(block.addr().get() as u64).expect("an address of the pool");
-    drop(pool.export().expect("a descriptor"));
+    drop(descriptor);
     // SAFETY: allocated above, and not used.
     unsafe { pool.deallocate(block, 8 << 20, 256, stream.number()) };
     context.synchronize(stream).expect("freed");

@@ -133,11 +133,12 @@ impl AsyncMemory {
         Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })
     }
 
-    /// What another process needs, beside the pool, to find an allocation: any channel may carry it.
+    /// What another process needs, beside the pool, to find an allocation: any channel may carry it. The pool is
+    /// [exported](AsyncMemory::export) before.
     ///
     /// # Errors
     ///
-    /// What the driver says: an invalid value for an address that is not of this pool.
+    /// What the driver says: an invalid value for an address that is not of this pool, or while the pool was not exported.
     pub fn export_pointer(&self, address: u64) -> Result<sys::CuMemPoolPtrExportData, CudaError> {
         let mut data = sys::CuMemPoolPtrExportData { reserved: [0; 64] };
         let _entered = self.context.enter()?;
