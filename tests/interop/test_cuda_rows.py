@@ -195,7 +195,7 @@ def test_every_stream_that_dlpack_has(stream):
     assert tensor.__dlpack_device__() == (2, 0)
 
 
-@pytest.mark.parametrize("stream", ["two", 1.5, object()])
+@pytest.mark.parametrize("stream", [0, -2, "two", 1.5, object()])
 def test_what_is_no_stream(stream):
     tensor = fh.share(Producer(F4))
     for call in (lambda: tensor.__dlpack__(stream=stream), lambda: fh.share(Producer(F4), stream=stream)):
@@ -217,6 +217,21 @@ def test_stream_objects_of_frameworks(attribute):
     made = Producer(F4)
     fh.share(made, stream=named)
     assert made.calls[-1]["stream"] == own.ptr
+
+
+def test_the_stream_protocol_of_cuda_core():
+    own = Stream()
+    named = type("Stream", (), {"__cuda_stream__": lambda self: (0, own.ptr)})()
+    made = Producer(F4)
+    fh.share(made, stream=named)
+    assert made.calls[-1]["stream"] == own.ptr
+
+
+def test_a_default_stream_of_a_framework_is_the_legacy_one():
+    """Frameworks call it 0, which DLPack forbids as a number."""
+    made = Producer(F4)
+    fh.share(made, stream=type("Stream", (), {"ptr": 0})())
+    assert made.calls[-1]["stream"] == LEGACY
 
 
 @pytest.mark.parametrize("consumer", ["own", "legacy"])

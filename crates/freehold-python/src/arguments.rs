@@ -26,19 +26,28 @@ pub(crate) fn optional<'py, T>(
     }
 }
 
-/// A `stream=` argument: a number, or a framework's stream object.
+/// A `stream=` argument: a number, or a framework's stream object (`__cuda_stream__`, or the handle as an attribute).
 pub(crate) fn stream_argument(value: &Bound<'_, PyAny>) -> PyResult<Stream> {
+    // CUDA's NULL is the legacy default stream, which DLPack calls 1.
+    let of_handle = |handle: i64| if handle == 0 { Stream::LEGACY_DEFAULT } else { Stream(handle) };
+    let wrong = |must: &str| raise(value.py(), Error::argument("stream", shown(value), must));
+    if let Ok(number) = value.extract::<i64>() {
+        return match number {
+            0 => Err(wrong("not be 0, which DLPack leaves without a meaning: 1 is the legacy default stream")),
+            ..=-2 => Err(wrong("be -1, 1, 2 or a stream's handle")),
+            number => Ok(Stream(number)),
+        };
+    }
+    let protocol = value.call_method0("__cuda_stream__").and_then(|pair| pair.extract::<(i64, i64)>());
+    if let Ok((_version, handle)) = protocol {
+        return Ok(of_handle(handle));
+    }
     for attribute in ["cuda_stream", "ptr", "handle"] {
         if let Ok(handle) = value.getattr(attribute).and_then(|handle| handle.extract::<i64>()) {
-            return Ok(Stream(handle));
+            return Ok(of_handle(handle));
         }
     }
-    value.extract::<i64>().map(Stream).map_err(|_| {
-        raise(
-            value.py(),
-            Error::argument("stream", shown(value), "be an integer as in DLPack, or a framework's stream"),
-        )
-    })
+    Err(wrong("be an integer as in DLPack, or a framework's stream"))
 }
 
 fn word<T: Copy>(py: Python<'_>, name: &str, value: &str, known: &[(&str, T)], must: &str) -> PyResult<T> {
