@@ -26,7 +26,6 @@ RUNS, WINDOWS = 64, 12
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "flat: runs the test again and again; what each run keeps in memory fails it")
-    config.addinivalue_line("markers", "keeps: what a driver failed to give back may stay")
 
 
 class Heap(ctypes.Structure):

@@ -8,7 +8,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-// The numbers of freehold_device::cuda::launch::Kind.
+// The numbers of freehold_device::cuda::walk::Kind.
 enum Kind {
     BOOL, I8, I16, I32, I64, U8, U16, U32, U64, F16, BF16, F32, F64,
     E3M4, E4M3, E4M3B11FNUZ, E4M3FN, E4M3FNUZ, E5M2, E5M2FNUZ, E8M0FNU,

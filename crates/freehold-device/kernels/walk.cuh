@@ -1,4 +1,4 @@
-// What every kernel is given: one struct, by value. freehold_device::cuda::launch::Walk has the same fields at the same
+// What every kernel is given: one struct, by value. freehold_device::cuda::walk::Walk has the same fields at the same
 // offsets; a test compares the two.
 #pragma once
 #include "cast.cuh"

@@ -504,9 +504,9 @@ fn an_older_driver_works_by_handles() {
 /// Begins to capture a stream, in the mode that forbids most.
 fn begin_capture(on: Stream) {
     let control = Control::built();
+    type Begin = unsafe extern "C" fn(*mut c_void, u32) -> i32;
     // SAFETY: the function has this signature in cuda.h.
-    let begin: libloading::Symbol<unsafe extern "C" fn(*mut c_void, u32) -> i32> =
-        unsafe { control.library().get(b"cuStreamBeginCapture_v2\0") }.expect("there");
+    let begin = unsafe { control.library().get::<Begin>(b"cuStreamBeginCapture_v2\0") }.expect("there");
     // SAFETY: a stream of the test.
     assert_eq!(unsafe { begin(raw(on), 0) }, 0);
 }
@@ -514,9 +514,9 @@ fn begin_capture(on: Stream) {
 /// Ends it; gives how many nodes were captured.
 fn end_capture(on: Stream) -> usize {
     let control = Control::built();
+    type End = unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> i32;
     // SAFETY: the function has this signature in cuda.h.
-    let end: libloading::Symbol<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> i32> =
-        unsafe { control.library().get(b"cuStreamEndCapture\0") }.expect("there");
+    let end = unsafe { control.library().get::<End>(b"cuStreamEndCapture\0") }.expect("there");
     let mut graph = std::ptr::null_mut();
     // SAFETY: a stream of the test, and a place of it.
     assert_eq!(unsafe { end(raw(on), &raw mut graph) }, 0, "nothing broke the capture");

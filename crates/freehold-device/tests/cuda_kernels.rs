@@ -5,33 +5,16 @@
 
 mod kernels;
 
+use freehold_device::cuda::walk::Kind;
 use freehold_tensor::copy::{CopyOptions, Lazy, OnLoss};
 use freehold_tensor::{DType, StrideUnit};
 use kernels::{Case, Rng, Seen, Spec};
 
-const REAL: [DType; 21] = [
-    DType::BOOL,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-    DType::F16,
-    DType::BF16,
-    DType::F32,
-    DType::F64,
-    DType::F8_E3M4,
-    DType::F8_E4M3,
-    DType::F8_E4M3B11FNUZ,
-    DType::F8_E4M3FN,
-    DType::F8_E4M3FNUZ,
-    DType::F8_E5M2,
-    DType::F8_E5M2FNUZ,
-    DType::F8_E8M0FNU,
-];
+/// The real dtypes that kernels cast.
+fn real() -> [DType; 21] {
+    Kind::ALL.map(Kind::dtype)
+}
+
 const COMPLEX: [DType; 3] = [DType::C32, DType::C64, DType::C128];
 
 fn modes() -> [CopyOptions; 3] {
@@ -44,11 +27,11 @@ fn modes() -> [CopyOptions; 3] {
 fn every_value_of_every_pair_is_the_processors() {
     let Some(library) = kernels::library("every_value_of_every_pair") else { return };
     let mut rng = Rng(1);
-    for from in REAL {
+    for from in real() {
         let values = kernels::values(from, &mut rng);
         let n = (values.len() / from.padded_size()) as i64;
         let side = (n as f64).sqrt() as i64;
-        for to in REAL {
+        for to in real() {
             for options in modes() {
                 for (shape, dst, src) in [
                     (vec![n], vec![1], vec![1]),
@@ -70,7 +53,7 @@ fn complex_values_have_their_parts() {
     let Some(library) = kernels::library("complex_values") else { return };
     let mut rng = Rng(3);
     for complex in COMPLEX {
-        for other in REAL.into_iter().chain(COMPLEX) {
+        for other in real().into_iter().chain(COMPLEX) {
             for (from, to) in [(complex, other), (other, complex)] {
                 let real = if from.is_complex() { DType::new(DType::CODE_FLOAT, from.bits / 2) } else { from };
                 let mut values = kernels::values(real, &mut rng);
@@ -99,10 +82,10 @@ fn complex_values_have_their_parts() {
 fn one_lost_value_among_many_is_seen() {
     let Some(library) = kernels::library("one_lost_value") else { return };
     let mut rng = Rng(2);
-    for from in REAL {
+    for from in real() {
         let values = kernels::values(from, &mut rng);
         let size = from.padded_size();
-        for to in REAL {
+        for to in real() {
             // Each value alone among zeros, which every pair but the one with e8m0 keeps.
             for value in values.chunks_exact(size).step_by((values.len() / size / 97).max(1)) {
                 let n = 70;
@@ -140,7 +123,7 @@ fn random(rng: &mut Rng) -> Case {
         [DType::F32, DType::F16, DType::BF16, DType::F64, DType::U8, DType::I64, DType::I32, DType::F8_E4M3FN];
     let any = |rng: &mut Rng| match rng.below(8) {
         0 => *rng.pick(&COMPLEX),
-        1..=3 => *rng.pick(&REAL),
+        1..=3 => *rng.pick(&real()),
         _ => *rng.pick(&COMMON),
     };
     let from = match rng.below(10) {
@@ -202,7 +185,7 @@ fn what_no_kernel_does_is_unsupported() {
 fn elements_at_odd_places() {
     let Some(library) = kernels::library("odd_places") else { return };
     let mut rng = Rng(7);
-    for from in REAL {
+    for from in real() {
         for to in [DType::F32, DType::I64, DType::U8, DType::F16, DType::F8_E5M2, from] {
             for (shift_src, shift_dst) in [(0, 1), (1, 0), (3, 5), (8, 8), (16, 2)] {
                 let shape = vec![3, 100];

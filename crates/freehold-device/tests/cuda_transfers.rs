@@ -178,9 +178,8 @@ fn copies_are_queued_behind_what_the_stream_has() {
     control.set_delay(std::time::Duration::from_millis(5));
     let stream = context.new_stream().expect("a stream");
     // SAFETY: both are memory of their own, which live until the event below.
-    let done =
-        unsafe { transfer::copy(&target.side(), &source.side(), &CopyOptions::default(), stream) }.expect("queued");
-    let event = done.event.expect("page-locked memory is read later");
+    let done = unsafe { transfer::copy(&target.side(), &source.side(), &CopyOptions::default(), stream) };
+    let event = done.expect("queued").event.expect("page-locked memory is read later");
     assert!(!event.is_done().expect("a question"), "the copy runs late, and nobody waited for it");
     event.synchronize().expect("done");
     control.set_delay(std::time::Duration::ZERO);

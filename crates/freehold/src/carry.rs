@@ -83,9 +83,9 @@ pub(crate) unsafe fn copy(
     if let Some(flow) = from.flow {
         flow.hand_to(context, stream)?;
     }
+    let (target, filled) = (as_it_is(to.side(), context), as_it_is(from.side(), context));
     // SAFETY: forwarded from the caller; the stream waits for the source's producer, and is the destination's own.
-    let done =
-        unsafe { transfer::copy(&as_it_is(to.side(), context), &as_it_is(from.side(), context), options, stream) }?;
+    let done = unsafe { transfer::copy(&target, &filled, options, stream) }?;
     if let Some(event) = done.event {
         if to.device.kind.is_host() {
             event.synchronize().map_err(|error| CarryError::Failed(Error::device(&error)))?;

@@ -281,20 +281,20 @@ struct Capture<'a>(&'a Control, StreamRef);
 impl<'a> Capture<'a> {
     fn begin(control: &'a Control, stream: StreamRef) -> Capture<'a> {
         type Begin = unsafe extern "C" fn(*mut std::ffi::c_void, u32) -> i32;
-        // SAFETY: the function has this signature, and the stream lives. Mode 2 is relaxed.
-        let status =
-            unsafe { control.library().get::<Begin>(b"cuStreamBeginCapture_v2\0").expect("there")(stream.raw(), 2) };
-        assert_eq!(status, 0);
+        // SAFETY: the function has this signature in cuda.h.
+        let begin = unsafe { control.library().get::<Begin>(b"cuStreamBeginCapture_v2\0") }.expect("there");
+        // SAFETY: the stream lives. Mode 2 is relaxed.
+        assert_eq!(unsafe { begin(stream.raw(), 2) }, 0);
         Capture(control, stream)
     }
 
     fn end(self) {
         type End = unsafe extern "C" fn(*mut std::ffi::c_void, *mut *mut std::ffi::c_void) -> i32;
         let mut graph = std::ptr::null_mut();
-        // SAFETY: as above; the place is ours.
-        let status =
-            unsafe { self.0.library().get::<End>(b"cuStreamEndCapture\0").expect("there")(self.1.raw(), &mut graph) };
-        assert_eq!(status, 0, "the capture was not invalidated");
+        // SAFETY: the function has this signature in cuda.h.
+        let end = unsafe { self.0.library().get::<End>(b"cuStreamEndCapture\0") }.expect("there");
+        // SAFETY: the stream lives, and the place is ours.
+        assert_eq!(unsafe { end(self.1.raw(), &mut graph) }, 0, "the capture was not invalidated");
     }
 }
 

@@ -17,6 +17,7 @@ mod status;
 mod symbols;
 pub mod sys;
 pub mod transfer;
+pub mod walk;
 
 pub use context::{Context, Entered, StreamRef, reads_managed, zero};
 pub use driver::{DeviceInfo, Driver, Version, is_exiting, probe};

@@ -86,7 +86,12 @@ pub fn release_after(
     give_back: Box<dyn FnOnce() + Send>,
 ) {
     poll();
-    match pending(uses, home) {
+    // Asked once more before memory is lost for ever: a wait that was put in twice is only a wait.
+    let asked = pending(uses, home).or_else(|error| match error {
+        CudaError::Forked | CudaError::Exiting => Err(error),
+        _ => pending(uses, home),
+    });
+    match asked {
         Ok(events) if events.is_empty() => give_back(),
         Ok(events) => {
             DEFERRED.fetch_add(1, Ordering::Relaxed);

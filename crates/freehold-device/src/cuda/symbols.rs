@@ -183,9 +183,8 @@ impl Api {
         // library stays open too: it may have started threads.
         let library = std::mem::ManuallyDrop::new(library);
         // SAFETY: the caller vouches for the signatures.
-        let (core, memory, work) =
-            unsafe { (Core::resolve(&library), Memory::resolve(&library), Work::resolve(&library)) };
-        match (core, memory, work) {
+        let needed = unsafe { (Core::resolve(&library), Memory::resolve(&library), Work::resolve(&library)) };
+        match needed {
             (Ok(core), Ok(memory), Ok(work)) => {
                 // SAFETY: as above.
                 let (pools, batch, stream_ids) = unsafe {

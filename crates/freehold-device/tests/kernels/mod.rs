@@ -7,7 +7,8 @@ use std::process::Command;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use freehold_device::cuda::launch::{Launch, Module, Walk, plan};
+use freehold_device::cuda::launch::{Launch, Module, plan};
+use freehold_device::cuda::walk::Walk;
 use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
 use freehold_tensor::{DType, Layout, StrideUnit};
 use libloading::Library;

@@ -56,12 +56,18 @@ def _find(name: str) -> tuple[bool, Optional[str], bool]:
 
 
 def _devices(name: str) -> tuple[str, ...]:
-    # Asking PyTorch for its devices is only possible once somebody imported it.
-    devices = ["cpu"]
-    torch = sys.modules.get("torch") if name == "torch" else None
-    if torch is not None and torch.cuda.is_available():
-        devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return tuple(devices)
+    # A framework may lack a device that is here, so it is asked itself, once somebody imported it.
+    module = sys.modules.get(name)
+    count = 0
+    if name == "torch" and module is not None and module.cuda.is_available():
+        count = module.cuda.device_count()
+    elif name == "cupy" and module is not None:
+        try:
+            count = module.cuda.runtime.getDeviceCount()
+        except Exception:  # noqa: BLE001: CuPy has its own error where there is no driver
+            count = 0
+    host = () if name == "cupy" else ("cpu",)
+    return (*host, *(f"cuda:{i}" for i in range(count)))
 
 
 class Targets(dict[str, Target]):

@@ -164,8 +164,9 @@ impl AsyncMemory {
         check("cuMemFreeAsync", unsafe { (self.pools.free_async)(address, stream.raw()) })
     }
 
-    /// As [`free`](Self::free), which has nobody to tell. A call that fails may be the report of something else's failure: it is
-    /// tried once more. Where that fails too the context is lost.
+    /// As [`free`](Self::free), which has nobody to tell: what fails is tried once more. That frees nothing twice: a call that
+    /// did its work fails only to report earlier work's failure, which loses the context (`cuda.h`), and then the driver refuses
+    /// the second call as it does all others.
     fn give(&self, address: u64, stream: StreamRef) {
         if self.free(address, stream).is_err() {
             let _ = self.free(address, stream);

@@ -52,10 +52,10 @@ unsafe fn copy_bytes(
     reach(to.0, from.0);
     reach(from.0, to.0);
     let _entered = to.0.enter()?;
-    let memory = &to.0.api().memory;
+    let copy = to.0.api().memory.memcpy_peer_async;
+    let (there, here) = (to.0.raw(), from.0.raw());
     // SAFETY: by the caller's word; the context is current and a `StreamRef` is a live stream.
-    let status =
-        unsafe { (memory.memcpy_peer_async)(to.1, to.0.raw(), from.1, from.0.raw(), bytes as usize, stream.raw()) };
+    let status = unsafe { copy(to.1, there, from.1, here, bytes as usize, stream.raw()) };
     Ok(check("cuMemcpyPeerAsync", status)?)
 }
 
