@@ -37,6 +37,11 @@ impl Stream {
     pub const fn is_handle(self) -> bool {
         self.0 > 2
     }
+
+    /// Whether the number is one that CUDA has: the column of the table.
+    pub const fn is_cuda(self) -> bool {
+        self.is_none() || self.0 >= Self::LEGACY_DEFAULT.0
+    }
 }
 
 impl fmt::Display for Stream {
@@ -63,6 +68,7 @@ mod tests {
             assert!(!reserved.is_handle(), "{reserved}");
         }
         assert!(Stream(3).is_handle());
+        assert_eq!([-2, -1, 0, 1, 2, 3].map(|number| Stream(number).is_cuda()), [false, true, false, true, true, true]);
         assert!(Stream::NONE.is_none() && !Stream::LEGACY_DEFAULT.is_none());
         assert_eq!(format!("{} {} {}", Stream::NONE, Stream(1), Stream(0x55aa)), "none 1 0x55aa");
     }

@@ -32,11 +32,7 @@ pub(crate) fn stream_argument(value: &Bound<'_, PyAny>) -> PyResult<Stream> {
     let of_handle = |handle: i64| if handle == 0 { Stream::LEGACY_DEFAULT } else { Stream(handle) };
     let wrong = |must: &str| raise(value.py(), Error::argument("stream", shown(value), must));
     if let Ok(number) = value.extract::<i64>() {
-        return match number {
-            0 => Err(wrong("not be 0, which DLPack leaves without a meaning: 1 is the legacy default stream")),
-            ..=-2 => Err(wrong("be -1, 1, 2 or a stream's handle")),
-            number => Ok(Stream(number)),
-        };
+        return Ok(Stream(number));
     }
     let protocol = value.call_method0("__cuda_stream__").and_then(|pair| pair.extract::<(i64, i64)>());
     if let Ok((_version, handle)) = protocol {

@@ -221,32 +221,29 @@ fn check_device(
     };
     decision.device = wanted;
     check_kinds(policy, desc.device, wanted)?;
-    let moving = Detail::Move { from: desc.device, to: wanted };
-    if !caps.devices.contains(wanted.kind) {
-        return Err(Reason::text(Code::DV01, format!("{} has no tensors on {wanted}", caps.name)));
-    }
-    if wanted == desc.device {
+    let carried = caps.devices.contains(wanted.kind);
+    // The same bytes under another name: pinned memory is the host's, managed memory is its device's too.
+    let host_reads = desc.device.kind.is_host() || (managed && policy.managed_on_host);
+    let of_its_device = managed && wanted.kind == DeviceKind::CUDA && wanted.id == desc.device.id;
+    if carried && (wanted == desc.device || of_its_device) {
         return Ok(());
     }
-    // The same bytes under another name: pinned memory is the host's, managed memory is its device's too.
-    if wanted == Device::CPU && (desc.device.kind.is_host() || (managed && policy.managed_on_host)) {
+    if carried && wanted == Device::CPU && host_reads {
         if managed {
             decision.sync = Sync::Host;
         }
         return Ok(());
     }
-    if managed && wanted.kind == DeviceKind::CUDA && wanted.id == desc.device.id {
-        return Ok(());
+    let moving = Detail::Move { from: desc.device, to: wanted };
+    if wanted != desc.device && !policy.reaches(wanted) {
+        return Err(Reason::new(Code::DV02, moving));
     }
-    for device in [wanted, desc.device] {
-        let at = Device { kind: if has_driver(device.kind) { DeviceKind::CUDA } else { device.kind }, ..device };
-        if device.kind != DeviceKind::CPU && !policy.available.contains(&at) {
-            return Err(Reason::new(Code::DV02, Detail::Move { from: desc.device, to: device }));
-        }
-        // Nothing is planned that `execute` cannot do.
-        if device.kind != DeviceKind::CPU && !has_driver(device.kind) {
-            return Err(Reason::new(Code::DV01, moving));
-        }
+    if !carried {
+        return Err(Reason::text(Code::DV01, format!("{} has no tensors on {wanted}", caps.name)));
+    }
+    // Nothing is planned that `execute` cannot do.
+    if !policy.moves(desc.device) || !policy.moves(wanted) {
+        return Err(Reason::new(Code::DV01, moving));
     }
     // The host waits for what it will read; a device is told to.
     decision.sync = match (desc.device.kind.is_host(), wanted.kind.is_host()) {
@@ -256,11 +253,6 @@ fn check_device(
     };
     found.need(Steps::DEVICE, Code::DV01, moving);
     Ok(())
-}
-
-/// The kinds of memory that the CUDA driver copies to and from.
-fn has_driver(kind: DeviceKind) -> bool {
-    matches!(kind, DeviceKind::CUDA | DeviceKind::CUDA_HOST | DeviceKind::CUDA_MANAGED)
 }
 
 /// The house rule about kinds of device.

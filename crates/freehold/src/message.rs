@@ -301,9 +301,12 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
             let text = Text::new(": source and target are on different devices.").line(detail);
             match reason.detail {
                 // Copying was not allowed.
-                Detail::Move { to, .. } if asked.verb == Verb::Share => {
+                Detail::Move { from, to } if asked.verb == Verb::Share && asked.policy.moves(from) => {
                     text.fix(Fix::new(asked, Verb::Convert, format!("{bytes} B copied")).with(|r| r.device = Some(to)))
                 }
+                Detail::Move { from, .. } if !asked.policy.reaches(from) => text
+                    .line(format!("there is no {from} here to copy from."))
+                    .raw("move it with its own framework first, for example t.cpu()"),
                 _ => text.raw("move it with its own framework first, for example t.cpu()"),
             }
         }
@@ -313,13 +316,7 @@ fn text_of(asked: &Asked<'_>, reason: &Reason, bytes: u64) -> Text {
                 Detail::Move { to, .. } => to.to_string(),
                 _ => "such device".to_owned(),
             };
-            let mut text = Text::new(format!(": no {to} here; have {have}."));
-            if matches!(reason.detail, Detail::Move { from, to } if from == to) {
-                return text
-                    .line("the tensor's own device cannot be reached from this process.")
-                    .raw("move it where it was made, for example t.cpu()");
-            }
-            text = text.line(detail);
+            let mut text = Text::new(format!(": no {to} here; have {have}.")).line(detail);
             for device in asked.policy.available.iter().take(3) {
                 text = text
                     .fix(Fix::new(asked, copying(asked), "a device that is here").with(|r| r.device = Some(*device)));

@@ -93,6 +93,17 @@ impl Policy {
         managed_on_host: false,
     };
 
+    /// Whether the device is here: the host, or one of `available`.
+    pub(crate) fn reaches(&self, device: Device) -> bool {
+        let kind = if has_driver(device.kind) { DeviceKind::CUDA } else { device.kind };
+        device.kind == DeviceKind::CPU || self.available.contains(&Device { kind, ..device })
+    }
+
+    /// Whether bytes can be copied to and from the device here.
+    pub(crate) fn moves(&self, device: Device) -> bool {
+        device.kind == DeviceKind::CPU || (has_driver(device.kind) && self.reaches(device))
+    }
+
     /// Changes one rule by name, as `FREEHOLD_POLICY` and `fh.policy` spell it. On error: the rule's allowed values.
     pub fn set(&mut self, rule: &str, value: &str) -> Result<(), &'static str> {
         match (rule, value) {
@@ -133,6 +144,11 @@ impl Policy {
         }
         Ok(policy)
     }
+}
+
+/// The kinds of memory that the CUDA driver copies to and from.
+fn has_driver(kind: DeviceKind) -> bool {
+    matches!(kind, DeviceKind::CUDA | DeviceKind::CUDA_HOST | DeviceKind::CUDA_MANAGED)
 }
 
 /// `cpu+cuda`: kinds, each of which may come with an index that a rule about kinds has no use for.

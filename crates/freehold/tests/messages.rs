@@ -202,9 +202,9 @@ snapshot!(po01_sync, {
     told(&source, &Request::convert(), &Caps::NUMPY, &policy, None, Code::PO01)
 });
 // A28: the device is gone, or never was here.
-snapshot!(dv02_source, {
+snapshot!(dv01_source, {
     let source = Source { device: Device::new(DeviceKind::CUDA, 0), ..Source::new("torch", DType::F32, &[2]) };
-    told(&source, &Request::convert(), &Caps::NUMPY, &Policy::DEFAULT, None, Code::DV02)
+    told(&source, &Request::convert(), &Caps::NUMPY, &Policy::DEFAULT, None, Code::DV01)
 });
 // A32: a request for a device that is not here.
 snapshot!(dv02, {

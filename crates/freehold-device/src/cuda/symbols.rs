@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, c_char, c_int, c_uint, c_void};
+use std::ptr::NonNull;
 
 use libloading::Library;
 
@@ -28,19 +29,40 @@ macro_rules! group {
             ///
             /// * Where the library has functions of these names, they have the signatures of `cuda.h`.
             unsafe fn resolve(library: &Library) -> Result<$group, Vec<&'static str>> {
-                let mut missing = Vec::new();
-                // SAFETY: the caller vouches for the signatures.
-                $(let $field = unsafe {
-                    library.get::<unsafe extern "C" fn($($arg),*) -> Status>(concat!($name, "\0"))
-                };
-                let $field = $field.map(|symbol| *symbol).map_err(|_| missing.push($name));)*
-                match ($($field,)*) {
-                    ($(Ok($field),)*) => Ok($group { $($field,)* }),
-                    _ => Err(missing),
+                let [$($field),*] = addresses(library, [$(concat!($name, "\0")),*])?;
+                // SAFETY: the caller vouches for the signatures; a function pointer is an address that is not null.
+                unsafe {
+                    Ok($group {
+                        $($field: std::mem::transmute::<NonNull<c_void>, unsafe extern "C" fn($($arg),*) -> Status>($field),)*
+                    })
                 }
             }
         }
     };
+}
+
+/// The addresses of functions, whose names end with a NUL, or the names that are missing.
+fn addresses<const N: usize>(
+    library: &Library,
+    names: [&'static str; N],
+) -> Result<[NonNull<c_void>; N], Vec<&'static str>> {
+    let mut found = [NonNull::dangling(); N];
+    let missing = look_up(library, &names, &mut found);
+    if missing.is_empty() { Ok(found) } else { Err(missing) }
+}
+
+/// Not generic, so that it is there once.
+fn look_up(library: &Library, names: &[&'static str], found: &mut [NonNull<c_void>]) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    for (name, place) in names.iter().zip(found) {
+        // SAFETY: only the address is taken.
+        let symbol = unsafe { library.get::<*mut c_void>(*name) };
+        match symbol.ok().and_then(|symbol| NonNull::new(*symbol)) {
+            Some(address) => *place = address,
+            None => missing.push(name.trim_end_matches('\0')),
+        }
+    }
+    missing
 }
 
 // Split in two, because a tuple of so many results would be unwieldy: what asks, and what acts.

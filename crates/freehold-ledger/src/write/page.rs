@@ -1,7 +1,8 @@
 //! The page: one HTML file that shows a snapshot in any browser, without a network.
 //!
 //! Its parts lie in `page/`: the frame, the style, our scripts, and the libraries that draw (`page/vendor.js`, made by
-//! `scripts/page.sh` from `page/package-lock.json`). The snapshot is data in a script element that is never run.
+//! `scripts/page.sh` from `page/package-lock.json`); `build.rs` puts them together and packs them. The snapshot is
+//! data in a script element that is never run.
 
 use std::io::{self, Write};
 
@@ -11,47 +12,25 @@ use crate::report::Snapshot;
 /// The most bytes of another format that a page carries for its buttons.
 const CARRIED: usize = 8 << 20;
 
-const FRAME: &str = include_str!("../../page/page.html");
-const STYLE: &str = include_str!("../../page/page.css");
-const VENDOR: &str = include_str!("../../page/vendor.js");
-const SCRIPTS: &[&str] = &[
-    include_str!("../../page/data.js"),
-    include_str!("../../page/timeline.js"),
-    include_str!("../../page/lanes.js"),
-    include_str!("../../page/graph.js"),
-    include_str!("../../page/panel.js"),
-    include_str!("../../page/tables.js"),
-    include_str!("../../page/main.js"),
-];
+/// The page but for its data, packed by `build.rs`.
+const PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.html.z"));
 
 pub(super) fn write(snapshot: &Snapshot, w: &mut dyn Write) -> io::Result<()> {
-    // The frame has a comment `<!-- part -->` where each part goes.
-    for piece in FRAME.split("<!-- ") {
-        let Some((part, rest)) = piece.split_once(" -->") else {
-            w.write_all(piece.as_bytes())?;
-            continue;
-        };
-        match part {
-            "style" => element(w, "<style>", STYLE, "</style>")?,
-            "scripts" => {
-                element(w, "<script>", VENDOR, "</script>")?;
-                SCRIPTS.iter().try_for_each(|script| element(w, "<script>", script, "</script>"))?;
-            }
-            "data" => data(w, snapshot)?,
-            other => unreachable_part(other)?,
-        }
-        w.write_all(rest.as_bytes())?;
-    }
-    Ok(())
+    let page = page()?;
+    let (before, after) = page.split_once("<!-- data -->").ok_or_else(damaged)?;
+    w.write_all(before.as_bytes())?;
+    data(w, snapshot)?;
+    w.write_all(after.as_bytes())
 }
 
-/// A part of the frame that nobody fills is a mistake in the frame, which the tests find.
-fn unreachable_part(part: &str) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::InvalidData, format!("the page has no part {part}")))
+fn page() -> io::Result<String> {
+    let page = miniz_oxide::inflate::decompress_to_vec(PACKED).map_err(|_| damaged())?;
+    String::from_utf8(page).map_err(|_| damaged())
 }
 
-fn element(w: &mut dyn Write, open: &str, text: &str, close: &str) -> io::Result<()> {
-    [open, "\n", text, close, "\n"].iter().try_for_each(|part| w.write_all(part.as_bytes()))
+/// `build.rs` made the page whole: only a damaged library says this.
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the page that the library carries does not unpack")
 }
 
 fn data(w: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
@@ -126,10 +105,13 @@ mod tests {
 
     #[test]
     fn no_script_or_style_ends_its_own_element() {
-        for text in SCRIPTS.iter().chain([&VENDOR]) {
-            assert!(!text.to_lowercase().contains("</script") && !text.contains("<!--"));
+        let page = page().unwrap();
+        // The frame's own element of each kind, and one for each script of `build.rs`.
+        for (tag, count) in [("style", 1), ("script", 8)] {
+            assert_eq!(page.matches(&format!("<{tag}>\n")).count(), count);
+            assert_eq!(page.to_lowercase().matches(&format!("</{tag}")).count(), count);
         }
-        assert!(!STYLE.to_lowercase().contains("</style"));
+        assert_eq!(page.matches("<!--").count(), 1);
     }
 
     #[test]

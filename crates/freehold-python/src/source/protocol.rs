@@ -1,7 +1,7 @@
 //! Objects with `__dlpack__` and nothing faster.
 
 use freehold::dlpack::VERSION;
-use freehold::{Code, Device, DeviceKind, Label, Traits};
+use freehold::{Code, Device, DeviceKind, Error, Label, Traits};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -103,6 +103,10 @@ pub(super) fn import(
         Some(device) => Some(ask.stream_on(py, device)),
         None => ask.stream.filter(|_| elsewhere),
     };
+    // No producer is told of a stream that CUDA has not.
+    if let (Some(_), Some(stream)) = (cuda, stream.filter(|stream| !stream.is_cuda())) {
+        return Err(Error::argument("stream", stream.0, "be 1, 2 or a handle for CUDA, or -1").into());
+    }
     let made = match stream {
         None => plain_capsule(x, versioned)?,
         Some(stream) => {

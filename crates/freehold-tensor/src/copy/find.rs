@@ -145,3 +145,29 @@ macro_rules! bits_table {
     };
 }
 bits_table!(true 1, true 2, true 4, false 1, false 2, false 4);
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    /// A loop that is not compiled for new processors, because intrinsics stand in for it, is never what they get.
+    #[test]
+    fn what_is_said_to_be_by_hand_is() {
+        let mut all = vec![Scalar::Bool, Scalar::F16, Scalar::BF16, Scalar::F32, Scalar::F64];
+        for signed in [true, false] {
+            all.extend([8, 16, 32, 64].map(|bits| Scalar::Int(signed, bits)));
+            all.extend([1, 2, 4].map(|bits| Scalar::Bits(signed, bits)));
+        }
+        all.extend((0..11).map(Scalar::Mini));
+        for (from, to) in all.iter().flat_map(|from| all.iter().map(move |to| (*from, *to))) {
+            for (checked, saturate) in [(false, false), (false, true), (true, false), (true, true)] {
+                let mode = Mode { checked, saturate };
+                let at = |level| direct(from, to, mode, level).map(|kernel| kernel as usize);
+                let Some(oldest) = at(Level::Baseline) else { continue };
+                for level in [Level::Avx2, Level::Avx512, Level::Avx512Vbmi] {
+                    assert_ne!(at(level), Some(oldest), "{from:?} -> {to:?}");
+                }
+            }
+        }
+    }
+}

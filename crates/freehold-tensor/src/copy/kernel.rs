@@ -58,6 +58,8 @@ pub(super) trait Op {
     type Mark: Mark;
     /// Whether [`Op::mark`] is asked at all.
     const CHECKED: bool;
+    /// Whether [`super::x86`] has intrinsics for it from AVX2 on, so that the loop is compiled for older processors only.
+    const BY_HAND: bool;
     fn convert(value: Self::Src) -> Self::Dst;
     /// Marks a `result`, which `convert` made of `value`, that is not its equal.
     fn mark(value: Self::Src, result: Self::Dst) -> Self::Mark;
@@ -148,6 +150,8 @@ unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
 pub(super) fn kernel<O: Op>(level: Level) -> Kernel {
     match level {
         Level::Baseline => baseline::<O>,
+        #[cfg(target_arch = "x86_64")]
+        _ if const { O::BY_HAND } => baseline::<O>,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::<O>,
         #[cfg(target_arch = "x86_64")]

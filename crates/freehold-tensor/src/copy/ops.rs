@@ -9,6 +9,8 @@ use super::kernel::{Mark, Op, Prim};
 pub(super) trait CastTo<D: Prim>: Prim {
     /// Whether no value is ever lost, so that checking is never needed.
     const EXACT: bool;
+    /// As [`Op::BY_HAND`].
+    const BY_HAND: bool = false;
     /// Rounds to nearest even, or truncates toward zero and saturates; NaN to integer is 0.
     fn cast(self) -> D;
     /// As [`CastTo::cast`] where losses are marked: the result for a value that is lost may be anything.
@@ -67,6 +69,7 @@ macro_rules! int_to_float {
 macro_rules! float_to_int {
     ($s:ident: $($d:ident)*) => { $(impl CastTo<$d> for $s {
         const EXACT: bool = false;
+        const BY_HAND: bool = true;
         #[inline(always)]
         fn cast(self) -> $d {
             // `self as $d`, spelled so that it vectorises. LO is exact; HI is the largest `$s` not above MAX.
@@ -120,6 +123,7 @@ impl<S: CastTo<D>, D: Prim, const CHECKED: bool> Op for Cast<S, D, CHECKED> {
     type Src = S;
     type Dst = D;
     const CHECKED: bool = CHECKED && !S::EXACT;
+    const BY_HAND: bool = S::BY_HAND;
     #[inline(always)]
     fn convert(value: S) -> D {
         if CHECKED { value.cast_checked() } else { value.cast() }
@@ -131,9 +135,10 @@ impl<S: CastTo<D>, D: Prim, const CHECKED: bool> Op for Cast<S, D, CHECKED> {
     }
 }
 
-/// Declares conversions that have a name of their own; the last part, where there is one, is the loss test.
+/// Declares conversions that have a name of their own, with intrinsics or without; the last part, where there is one, is the
+/// loss test.
 macro_rules! op {
-    ($($(#[$doc:meta])* $name:ident [$($p:ident: $t:ty),*] $src:ty => $dst:ty, $convert:expr $(, $checked:expr, $lossy:expr)?;)*) => { $(
+    (by_hand = $hand:literal; $($(#[$doc:meta])* $name:ident [$($p:ident: $t:ty),*] $src:ty => $dst:ty, $convert:expr $(, $checked:expr, $lossy:expr)?;)*) => { $(
         $(#[$doc])*
         pub(super) struct $name<$(const $p: $t),*>;
         impl<$(const $p: $t),*> Op for $name<$($p),*> {
@@ -141,6 +146,7 @@ macro_rules! op {
             type Dst = $dst;
             type Mark = bool;
             const CHECKED: bool = false $(|| $checked)?;
+            const BY_HAND: bool = $hand;
             #[inline(always)]
             fn convert(value: $src) -> $dst { ($convert)(value) }
             #[inline(always)]
@@ -150,17 +156,22 @@ macro_rules! op {
 }
 
 op! {
-    F64ToF32Saturating [] f64 => f32, |x| format::f64_to_f32(x, true);
+    by_hand = true;
     F64ToF16 [SATURATE: bool] f64 => u16, |x| format::f64_to_f16(x, SATURATE);
     F16ToF32 [] u16 => f32, format::f16_to_f32;
     F16ToF64 [] u16 => f64, format::f16_to_f64;
-    Bf16ToF32 [] u16 => f32, format::bf16_to_f32;
     Bf16ToF16 [SATURATE: bool] u16 => u16, |x| format::bf16_to_f16(x, SATURATE);
     /// `CHECKED` is for integers on their way through `f32`: a result that is not the integer is a loss.
     F32ToF16 [SATURATE: bool, CHECKED: bool] f32 => u16, |x| format::f32_to_f16(x, SATURATE),
         CHECKED, |x, y| format::f16_to_f32(y) != x;
     F32ToBf16 [SATURATE: bool, CHECKED: bool] f32 => u16, |x| BF16.encode(x, SATURATE) as u16,
         CHECKED, |x, y| format::bf16_to_f32(y) != x;
+}
+
+op! {
+    by_hand = false;
+    F64ToF32Saturating [] f64 => f32, |x| format::f64_to_f32(x, true);
+    Bf16ToF32 [] u16 => f32, format::bf16_to_f32;
     F32ToMini [F: usize, SATURATE: bool, CHECKED: bool] f32 => u8, |x| MINI[F].encode(x, SATURATE) as u8,
         CHECKED, |x, y: u8| Tables::<F>::VALUES[usize::from(y)] != x;
     MiniToF32 [F: usize] u8 => f32, |x: u8| Tables::<F>::VALUES[usize::from(x)];
@@ -188,6 +199,7 @@ impl<S: Prim + PartialEq + Default> Op for Truth<S> {
     }
     type Mark = bool;
     const CHECKED: bool = false;
+    const BY_HAND: bool = false;
     #[inline(always)]
     fn mark(_: S, _: u8) -> bool {
         false
@@ -209,6 +221,7 @@ where
     }
     type Mark = bool;
     const CHECKED: bool = false;
+    const BY_HAND: bool = false;
     #[inline(always)]
     fn mark(_: u8, _: D) -> bool {
         false

@@ -27,8 +27,8 @@ pub(super) fn is_same(dst: &Side<'_>, src: &Side<'_>) -> bool {
     d.dtype == s.dtype && d.traits == s.traits && d.unit == s.unit && compact && whole && same_steps(dst, src)
 }
 
-/// Axes of one element have any stride.
-fn same_steps(dst: &Side<'_>, src: &Side<'_>) -> bool {
+/// Whether elements lie in the same order on both sides. Axes of one element have any stride.
+pub(super) fn same_steps(dst: &Side<'_>, src: &Side<'_>) -> bool {
     let (d, s) = (dst.operand.layout, src.operand.layout);
     d.shape == s.shape && d.shape.iter().zip(d.strides.iter().zip(s.strides)).all(|(n, (a, b))| *n <= 1 || a == b)
 }

@@ -3,6 +3,7 @@
 use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
 use freehold_tensor::{DType, DeviceKind, FieldError, Layout, Order, StrideUnit};
 
+use super::host::same_steps;
 use super::rows::Rows;
 use super::tuning::{Tuning, tuning};
 use super::{Plan, Road, Side, TransferError, host};
@@ -204,12 +205,6 @@ fn is_compact(side: &Side<'_>) -> bool {
 /// Whether the bytes that a side reaches are its elements, in any order of the axes.
 pub(super) fn is_dense(side: &Side<'_>) -> bool {
     side.operand.unit == StrideUnit::Elements && side.operand.layout.first_not_packed().is_none()
-}
-
-/// Whether elements lie in the same order on both sides. Axes of one element have any stride.
-fn same_steps(dst: &Side<'_>, src: &Side<'_>) -> bool {
-    let (d, s) = (dst.operand.layout, src.operand.layout);
-    d.shape.iter().zip(d.strides.iter().zip(s.strides)).all(|(n, (a, b))| *n <= 1 || a == b)
 }
 
 /// The order in which a side is compact, or as good as any.
