@@ -420,6 +420,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "unpacks the kernels: safe code, and minutes of it where it is interpreted")]
     fn every_pair_that_is_planned_has_its_kernel_and_none_is_there_for_nothing() {
         let sorted = |pairs: &[&str]| {
             let mut names: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
@@ -437,6 +438,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "unpacks the kernels: safe code, and minutes of it where it is interpreted")]
     fn the_walk_is_as_large_as_the_kernels_parameter() {
         for module in [Module::Contiguous, Module::Strided, Module::Turn] {
             let text = String::from_utf8(module.ptx().expect("packed by build.rs")).expect("PTX is text");
