@@ -51,7 +51,7 @@ def settle(until, seconds=5):
 
 
 @pytest.fixture(autouse=True)
-def watched(request):
+def watched():
     """Late streams; and at the end, nothing that the test has not ended itself: no race, no memory."""
     FAKE.reset()
     FAKE.set_delay(50e-6)

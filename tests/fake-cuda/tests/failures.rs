@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::ffi::{CStr, CString};
+
 use common::{Control, Cuda, start};
 use freehold_fake_cuda::control;
 
@@ -78,16 +80,15 @@ fn a_copy_without_functions_is_another_driver() {
 fn the_driver_writes_copies_of_itself_for_other_languages() {
     let control = Control::built();
     let path = std::env::temp_dir().join(format!("fake-cuda-c-{}.so", std::process::id()));
-    let path = std::ffi::CString::new(path.to_str().expect("text")).expect("no NUL");
+    let path = CString::new(path.to_str().expect("text")).expect("no NUL");
     // SAFETY: the signature is that of `controls`.
     let write = unsafe {
         let name = "fake_cuda_write_without";
         *control.library().get::<unsafe extern "C" fn(*const i8, *const i8) -> i32>(name).expect("there")
     };
     // SAFETY: C strings.
-    let done =
-        unsafe { (write(path.as_ptr(), c"cuInit,cuMemPoolTrimTo".as_ptr()), write(path.as_ptr(), c"no".as_ptr())) };
-    assert_eq!(done, (0, 1));
+    let write = |names: &CStr| unsafe { write(path.as_ptr(), names.as_ptr()) };
+    assert_eq!([c"cuInit,cuMemPoolTrimTo", c"no"].map(write), [0, 1]);
     let old = Control::open(path.to_str().expect("text"));
     // SAFETY: only looked up.
     assert!(unsafe { old.library().get::<*const ()>("cuInit") }.is_err());
