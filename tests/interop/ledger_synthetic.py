@@ -50,6 +50,6 @@ def snapshot(events, hostile=False, live=0.03):
         "stats": {"level": "sites", "opened": 2 * len(lanes), "closed": len(closed), "live": {**total, "by_device": [{"device": "cpu", **total}]},
                   "handovers": [], "copied": [], "refused": [], "hazards": [], "counters": [], "copies_dropped": 0, "hazards_dropped": 0},
         "buffers": buffers, "copies": [], "hazards": hazards,
-        "findings": {"copies": [], "pinned": [], "lent": [], "frameworks": rows, "peak": None},
+        "findings": {"copies": [], "waits": [], "pinned": [], "lent": [], "frameworks": rows, "peak": None},
         "history": {"closed": closed, "lanes": lanes, "dropped": 0},
     }

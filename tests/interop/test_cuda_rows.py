@@ -417,6 +417,21 @@ def test_a_rule_about_devices_and_bytes():
         fh.share(made)
 
 
+def test_the_ledger_counts_waits_by_place():
+    """B20: in a loop, what makes the host wait is found by its line."""
+    made, before = Producer(F4), fh.ledger.snapshot()["findings"]["waits"]
+    level, fh.ledger.level = fh.ledger.level, 3
+    try:
+        for _ in range(3):
+            fh.convert(made, "numpy")
+            fh.convert(F4, device="cuda:0")
+    finally:
+        fh.ledger.level = level
+    (found,) = [row for row in fh.ledger.snapshot()["findings"]["waits"] if row not in before]
+    assert (found["to"], found["count"]) == ("numpy", 3) and __file__ in found["site"]
+    assert "waits of the host for a device" in fh.ledger.report()
+
+
 def test_the_ledger_has_the_copy_the_wait_and_no_alias():
     """A42: a copy on another device is nobody's alias."""
     there = fh.convert(F4, device="cuda:0")

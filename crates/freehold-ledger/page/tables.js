@@ -27,6 +27,7 @@
       { id: "copies", title: "Copies you could avoid", rows: findings.copies, empty: "Nothing was copied.", go: copied, columns: {
         Bytes: number((row) => row.bytes, FH.bytes), Times: number((row) => row.count), Way: words(way),
         Why: words((row) => (row.asked ? "asked for" : [...row.reasons, row.steps.join("+")].join(" "))), Where: code((row) => row.site), "What would have shared": fix((row) => row.fix) } },
+      { id: "waits", title: "Waits for a device", rows: findings.waits ?? [], empty: "The host waited for no device.", columns: { Times: number((row) => row.count), Way: words(way), Where: code((row) => row.site) } },
       { id: "lent", title: "Still lent", rows: findings.lent, empty: "Nothing is lent.", go: held, columns: lentColumns },
       { id: "pinned", title: "Pinned by small views", rows: findings.pinned, empty: "No small view keeps a large buffer.", go: (row) => ({ lane: FH.ofBuffer.get(row.buffer), holder: FH.byId.get(row.holders[0]?.id) ?? null }), columns: {
         Buffer: words((row) => `#${row.buffer}`), Keeps: number((row) => row.len, FH.bytes), "Views use": number((row) => row.used_bytes, FH.bytes), "Would free": number((row) => row.frees, FH.bytes),

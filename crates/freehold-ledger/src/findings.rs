@@ -7,9 +7,9 @@ use freehold_tensor::Steps;
 
 use crate::report::{
     BufferReport, CopyGroup, Findings, FrameworkStats, HolderReport, Lent, LentReport, PeakReport, PinnedHolder,
-    PinnedReport,
+    PinnedReport, WaitGroup,
 };
-use crate::tally::{Kind, Volume};
+use crate::tally::{Kind, Volume, Way};
 use crate::{HolderFlags, Mark, advice};
 
 /// The most kinds of copies, and of call sites that lend, that a snapshot lists.
@@ -21,12 +21,14 @@ impl Findings {
     pub(crate) fn of(
         buffers: &[BufferReport],
         copied: &[(Kind, Volume)],
+        waited: &[(Way, u64)],
         peak: Option<PeakReport>,
         now_ns: u64,
         mark: Mark,
     ) -> Findings {
         Findings {
             copies: copies(copied),
+            waits: waits(waited),
             pinned: pinned(buffers),
             lent: lent(buffers, now_ns, mark),
             frameworks: frameworks(buffers, copied),
@@ -53,6 +55,19 @@ fn copies(copied: &[(Kind, Volume)]) -> Vec<CopyGroup> {
     let mut groups: Vec<CopyGroup> = copied.iter().map(group).collect();
     let key = |g: &CopyGroup| (Reverse(g.bytes), g.from, g.to, g.site, g.steps.bits(), g.reasons.clone());
     groups.sort_by_cached_key(key);
+    groups.truncate(LISTED);
+    groups
+}
+
+fn waits(waited: &[(Way, u64)]) -> Vec<WaitGroup> {
+    let group = |&((from, to, site), count): &(Way, u64)| WaitGroup {
+        from: from.as_str(),
+        to: to.as_str(),
+        site: site.as_str(),
+        count,
+    };
+    let mut groups: Vec<WaitGroup> = waited.iter().map(group).collect();
+    groups.sort_by_key(|g| (Reverse(g.count), g.from, g.to, g.site));
     groups.truncate(LISTED);
     groups
 }

@@ -12,7 +12,7 @@ use crate::record::{self, Record};
 use crate::shard::{Shard, bump};
 use crate::tally::Copy;
 use crate::thread::{self, SHARDS, SHARED, Writer};
-use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, clock, history, slab};
+use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, Sync, clock, history, slab};
 
 mod fork;
 mod hazard;
@@ -162,6 +162,9 @@ impl Ledger {
             if edge.verdict == Verdict::Copy {
                 note_copy(shard, holder, edge, id, writer.number());
             }
+            if edge.sync == Sync::Host {
+                note_wait(shard, holder, edge);
+            }
         }
         id
     }
@@ -176,6 +179,9 @@ impl Ledger {
             let pair = (edge.from_framework, edge.target(holder), edge.verdict);
             *shard.cold.lock().handovers.entry(pair).or_default() += 1;
             note_copy(shard, holder, edge, id, writer.number());
+            if edge.sync == Sync::Host {
+                note_wait(shard, holder, edge);
+            }
         }
     }
 
@@ -383,6 +389,13 @@ impl Ledger {
 fn note_copy(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
     let copy = Copy::new(holder, edge, id, clock::exact(), thread);
     shard.cold.lock().copied(copy);
+}
+
+/// Counts that the host waited for a device, which takes longer than this.
+#[cold]
+#[inline(never)]
+fn note_wait(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>) {
+    shard.cold.lock().waited((edge.from_framework, edge.target(holder), holder.site));
 }
 
 impl Drop for Ledger {

@@ -99,7 +99,7 @@ pub use report::{
     AliasReport, BufferReport, ClosedReport, CopiedStats, CopyGroup, CopyReport, CounterStats, DeviceStats, Findings,
     FrameworkStats, HandoverStats, HazardHolder, HazardReport, HazardStats, History, HolderReport, LaneReport, Lent,
     LentReport, LiveStats, Name, PeakHolder, PeakReport, PinnedHolder, PinnedReport, RefusedStats, SCHEMA, Snapshot,
-    Stats,
+    Stats, WaitGroup,
 };
 pub use text::TextOptions;
 pub use write::Format;

@@ -14,7 +14,7 @@ use crate::report::{
     AliasReport, BufferReport, CopiedStats, CopyReport, CounterStats, DeviceStats, Findings, HandoverStats,
     HazardHolder, HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
 };
-use crate::tally::{Kind, Pair, Volume};
+use crate::tally::{Kind, Pair, Volume, Way};
 use crate::{Counter, HolderId, Ledger, Mark, Party, Role};
 
 impl Ledger {
@@ -254,6 +254,15 @@ impl Ledger {
         kinds.into_iter().collect()
     }
 
+    /// How often the host waited for a device, in no order.
+    fn waited(&self) -> Vec<(Way, u64)> {
+        let mut waited: HashMap<Way, u64> = HashMap::new();
+        for (_, shard) in self.each_shard() {
+            merge(&mut waited, &shard.cold.lock().waited);
+        }
+        waited.into_iter().collect()
+    }
+
     /// Everything the ledger knows, for a file.
     pub fn snapshot(&self) -> Snapshot {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -266,7 +275,7 @@ impl Ledger {
             holder.opened_ns = exact.unwrap_or(holder.opened_ns);
         }
         let (history, peak) = self.history(past);
-        let findings = Findings::of(&buffers, &self.kinds(), peak, taken_ns, mark);
+        let findings = Findings::of(&buffers, &self.kinds(), &self.waited(), peak, taken_ns, mark);
         Snapshot {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),

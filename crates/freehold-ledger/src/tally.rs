@@ -17,6 +17,9 @@ const KINDS_KEPT: usize = 4096;
 /// From, to, verdict.
 pub(crate) type Pair = (Label, Label, Verdict);
 
+/// From, to, and the call site.
+pub(crate) type Way = (Label, Label, Label);
+
 /// How often each pair of frameworks shared or copied, without a lock for the pairs that are seen first.
 ///
 /// Only the shard's writer counts here, so a count is a load and a store. A program has few pairs of frameworks; the
@@ -146,6 +149,8 @@ pub(crate) struct Cold {
     pub(crate) copied: HashMap<Kind, Volume>,
     pub(crate) refused: HashMap<(Label, Label, Code), u64>,
     pub(crate) handovers: HashMap<Pair, u64>,
+    /// How often the host waited for a device.
+    pub(crate) waited: HashMap<Way, u64>,
     pub(crate) history: History,
 }
 
@@ -163,6 +168,15 @@ impl Cold {
             self.copies_dropped += 1;
         }
         self.copies.push_back(copy);
+    }
+
+    /// Counts one wait of the host for a device.
+    pub(crate) fn waited(&mut self, way: Way) {
+        let way = match self.waited.len() < KINDS_KEPT || self.waited.contains_key(&way) {
+            true => way,
+            false => (Label::OTHER, Label::OTHER, Label::OTHER),
+        };
+        *self.waited.entry(way).or_default() += 1;
     }
 }
 

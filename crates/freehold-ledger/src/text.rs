@@ -81,6 +81,10 @@ fn write(out: &mut String, snapshot: &Snapshot, options: TextOptions) -> std::fm
     let total = stats.copied.iter().fold(0u64, |sum, copied| sum.saturating_add(copied.bytes));
     let heading = format!("copies: {} in {}", bytes(total), plural(count, "copy"));
     section(out, &heading, &findings.copies, options, write_copies)?;
+    section(out, "waits of the host for a device", &findings.waits, options, |out, wait| {
+        let (way, times) = (way(wait.from, wait.to), plural(wait.count, "time"));
+        writeln!(out, "  {way:<20}  {times}{}", at(wait.site))
+    })?;
     section(out, "refused", &stats.refused, options, |out, refused| {
         let (way, times) = (way(refused.from, refused.to), plural(refused.count, "time"));
         writeln!(out, "  {way:<20}  {}  {times}", refused.code)

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use common::{array, copy, held_by, share};
-use freehold_ledger::{Format, HolderDesc, HolderFlags, Label, Ledger, Lent, Level, Snapshot};
+use freehold_ledger::{Edge, Format, HolderDesc, HolderFlags, Label, Ledger, Lent, Level, Snapshot, Sync};
 use freehold_tensor::{Code, DType, Device, DeviceKind, Steps};
 use serde_json::Value;
 
@@ -270,4 +270,37 @@ fn copies_count_by_place_beyond_those_that_are_listed() {
     assert_eq!(snapshot.stats.copied[0].bytes, 200_000);
     assert!(copies.iter().any(|group| group.site == "(other)" && group.count > 1000));
     assert!(copies.len() <= 1000);
+}
+
+/// B20: what made the host wait for a device, by place.
+#[test]
+fn waits_for_a_device_count_by_place() {
+    let ledger = Ledger::new(Level::Counters);
+    let a = array(Label::NUMPY, 0x1000, &[3]);
+    let shared = share(freehold_ledger::HolderId::NONE, Label::TORCH, &[]);
+    let copied = copy(freehold_ledger::HolderId::NONE, Label::CUPY, Steps::DEVICE, &[Code::DV01], 24);
+    for (n, edge) in [(3, &shared), (5, &copied)] {
+        for i in 0..n {
+            let site = Label::intern(if i == 0 { "once.py:1" } else { "loop.py:2" });
+            let holder = HolderDesc { site, ..a };
+            ledger.open(&holder, Some(&Edge { sync: Sync::Host, ..*edge }));
+            ledger.open(&holder, Some(&Edge { sync: Sync::Event, ..*edge }));
+            ledger.copied(freehold_ledger::HolderId::NONE, &holder, &Edge { sync: Sync::Host, ..*edge });
+        }
+    }
+    let snapshot = ledger.snapshot();
+    let found: Vec<_> =
+        snapshot.findings.waits.iter().map(|wait| (wait.from, wait.to, wait.site, wait.count)).collect();
+    let expected = [
+        ("cupy", "numpy", "loop.py:2", 8),
+        ("torch", "numpy", "loop.py:2", 4),
+        ("cupy", "numpy", "once.py:1", 2),
+        ("torch", "numpy", "once.py:1", 2),
+    ];
+    assert_eq!(found, expected);
+    assert!(
+        snapshot.text(Default::default()).contains("cupy -> numpy         8 times  at loop.py:2"),
+        "{}",
+        snapshot.text(Default::default())
+    );
 }

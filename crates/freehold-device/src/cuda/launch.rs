@@ -142,7 +142,7 @@ pub fn plan(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Resu
         walk.axes == 1 && walk.dst_step[0] == dst_kind.size() as i64 && walk.src_step[0] == src_kind.size() as i64;
     if plain && run && (walk.dst | walk.src).is_multiple_of(16) && CONTIGUOUS.contains(&pair.as_str()) {
         let kernel = format!("fh_cast_{pair}");
-        let blocks = blocks_of(&walk, 16);
+        let blocks = blocks_of_run(walk.count, src_kind.size(), dst_kind.size());
         return Ok(Some(Launch { module: Module::Contiguous, kernel, blocks, walk, checks }));
     }
     if plain
@@ -395,6 +395,14 @@ fn blocks_of(walk: &Walk, each: u64) -> u32 {
     needed.clamp(1, MAX_BLOCKS) as u32
 }
 
+/// Blocks for a cast of a compact run: enough that no thread takes a second turn. Blocks begin in the order of their numbers, so
+/// that what is on the way at once lies together.
+fn blocks_of_run(count: u64, src: usize, dst: usize) -> u32 {
+    // The elements of a thread: `run` in kernels/contiguous.cu.
+    let each = if dst > src { 16 } else { 8 };
+    count.div_ceil(u64::from(THREADS) * each).clamp(1, i32::MAX as u64) as u32
+}
+
 /// Blocks for a transpose: one for each tile.
 fn tiles_of(walk: &Walk, dst: usize, src: usize) -> u32 {
     let (d, s) = (walk.axes as usize - 1, walk.axes as usize - 2);
@@ -435,6 +443,27 @@ mod tests {
         assert_eq!(kernels(Module::Turn, "fh_turn_"), turns);
         assert_eq!(kernels(Module::Strided, "fh_move_"), ["1", "16", "2", "4", "8"]);
         assert_eq!(kernels(Module::Strided, "fh_walk_"), ["double", "float", "integer", "unsigned"]);
+    }
+
+    #[test]
+    fn no_thread_of_a_run_takes_a_second_turn() {
+        for (src, dst) in [(4, 2), (4, 1), (8, 4), (2, 2), (4, 4), (2, 4), (1, 4), (1, 2), (8, 1), (1, 8)] {
+            // As `run` in kernels/contiguous.cu counts.
+            let n = 16 / src.max(dst) as u64;
+            let turns = if dst > src {
+                if n > 4 { 16 / n } else { 4 }
+            } else if n < 8 {
+                8 / n
+            } else {
+                1
+            };
+            for count in [1, 255, 2048, 2049, 1 << 20, (1 << 30) + 1] {
+                let blocks = u64::from(blocks_of_run(count, src, dst));
+                assert!(blocks * u64::from(THREADS) * n * turns >= count / n * n, "{src} {dst} {count}");
+                assert!((blocks - 1) * u64::from(THREADS) * n * turns < count, "{src} {dst} {count}: idle blocks");
+            }
+        }
+        assert_eq!(blocks_of_run(u64::MAX, 4, 2), i32::MAX as u32);
     }
 
     #[test]

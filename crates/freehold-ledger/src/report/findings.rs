@@ -11,6 +11,9 @@ use crate::HolderId;
 pub struct Findings {
     /// Copies by call site and reason, the most bytes first.
     pub copies: Vec<CopyGroup>,
+    /// Where the host waited for a device, the most often first. Files written before it was counted have none.
+    #[serde(default)]
+    pub waits: Vec<WaitGroup>,
     /// Small views that keep large buffers, those that would free most first.
     pub pinned: Vec<PinnedReport>,
     /// What is out of its owner's hands, by call site, the longest first.
@@ -47,6 +50,22 @@ pub struct CopyGroup {
     pub asked: bool,
     /// What would have made each a share.
     pub fix: String,
+}
+
+/// Handovers from one call site for which the host waited until a device had done what was queued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaitGroup {
+    /// The framework that handed over.
+    #[serde(with = "form::name")]
+    pub from: Name,
+    /// The framework that it went to.
+    #[serde(with = "form::name")]
+    pub to: Name,
+    /// Where in the caller's code; empty if the caller did not say.
+    #[serde(with = "form::name")]
+    pub site: Name,
+    /// How often.
+    pub count: u64,
 }
 
 /// A large buffer of which little is used.

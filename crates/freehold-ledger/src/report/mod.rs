@@ -15,6 +15,7 @@ mod stats;
 
 pub use findings::{
     CopyGroup, Findings, FrameworkStats, Lent, LentReport, PeakHolder, PeakReport, PinnedHolder, PinnedReport,
+    WaitGroup,
 };
 pub use history::{ClosedReport, History, LaneReport};
 pub use stats::{CopiedStats, CounterStats, DeviceStats, HandoverStats, HazardStats, LiveStats, RefusedStats, Stats};

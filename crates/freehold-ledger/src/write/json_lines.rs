@@ -35,6 +35,7 @@ pub(super) fn write(snapshot: &Snapshot, w: &mut dyn Write) -> io::Result<()> {
     lines(w, "hazard", &snapshot.hazards)?;
     let findings = &snapshot.findings;
     lines(w, "copies", &findings.copies)?;
+    lines(w, "waits", &findings.waits)?;
     lines(w, "pinned", &findings.pinned)?;
     lines(w, "lent", &findings.lent)?;
     lines(w, "framework", &findings.frameworks)?;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use freehold_tensor::copy::{self, CopyOptions, Operand};
 use freehold_tensor::{Dims, Layout, StrideUnit};
 
-use super::lanes::Lane;
+use super::lanes::{LANES, Lane};
 use super::tuning::Tuning;
 use super::{TransferError, host::driver_copy};
 use crate::cuda::memory::Relaxed;
@@ -102,6 +102,14 @@ fn part<'a>(whole: &Operand<'a>, start: &[i64], shape: &'a [i64]) -> Operand<'a>
     }
 }
 
+/// The most threads for so many bytes on the link. Where the host's side reaches several times as many, with gaps or with wider
+/// elements, several times the threads keep the link busy.
+fn threads_for(tuning: &Tuning, host: &Operand<'_>, link: u64) -> usize {
+    let reached = host.layout.validate(host.dtype, true, host.unit).map_or(0, |extent| extent.len());
+    let times = reached.saturating_add(link / 2) / link.max(1);
+    tuning.threads.saturating_mul(times.clamp(1, LANES as u64) as usize).min(LANES)
+}
+
 /// One copy in pieces, by several threads.
 struct Job<'a> {
     context: &'static Context,
@@ -130,7 +138,9 @@ impl<'a> Job<'a> {
     ) -> (Job<'a>, usize) {
         let size = link.dtype.padded_size();
         let total = link.layout.numel().unwrap_or(0).unsigned_abs() * size as u64;
-        let most = options.threads.map_or_else(|| copy::num_threads().min(tuning.threads), NonZeroUsize::get);
+        let most = options
+            .threads
+            .map_or_else(|| copy::num_threads().min(threads_for(tuning, host, total)), NonZeroUsize::get);
         // The number 2 is another stream in another thread.
         let most = if stream == StreamRef::PER_THREAD { 1 } else { most.max(1) };
         let piece = (total / most as u64).max(SHORTEST).min(tuning.piece as u64) as usize;
@@ -267,9 +277,28 @@ pub(super) unsafe fn download(
 
 #[cfg(test)]
 mod tests {
-    use freehold_tensor::{Order, compact_strides};
+    use freehold_tensor::copy::Lazy;
+    use freehold_tensor::{DType, Order, compact_strides};
 
     use super::*;
+
+    #[test]
+    fn memory_with_gaps_has_more_threads() {
+        let tuning = Tuning { threads: 3, ..Tuning::default() };
+        let threads = |dtype: DType, shape: &[i64], strides: &[i64], link: u64| {
+            let layout = Layout::new(shape, strides);
+            let (data, unit) = (std::ptr::dangling_mut(), StrideUnit::Elements);
+            threads_for(&tuning, &Operand { data, dtype, layout, unit, traits: Lazy::empty() }, link)
+        };
+        assert_eq!(threads(DType::F32, &[1000], &[1], 4000), 3);
+        assert_eq!(threads(DType::F32, &[1000], &[2], 4000), 6);
+        assert_eq!(threads(DType::F64, &[1000], &[1], 4000), 6);
+        assert_eq!(threads(DType::F64, &[1000], &[2], 4000), 12);
+        assert_eq!(threads(DType::F16, &[1000], &[1], 4000), 3);
+        assert_eq!(threads(DType::U8, &[1000], &[1000], 4000), 16);
+        assert_eq!(threads(DType::F32, &[1000, 1000], &[0, 1], 4_000_000), 3, "broadcast");
+        assert_eq!(threads(DType::F32, &[0], &[1], 0), 3);
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "arithmetic on thousands of pieces")]
