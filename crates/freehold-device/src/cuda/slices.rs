@@ -17,7 +17,7 @@
 //! cudarc = { version = "0.19.10", features = ["cuda-12080"] }
 //! ```
 //!
-//! `cudarc` finds the driver by itself, and panics where there is none: ask [`probe`](super::probe) first. Both must find the
+//! `cudarc` finds the driver by itself, and panics where there is none: ask [`probe`] first. Both must find the
 //! same library, which they do unless `FREEHOLD_CUDA_LIBRARY` names another.
 
 use std::fmt;
@@ -25,16 +25,14 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtrMut, DriverError};
 use freehold_tensor::{Device, DeviceKind};
 
-use super::{Context, CudaError, Status, StreamRef, memory, order, probe};
-use crate::resource::{dangling, layout_for};
-use crate::{AllocError, AllocReason, Buffer, MemoryResource, Stream};
+use super::memory::{self, OneBlock};
+use super::{Context, CudaError, Status, StreamRef, order, probe};
+use crate::{Buffer, MemoryResource, Stream};
 
 /// Why memory is not handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,17 +133,34 @@ pub fn take<T: 'static>(mut slice: CudaSlice<T>, stream: StreamRef) -> Result<Bu
         Err(error) => return Err(NotTaken { slice, error }),
     };
     let bytes = slice.num_bytes();
-    // As far as allocations of the driver are: an address in the middle of one may be less.
-    let align = 1 << address.trailing_zeros().min(8);
     let device = Device::new(DeviceKind::CUDA, context.ordinal());
-    let held = Arc::new(Held { context, device, address, bytes, out: AtomicBool::new(false), slice: Mutex::default() });
-    let resource: Arc<dyn MemoryResource> = Arc::clone(&held) as _;
-    match Buffer::new(&resource, bytes, align, stream.number()) {
-        Ok(buffer) => {
-            *held.slice.lock().unwrap_or_else(PoisonError::into_inner) = Some(slice);
+    // SAFETY: the slice's memory is the slice's alone, and stays until it is dropped, which any thread may do; `settle` made the
+    // stream wait for what used it before.
+    match unsafe { OneBlock::buffer("cudarc", device, address, bytes, stream.number()) } {
+        Ok((block, buffer)) => {
+            block.owned(move |stream| drop_after(context, slice, stream));
             Ok(buffer)
         }
         Err(_) => Err(NotTaken { slice, error: SliceError::Elements { bytes, size: size_of::<T>() } }),
+    }
+}
+
+/// Drops a slice whose memory was used on a stream.
+fn drop_after<T>(context: &'static Context, slice: CudaSlice<T>, stream: Stream) {
+    let ordered = || -> Result<(), SliceError> {
+        let own = stream_of(context, slice.stream())?;
+        // SAFETY: whoever gives memory back names a stream that lives (`MemoryResource`).
+        let used = unsafe { context.stream(stream) }?;
+        Ok(order(context, used, context, own)?)
+    };
+    // Once more where it fails: memory that may still be in use is never freed.
+    if let Ok(_entered) = context.enter()
+        && (ordered().is_ok() || ordered().is_ok())
+    {
+        // With its context current, which it does not see to on the way of stream-ordered memory.
+        drop(slice);
+    } else {
+        std::mem::forget(slice);
     }
 }
 
@@ -161,65 +176,6 @@ fn settle<T>(slice: &mut CudaSlice<T>, stream: StreamRef) -> Result<(&'static Co
     own.context().bind_to_thread().map_err(failed)?;
     order(context, stream_of(context, &own)?, context, stream)?;
     Ok((context, address))
-}
-
-/// A slice as a resource of one block.
-struct Held<T> {
-    context: &'static Context,
-    device: Device,
-    address: u64,
-    bytes: usize,
-    /// Whether the block was handed out.
-    out: AtomicBool,
-    slice: Mutex<Option<CudaSlice<T>>>,
-}
-
-// SAFETY: the one block is the slice's memory, which is the slice's alone and is handed out once; it stays where it is and is
-// given back on any thread, by dropping the slice; `take` made the stream wait for what used it before.
-unsafe impl<T: 'static> MemoryResource for Held<T> {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn allocate(&self, bytes: usize, align: usize, _stream: Stream) -> Result<NonNull<u8>, AllocError> {
-        let layout = layout_for(bytes, align, self.device)?;
-        let once = || AllocError::new(bytes, align, self.device, AllocReason::Unusable("a slice is handed over once"));
-        let fits = bytes == self.bytes && self.address.is_multiple_of(align as u64);
-        if !fits || self.out.swap(true, Ordering::AcqRel) {
-            return Err(once());
-        }
-        if bytes == 0 {
-            return Ok(dangling(layout));
-        }
-        NonNull::new(ptr::with_exposed_provenance_mut(self.address as usize)).ok_or_else(once)
-    }
-
-    unsafe fn deallocate(&self, _ptr: NonNull<u8>, _bytes: usize, _align: usize, stream: Stream) {
-        let Some(slice) = self.slice.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        // Once more where it fails: memory that may still be in use is never freed.
-        if let Ok(_entered) = self.context.enter()
-            && (self.release(&slice, stream).is_ok() || self.release(&slice, stream).is_ok())
-        {
-            // With its context current, which it does not see to on the way of stream-ordered memory.
-            drop(slice);
-        } else {
-            std::mem::forget(slice);
-        }
-    }
-
-    fn name(&self) -> &str {
-        "cudarc"
-    }
-}
-
-impl<T> Held<T> {
-    /// Makes the slice's stream wait for the one that the memory was used on.
-    fn release(&self, slice: &CudaSlice<T>, stream: Stream) -> Result<(), SliceError> {
-        let own = stream_of(self.context, slice.stream())?;
-        // SAFETY: whoever gives memory back names a stream that lives (`MemoryResource`).
-        let used = unsafe { self.context.stream(stream) }?;
-        Ok(order(self.context, used, self.context, own)?)
-    }
 }
 
 /// A buffer that `cudarc` uses for a while, as a slice. When this goes, the buffer's stream waits for what `cudarc` has queued.
