@@ -3,6 +3,7 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
+use std::ffi::c_void;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 use freehold_device::cuda::memory::{self, DeviceMemory};
 use freehold_device::cuda::slices::{SliceError, give, lend, take};
-use freehold_device::cuda::{self, Context, StreamRef};
+use freehold_device::cuda::{self, Context, CudaError, StreamRef};
 use freehold_device::{Buffer, MemoryResource, Stream, host};
 use freehold_fake_cuda::control::{self, Control};
 
@@ -289,4 +290,43 @@ fn a_slice_that_is_not_taken_comes_back() {
     assert_eq!(back.error, SliceError::OtherContext { ordinal: 0 });
     drop(back.slice);
     std::mem::forget(wrong);
+}
+
+/// A stream that is captured hands nothing over, and the capture goes on.
+#[test]
+fn nothing_is_handed_over_while_a_stream_is_captured() {
+    let Some(setup) = setup("nothing_is_handed_over_while_a_stream_is_captured") else { return };
+    let Setup { control, theirs, context } = &setup;
+    let own = theirs.new_stream().expect("a stream");
+    let slice = own.clone_htod(&values(100)).expect("a slice");
+    own.synchronize().expect("done");
+    let stream = setup.stream();
+    let (before, library) = (control.live(), control.library());
+    // SAFETY: functions of cuda.h with their types; the stream lives.
+    let (begin, end) = unsafe {
+        (
+            library.get::<unsafe extern "C" fn(*mut c_void, u32) -> i32>(b"cuStreamBeginCapture_v2").expect("there"),
+            library
+                .get::<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> i32>(b"cuStreamEndCapture")
+                .expect("there"),
+        )
+    };
+    let mut graph = std::ptr::null_mut();
+    {
+        let _entered = context.enter().expect("a context");
+        // SAFETY: as above.
+        assert_eq!(unsafe { begin(stream.raw(), 0) }, 0);
+    }
+    let back = take(slice, stream).expect_err("the stream is captured");
+    assert!(matches!(back.error, SliceError::Cuda(CudaError::Capturing { .. })), "{}", back.error);
+    {
+        let _entered = context.enter().expect("a context");
+        // SAFETY: as above; the place is one of ours.
+        assert_eq!(unsafe { end(stream.raw(), &raw mut graph) }, 0, "nothing broke it");
+    }
+    let buffer = take(back.slice, stream).expect("taken");
+    assert!(setup.read(address(&buffer), 100, stream) == values(100));
+    drop(buffer);
+    own.synchronize().expect("freed");
+    assert!(control.live().pool_used < before.pool_used);
 }

@@ -122,11 +122,11 @@ pub struct NotGiven {
 
 /// Takes a slice over. `stream` is made to wait for what `cudarc` has queued on the slice so far, and is the stream on which the
 /// buffer is given back ([`Buffer::set_stream`] names another): then the slice's own stream waits for it, and the slice is
-/// dropped. Any thread may do that.
+/// dropped. Any thread may do that. A slice whose own stream is captured by then is never freed.
 ///
 /// # Errors
 ///
-/// [`SliceError::OtherContext`], or what the driver says; the slice comes back.
+/// [`SliceError::OtherContext`], [`CudaError::Capturing`], or what the driver says; the slice comes back.
 pub fn take<T: 'static>(mut slice: CudaSlice<T>, stream: StreamRef) -> Result<Buffer, NotTaken<T>> {
     let (context, address) = match settle(&mut slice, stream) {
         Ok(found) => found,
@@ -151,9 +151,14 @@ fn drop_after<T>(context: &'static Context, slice: CudaSlice<T>, stream: Stream)
         let own = stream_of(context, slice.stream())?;
         // SAFETY: whoever gives memory back names a stream that lives (`MemoryResource`).
         let used = unsafe { context.stream(stream) }?;
+        // A stream that is captured has run nothing: whoever replays the graph keeps what it uses.
+        if used != own && context.is_capturing(used)? && !context.is_capturing(own)? {
+            return Ok(());
+        }
+        plain(context, [used, own])?;
         Ok(order(context, used, context, own)?)
     };
-    // Once more where it fails: memory that may still be in use is never freed.
+    // Once more where it fails: memory that may still be in use is never freed, and none is freed into a graph.
     if let Ok(_entered) = context.enter()
         && (ordered().is_ok() || ordered().is_ok())
     {
@@ -169,12 +174,14 @@ fn settle<T>(slice: &mut CudaSlice<T>, stream: StreamRef) -> Result<(&'static Co
     let context = context_of(slice.context())?;
     let _entered = context.enter()?;
     let own = Arc::clone(slice.stream());
+    let from = stream_of(context, &own)?;
+    plain(context, [from, stream])?;
     // Waits, on the slice's own stream, for the uses on others that are noted in its events.
     let (address, used) = slice.device_ptr_mut(&own);
     drop(used);
     // What failed there is told by the next call, which this is.
     own.context().bind_to_thread().map_err(failed)?;
-    order(context, stream_of(context, &own)?, context, stream)?;
+    order(context, from, context, stream)?;
     Ok((context, address))
 }
 
@@ -190,13 +197,15 @@ pub struct Lent<'a, T> {
 ///
 /// # Errors
 ///
-/// [`SliceError::OtherContext`], [`SliceError::OtherDevice`], [`SliceError::Elements`], or what the driver says.
+/// [`SliceError::OtherContext`], [`SliceError::OtherDevice`], [`SliceError::Elements`], [`CudaError::Capturing`], or what the
+/// driver says.
 ///
 /// # Safety
 ///
 /// * The bytes are values of `T`, or are written before they are read as such.
 /// * Nobody else uses the memory until what is returned is dropped (not forgotten).
-/// * Work that `cudarc` does not track (on a borrowed stream, or with its event tracking off) is ordered with `stream` before.
+/// * Work that `cudarc` does not track (on a borrowed stream, or with its event tracking off) is ordered with `stream` before,
+///   and no capture of the buffer's stream or of `stream` has begun by then.
 pub unsafe fn lend<'a, T>(buffer: &'a mut Buffer, stream: &Arc<CudaStream>) -> Result<Lent<'a, T>, SliceError> {
     let context = for_stream(buffer, stream)?;
     let len = elements::<T>(buffer)?;
@@ -322,7 +331,9 @@ fn elements<T>(buffer: &Buffer) -> Result<usize, SliceError> {
 fn home(context: &'static Context, buffer: &Buffer, stream: &CudaStream) -> Result<StreamRef, SliceError> {
     // SAFETY: a buffer's stream lives until the buffer is given back (`MemoryResource`).
     let back = unsafe { context.stream(buffer.stream()) }?;
-    order(context, back, context, stream_of(context, stream)?)?;
+    let then = stream_of(context, stream)?;
+    plain(context, [back, then])?;
+    order(context, back, context, then)?;
     Ok(back)
 }
 
@@ -339,6 +350,16 @@ unsafe fn upgrade<T>(stream: &Arc<CudaStream>, buffer: &Buffer, len: usize) -> R
         unsafe { stream.upgrade_device_ptr(address, len) }
     }))
     .map_err(|_| no_event.into())
+}
+
+/// Whether streams may wait for each other: a wait would draw the one into the graph that the other is captured into.
+fn plain(context: &'static Context, streams: [StreamRef; 2]) -> Result<(), SliceError> {
+    for stream in streams {
+        if context.is_capturing(stream)? {
+            return Err(CudaError::Capturing { what: "handing memory over" }.into());
+        }
+    }
+    Ok(())
 }
 
 /// A stream of `cudarc` as one of ours. Its default stream has no handle.
