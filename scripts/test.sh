@@ -22,14 +22,16 @@ export INSTA_UPDATE=no
 skip() { echo "SKIP: $*"; }
 
 step_fmt() { cargo fmt --all --check; }
-step_clippy() { cargo clippy --workspace --all-targets --quiet -- -D warnings; }
+# What is off in what is built for others, and tested all the same.
+FEATURES=(--features freehold-device/cudarc)
+step_clippy() { cargo clippy --workspace "${FEATURES[@]}" --all-targets --quiet -- -D warnings; }
 # insta lists the snapshots that the tests compared, for step_snapshots.
 step_rust() {
     : >"$LOGS/snapshots.used"
     INSTA_SNAPSHOT_REFERENCES_FILE=$LOGS/snapshots.used \
-        cargo nextest run --workspace --exclude freehold-python --no-fail-fast
+        cargo nextest run --workspace --exclude freehold-python "${FEATURES[@]}" --no-fail-fast
 }
-step_doctest() { cargo test --doc --workspace --exclude freehold-python; }
+step_doctest() { cargo test --doc --workspace --exclude freehold-python "${FEATURES[@]}"; }
 
 # The comparing is in the tests themselves; what is left is a snapshot file that no test compares any more.
 step_snapshots() {

@@ -5,7 +5,7 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let out = env::var_os("OUT_DIR").ok_or(io::Error::other("cargo sets OUT_DIR"))?;
-    for name in ["contiguous", "strided", "turn"] {
+    for name in ["contiguous", "fill", "strided", "turn"] {
         let source = format!("kernels/ptx/{name}.ptx");
         println!("cargo::rerun-if-changed={source}");
         // Comments and the names of files are for people.

@@ -1,13 +1,12 @@
-//! The pool: a request that is met and its free, among many blocks that live; over the host, and over CUDA if there is a driver
-//! (`FREEHOLD_CUDA_LIBRARY` names another), beside the driver's own pool.
+//! The pool's own part: a request that is met and its free, among many blocks that live, over the host. On a device, beside the
+//! driver's own pool: examples/cuda_pool.rs.
 
 use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use freehold_device::cuda::Context;
-use freehold_device::cuda::memory::{AsyncMemory, DeviceMemory, PoolMemory, PoolOptions};
+use freehold_device::cuda::memory::{PoolMemory, PoolOptions};
 use freehold_device::{HostMemory, MemoryResource, Stream};
 
 /// Sizes from 256 bytes to 64 KiB, in an order without a pattern.
@@ -47,12 +46,6 @@ fn pools(c: &mut Criterion) {
     options.largest_region = 8 << 30;
     // Never touched, so that the host gives addresses only.
     measure(c, "host pool", &PoolMemory::new(Arc::new(HostMemory), options), Stream::NONE);
-    let Ok(context) = Context::of(0) else { return };
-    let on = context.new_stream().expect("a stream").number();
-    let pool = PoolMemory::on(context, Arc::new(DeviceMemory::new(context)), options);
-    measure(c, "cuda pool, a stream", &pool, on);
-    measure(c, "cuda pool, legacy stream", &pool, Stream::LEGACY_DEFAULT);
-    measure(c, "driver's pool", &AsyncMemory::new(context).expect("pools"), on);
 }
 
 criterion_group! {

@@ -34,6 +34,7 @@ fn main() -> Result<(), Failure> {
     }
     bench.cast(if quick { 64 } else { 256 } * MIB)?;
     bench.many()?;
+    bench.fill(if quick { 16 } else { 256 } * MIB)?;
     println!(r#"{{"what": "slots", "bytes": {}}}"#, transfer::staging_bytes(context));
     Ok(())
 }
@@ -176,6 +177,41 @@ impl Bench {
                     took.as_secs_f64() / plain.as_secs_f64(),
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// One value everywhere, beside the driver's fill with a byte.
+    fn fill(&self, bytes: usize) -> Result<(), Failure> {
+        let memset = self.time(|| {
+            // SAFETY: within a buffer of this bench, which is waited for before it goes.
+            Ok(unsafe { cuda::zero(self.context, self.device.as_ptr().addr() as u64, bytes, self.stream) }?)
+        })?;
+        let value: Vec<u8> = (1..=16).collect();
+        for (name, dtype, shift, step) in [
+            ("fill u8", DType::U8, 0, 1),
+            ("fill f32", DType::F32, 0, 1),
+            ("fill f32, at an odd address", DType::F32, 1, 1),
+            ("fill c128", DType::C128, 0, 1),
+            ("fill every other f32", DType::F32, 0, 2),
+        ] {
+            let size = dtype.padded_size();
+            let (shape, strides) = ([(bytes / size) as i64 / step - 1], [step]);
+            let view = View { buffer: &self.device, kind: DeviceKind::CUDA, dtype, shape: &shape, strides: &strides };
+            let mut side = view.side();
+            side.operand.data = side.operand.data.wrapping_add(shift);
+            let value = if size == 1 { &[7] } else { &value[..size] };
+            let took = self.time(|| {
+                // SAFETY: as above; the last element is left out for the shift.
+                drop(unsafe { transfer::fill(&side, value, self.stream) }?);
+                Ok(())
+            })?;
+            let written = shape[0] as usize * size;
+            println!(
+                r#"{{"what": "{name}", "bytes": {written}, "gbs": {:.2}, "memset_gbs": {:.2}}}"#,
+                rate(written, took),
+                rate(bytes, memset),
+            );
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ import importlib.util
 import pathlib
 import sys
 
-MODULES = ("contiguous", "strided", "turn")
+MODULES = ("contiguous", "fill", "strided", "turn")
 HEADERS = ("cast.cuh", "walk.cuh")
 
 

@@ -99,6 +99,14 @@ impl Buffer {
         self.stream = stream;
     }
 
+    /// Leaves the memory to somebody else, who frees it as its resource would.
+    #[cfg(feature = "cudarc")]
+    pub(crate) fn leak(self) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: the field is not used after this: the value is never dropped.
+        drop(unsafe { ManuallyDrop::take(&mut this.resource) });
+    }
+
     /// Where the memory came from.
     pub fn resource(&self) -> &Arc<dyn MemoryResource> {
         self.resource.as_ref().unwrap_or_else(|| host())

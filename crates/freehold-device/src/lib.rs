@@ -18,6 +18,11 @@
 //! * **The CUDA driver is found at run time**, once, and never unloaded. Building and testing need no GPU and no
 //!   toolkit; a missing, broken or foreign driver is an [`cuda::Unavailable`] that says which.
 //!
+//! # Features
+//!
+//! Both are off by default. `tracing` tells of what has no error to return. `cudarc` adds `cuda::slices`: memory to and from users
+//! of that crate, who name its version of CUDA.
+//!
 //! # Example
 //!
 //! ```

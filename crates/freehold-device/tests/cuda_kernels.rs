@@ -202,3 +202,66 @@ fn elements_at_odd_places() {
         }
     }
 }
+
+/// The dtypes of every size that is filled.
+const FILLED: [DType; 6] = [DType::U8, DType::F16, DType::I32, DType::F64, DType::C64, DType::C128];
+
+/// Runs of every length up to some words, at every address: what is before and behind them stays.
+#[test]
+fn runs_are_filled_at_any_address() {
+    let Some(library) = kernels::library("runs_are_filled") else { return };
+    let mut rng = Rng(11);
+    for dtype in FILLED {
+        let value = rng.bytes(dtype.padded_size());
+        for n in (1..40).chain([255, 4096, 70_001]) {
+            for shift in 0..16 {
+                let seen = library.check_fill(&Spec { shift, ..Spec::of(dtype, &[1]) }, &[n], &value);
+                assert_ne!(seen, Seen::Unsupported, "{n} of {dtype}");
+            }
+        }
+    }
+}
+
+/// Any layout, in elements or in bytes, so that elements lie where no type is aligned.
+#[test]
+fn any_layout_is_filled() {
+    let Some(library) = kernels::library("any_layout_is_filled") else { return };
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    for seed in 0..3000 {
+        let rng = &mut Rng(seed * 2 + 1);
+        let dtype = *rng.pick(&FILLED);
+        let most = if rng.below(4) == 0 { 300 } else { 9 };
+        let shape: Vec<i64> = (0..rng.below(5)).map(|_| rng.below(most) as i64 + i64::from(rng.below(9) > 0)).collect();
+        if shape.iter().product::<i64>() > 60_000 {
+            continue;
+        }
+        let mut spec = Spec::random(dtype, &shape, false, rng);
+        if rng.below(4) == 0 {
+            // Steps that are no multiple of an element.
+            spec.unit = StrideUnit::Bytes;
+            let mut step = dtype.padded_size() as i64 + 1;
+            for (stride, n) in spec.strides.iter_mut().zip(&shape).rev() {
+                *stride = step;
+                step = step * n.max(&1) + 1;
+            }
+        }
+        let value = rng.bytes(dtype.padded_size());
+        match library.check_fill(&spec, &shape, &value) {
+            Seen::Ran(kernel) => *seen.entry(kernel).or_default() += 1,
+            Seen::Nothing => {}
+            Seen::Unsupported => panic!("{spec:?}, shape {shape:?}"),
+        }
+    }
+    assert!(seen.len() == 2 && seen.values().all(|&n| n > 200), "{seen:?}");
+}
+
+/// What no kernel fills, and what is no value of the elements.
+#[test]
+fn what_cannot_be_filled_is_said() {
+    let Some(library) = kernels::library("what_cannot_be_filled") else { return };
+    let opaque = DType::new(DType::CODE_OPAQUE, 24);
+    assert_eq!(library.check_fill(&Spec::of(opaque, &[1]), &[8], &[1, 2, 3]), Seen::Unsupported);
+    // Nine axes that do not join.
+    let strides: Vec<i64> = (0..9).map(|i| 3_i64.pow(8 - i)).collect();
+    assert_eq!(library.check_fill(&Spec::of(DType::U8, &strides), &[2; 9], &[1]), Seen::Unsupported);
+}

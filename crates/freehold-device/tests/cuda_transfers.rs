@@ -186,3 +186,70 @@ fn copies_are_queued_behind_what_the_stream_has() {
     assert_eq!(bytes(context, &target)[..400_000], vec![5; 400_000]);
     assert_ne!(stream, StreamRef::LEGACY);
 }
+
+/// Values of every size, in runs and with steps; every byte of one run by the driver itself.
+#[test]
+fn memory_of_a_device_is_filled() {
+    let (control, context) = driver();
+    let stream = context.work_stream().expect("a stream");
+    let mut roads = Vec::new();
+    for device in [GPU, MANAGED] {
+        for dtype in [DType::U8, DType::F16, DType::F32, DType::F64, DType::C128] {
+            for (shape, strides) in
+                [([7, 40], [40, 1]), ([7, 40], [1, 7]), ([7, 5], [10, 2]), ([1, 1], [1, 1]), ([0, 3], [3, 1])]
+            {
+                for value in [(1..=16).collect::<Vec<u8>>(), vec![9; 16]] {
+                    let value = &value[..dtype.padded_size()];
+                    let target = place(dtype, &shape, &strides, device);
+                    fill(context, &target, &vec![0xa5; target.buffer.len()]);
+                    // SAFETY: the tensor is memory of its own, and is waited for below.
+                    let done = unsafe { transfer::fill(&target.side(), value, stream) }.expect("filled");
+                    roads.push(done.road);
+                    let mut expected = vec![0xa5; target.buffer.len()];
+                    for (i, j) in (0..shape[0]).flat_map(|i| (0..shape[1]).map(move |j| (i, j))) {
+                        let at = (i * strides[0] + j * strides[1]) as usize * value.len();
+                        expected[at..at + value.len()].copy_from_slice(value);
+                    }
+                    assert!(bytes(context, &target) == expected, "{dtype} {shape:?} {strides:?} {value:?}");
+                }
+            }
+        }
+    }
+    assert!([Road::Kernel, Road::Driver, Road::Nothing].iter().all(|road| roads.contains(road)), "{roads:?}");
+    assert_eq!(control.live().races, 0);
+}
+
+/// What is no memory of a device, or no value of it, is said before anything is queued; so is what the driver refuses.
+#[test]
+fn a_fill_that_cannot_be_is_refused() {
+    let (control, context) = driver();
+    let stream = context.work_stream().expect("a stream");
+    let target = place(DType::F32, &[50, 30], &[60, 2], GPU);
+    let try_fill = |target: &common::cuda::Tensor, value: &[u8]| {
+        // SAFETY: the tensor is memory of its own, and lives until the stream was waited for.
+        let done = unsafe { transfer::fill(&target.side(), value, stream) };
+        let done =
+            done.and_then(|done| Ok(done.event.map_or(Ok(()), |event| event.synchronize()).map(|()| done.road)?));
+        done.map_err(|error| error.to_string())
+    };
+    let said = try_fill(&target, &[1, 2]).expect_err("two bytes are no f32");
+    assert!(said.contains("value is 2; it must have as many bytes as an element"), "{said}");
+    let said = try_fill(&place(DType::F32, &[4], &[1], HOST), &[0; 4]).expect_err("memory of the host");
+    assert!(said.contains("device_type is 1; it must"), "{said}");
+    assert_eq!(try_fill(&target, &[1, 2, 3, 4]), Ok(Road::Kernel));
+    let settled = control.live();
+    for n in 1..50 {
+        control.fail_at(n, 999);
+        let result = try_fill(&target, &[1, 2, 3, 4]);
+        let reached = control.live().failures_left == 0;
+        control.forget_failures();
+        context.synchronize(stream).expect("the next call works");
+        if !reached {
+            assert!(n > 3, "the calls of a fill fail one after the other");
+            break;
+        }
+        assert!(result.is_ok() || result.clone().is_err_and(|said| said.contains("999")), "{result:?}");
+        assert_eq!(try_fill(&target, &[1, 2, 3, 4]), Ok(Road::Kernel), "after call {n} failed");
+    }
+    assert_eq!(control.live().blocks, settled.blocks);
+}

@@ -105,7 +105,7 @@ const ANY_PART: u32 = 32;
 
 /// Whether a name is one of these kernels'.
 pub(crate) fn knows(name: &str) -> bool {
-    ["fh_cast_", "fh_move_", "fh_resolve_", "fh_stride_", "fh_walk_", "fh_turn_"]
+    ["fh_cast_", "fh_fill_", "fh_move_", "fh_resolve_", "fh_stride_", "fh_walk_", "fh_turn_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }
@@ -115,6 +115,9 @@ pub(crate) fn run(launch: &Launch<'_>) -> Outcome {
     let walk = Walk::read(launch.params.bytes(0)?).ok_or(Status::INVALID_VALUE)?;
     if launch.block != [256, 1, 1] || launch.grid[0] == 0 || launch.grid[1..] != [1, 1] {
         return Err(Status::INVALID_VALUE);
+    }
+    if launch.name.starts_with("fh_fill_") {
+        return fill(launch, &walk);
     }
     let digits = launch.name.rsplit('_').next().and_then(|part| part.parse::<usize>().ok());
     match digits {
@@ -129,6 +132,28 @@ pub(crate) fn run(launch: &Launch<'_>) -> Outcome {
         }),
         _ => cast(launch, &walk),
     }
+}
+
+/// Writes one value everywhere: elements, or runs of bytes, of which the last axis counts the 16 bytes that each touches.
+fn fill(launch: &Launch<'_>, walk: &Walk) -> Outcome {
+    let mut value = [0_u8; 16];
+    value[..8].copy_from_slice(&walk.src.to_ne_bytes());
+    value[8..].copy_from_slice(&walk.lost.to_ne_bytes());
+    if launch.name == "fh_fill_elements" {
+        let size = walk.src_kind as usize;
+        let value = value.get(..size).ok_or(Status::INVALID_VALUE)?;
+        return walk.each(|dst, _, _| {
+            // The real kernel stores whole elements.
+            if dst % size as u64 != 0 {
+                return Err(Status::ILLEGAL_ADDRESS);
+            }
+            launch.memory.write(dst, value)
+        });
+    }
+    let touched = walk.shape.last().copied().unwrap_or(0);
+    let bytes = usize::try_from((touched - 2) * 16 + i64::from(walk.src_kind)).map_err(|_| Status::INVALID_VALUE)?;
+    let run: Vec<u8> = value.into_iter().cycle().take(bytes).collect();
+    walk.each(|dst, _, k| if k == 0 { launch.memory.write(dst, &run) } else { Ok(()) })
 }
 
 fn cast(launch: &Launch<'_>, walk: &Walk) -> Outcome {

@@ -3,6 +3,8 @@
 //! Axes are brought into one normal form (axes of size 1 dropped, the destination walked upwards, axes sorted by its strides
 //! and joined where both sides allow), then classified: one run of both sides, a transpose, or anything else.
 
+mod fill;
+
 use std::fmt;
 
 use freehold_tensor::copy::{CastKind, CopyError, CopyOptions, Lazy, OnLoss, Operand, cast_kind};
@@ -11,16 +13,9 @@ use smallvec::SmallVec;
 
 use super::walk::{Kind, MAX_AXES, Walk};
 
-/// The files that kernels are in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Module {
-    /// kernels/contiguous.cu
-    Contiguous,
-    /// kernels/strided.cu
-    Strided,
-    /// kernels/turn.cu
-    Turn,
-}
+pub use super::module::Module;
+pub(super) use fill::one_byte;
+pub use fill::plan_fill;
 
 /// A kernel, and what it is launched with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +39,7 @@ impl fmt::Display for Launch {
             Module::Contiguous => "one run",
             Module::Strided => "a walk",
             Module::Turn => "a transpose",
+            Module::Fill => "a fill",
         };
         write!(f, "{way} of {} axes by {}", self.walk.axes, self.kernel)
     }
@@ -443,6 +439,7 @@ mod tests {
         assert_eq!(kernels(Module::Turn, "fh_turn_"), turns);
         assert_eq!(kernels(Module::Strided, "fh_move_"), ["1", "16", "2", "4", "8"]);
         assert_eq!(kernels(Module::Strided, "fh_walk_"), ["double", "float", "integer", "unsigned"]);
+        assert_eq!(kernels(Module::Fill, "fh_"), ["fill_elements", "fill_run"]);
     }
 
     #[test]
@@ -469,7 +466,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "unpacks the kernels: safe code, and minutes of it where it is interpreted")]
     fn the_walk_is_as_large_as_the_kernels_parameter() {
-        for module in [Module::Contiguous, Module::Strided, Module::Turn] {
+        for module in [Module::Contiguous, Module::Strided, Module::Turn, Module::Fill] {
             let text = String::from_utf8(module.ptx().expect("packed by build.rs")).expect("PTX is text");
             let size = format!("_param_0[{}]", size_of::<Walk>());
             let parameters: Vec<&str> = text.lines().filter(|line| line.contains(".param .align")).collect();

@@ -13,6 +13,8 @@ mod module;
 mod mutation;
 mod pointer;
 mod release;
+#[cfg(feature = "cudarc")]
+pub mod slices;
 mod status;
 mod symbols;
 pub mod sys;

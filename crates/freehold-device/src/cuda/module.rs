@@ -6,10 +6,23 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use super::error::{CudaError, check};
-use super::launch::{Launch, Module, THREADS};
+use super::launch::{Launch, THREADS};
 use super::memory::Relaxed;
 use super::sys::{CuFunction, CuModule};
 use super::{Context, Status, StreamRef};
+
+/// The files that kernels are in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Module {
+    /// kernels/contiguous.cu
+    Contiguous,
+    /// kernels/strided.cu
+    Strided,
+    /// kernels/turn.cu
+    Turn,
+    /// kernels/fill.cu
+    Fill,
+}
 
 impl Module {
     /// The module's PTX, as build.rs packed it. Of compute capability 7.5, which every newer device takes too.
@@ -18,6 +31,7 @@ impl Module {
             Module::Contiguous => include_bytes!(concat!(env!("OUT_DIR"), "/contiguous.ptx.z")),
             Module::Strided => include_bytes!(concat!(env!("OUT_DIR"), "/strided.ptx.z")),
             Module::Turn => include_bytes!(concat!(env!("OUT_DIR"), "/turn.ptx.z")),
+            Module::Fill => include_bytes!(concat!(env!("OUT_DIR"), "/fill.ptx.z")),
         }
     }
 
@@ -77,7 +91,8 @@ fn function(context: &'static Context, launch: &Launch) -> Result<CuFunction, Cu
 /// # Safety
 ///
 /// * The walk's addresses are memory that the device reaches until the kernel is done: all that its axes reach of the source
-///   is readable, of the destination writable, and the two do not overlap; `lost` is 0 or a writable `u32`.
+///   is readable, of the destination writable, and the two do not overlap; `lost` is 0 or a writable `u32`. Of a fill, the
+///   source and `lost` are a value, and no addresses.
 /// * Other work that touches the memory is ordered with the stream.
 pub unsafe fn launch(context: &'static Context, launch: &Launch, stream: StreamRef) -> Result<(), CudaError> {
     let _entered = context.enter()?;

@@ -11,13 +11,13 @@ pub const MAX_AXES: usize = 8;
 pub struct Walk {
     /// Address of the first element of the destination.
     pub dst: u64,
-    /// Address of the first element of the source.
+    /// Address of the first element of the source; of a fill, the first 8 bytes of the value.
     pub src: u64,
     /// Elements.
     pub count: u64,
-    /// Address of a `u32` that becomes 1 if a value is lost; 0 where nobody asks.
+    /// Address of a `u32` that becomes 1 if a value is lost; 0 where nobody asks; of a fill, the last 8 bytes of the value.
     pub lost: u64,
-    /// [`Kind`] of the source.
+    /// [`Kind`] of the source; of a fill, a number of bytes (kernels/fill.cu).
     pub src_kind: u32,
     /// [`Kind`] of the destination.
     pub dst_kind: u32,

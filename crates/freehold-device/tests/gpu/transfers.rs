@@ -255,3 +255,35 @@ fn managed_memory_is_copied_by_the_device() {
     context().synchronize(stream).expect("the copy");
     assert!(download(address(&dst), dst.len()) == bytes_of(&filled));
 }
+
+/// One value everywhere, by the kernels: runs at every place, and steps; what lies between stays.
+#[test]
+fn values_are_written_everywhere() {
+    for dtype in [DType::U8, DType::F16, DType::F32, DType::F64, DType::C128] {
+        let value: Vec<u8> = (1..=dtype.padded_size() as u8).collect();
+        for (shape, lie) in [SMALL, MEDIUM].into_iter().flat_map(|s| [Lie::Compact, Lie::EveryOther].map(|l| (s, l))) {
+            for shift in [0, 1, 4, 13] {
+                let (placed, stream) = (Placed::new(shape, lie), stream());
+                let size = dtype.padded_size();
+                let dst = device_memory(placed.count * size + 16, stream);
+                context().synchronize(stream).expect("allocated");
+                upload(address(&dst), &vec![0x5A; dst.len()]);
+                let operand = placed.operand(dst.as_ptr().wrapping_add(shift), dtype);
+                let side = Side { operand, device: device_of(At::Device) };
+                // SAFETY: memory of the device that the layout reaches, until the stream was waited for.
+                let done = unsafe { transfer::fill(&side, &value, stream) }.expect("a fill");
+                context().synchronize(stream).expect("the fill");
+                let one_byte = size == 1 && lie == Lie::Compact;
+                assert_eq!(done.road, if one_byte { Road::Driver } else { Road::Kernel });
+                let mut expected = vec![0x5A; dst.len()];
+                let step = if lie == Lie::Compact { 1 } else { 2 };
+                for element in expected[shift..shift + placed.count * size].chunks_exact_mut(size).step_by(step) {
+                    element.copy_from_slice(&value);
+                }
+                let found = download(address(&dst), dst.len());
+                let wrong = found.iter().zip(&expected).position(|(a, b)| a != b);
+                assert_eq!(wrong, None, "{dtype} {shape:?} {lie:?} at {shift}: the first wrong byte");
+            }
+        }
+    }
+}

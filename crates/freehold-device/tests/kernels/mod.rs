@@ -7,7 +7,7 @@ use std::process::Command;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use freehold_device::cuda::launch::{Launch, Module, plan};
+use freehold_device::cuda::launch::{Launch, Module, plan, plan_fill};
 use freehold_device::cuda::walk::Walk;
 use freehold_tensor::copy::{self, CopyError, CopyOptions, Lazy, Operand};
 use freehold_tensor::{DType, Layout, StrideUnit};
@@ -139,7 +139,7 @@ struct Unaligned {
 type HostLaunch = unsafe extern "C" fn(*const (), *const Walk, u32, i32, i32, *mut Unaligned) -> u64;
 
 /// The kernels of every module.
-pub struct Kernels([Library; 3]);
+pub struct Kernels([Library; 4]);
 
 /// Compiles them, or says on the terminal that the test is skipped.
 pub fn library(test: &str) -> Option<Kernels> {
@@ -150,14 +150,14 @@ pub fn library(test: &str) -> Option<Kernels> {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     // A file for each version of the sources, so that tests of one run share what the first of them compiled.
     let mut hash = std::hash::DefaultHasher::new();
-    let sources =
-        ["cast.cuh", "walk.cuh", "contiguous.cu", "strided.cu", "turn.cu"].map(|name| root.join("kernels").join(name));
+    let sources = ["cast.cuh", "walk.cuh", "contiguous.cu", "strided.cu", "turn.cu", "fill.cu"]
+        .map(|name| root.join("kernels").join(name));
     for path in sources.iter().chain([&root.join("tests/kernels/host.cpp")]) {
         std::hash::Hash::hash(&std::fs::read(path).expect("a source of this crate"), &mut hash);
     }
     let version = std::hash::Hasher::finish(&hash);
     let mut libraries = Vec::new();
-    for name in ["contiguous", "strided", "turn"] {
+    for name in ["contiguous", "strided", "turn", "fill"] {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("kernels-{name}-{version:016x}.so"));
         if !out.exists() && !compile(test, &compiler, root, name, &out) {
             return None;
@@ -286,6 +286,46 @@ impl Kernels {
             }
         }
         Seen::Ran(kernel)
+    }
+}
+
+impl Kernels {
+    /// Fills, and compares every byte around and between with what writing one element after the other gives.
+    pub fn check_fill(&self, spec: &Spec, shape: &[i64], value: &[u8]) -> Seen {
+        let layout = spec.layout(shape);
+        let extent = layout.extent(spec.dtype, false, spec.unit).expect("small");
+        let memory = || Guarded::new(extent.len() as usize, spec.shift, 0xa5);
+        let before = extent.lo.unsigned_abs() as usize;
+        let (want, got) = (memory(), memory());
+        let unit = if spec.unit == StrideUnit::Bytes { 1 } else { value.len() as i64 };
+        let mut index = vec![0_i64; shape.len()];
+        for _ in 0..layout.numel().expect("small") {
+            let offset: i64 = index.iter().zip(&spec.strides).map(|(i, stride)| i * stride * unit).sum();
+            // SAFETY: an element of the layout, in a block that has all of them.
+            unsafe {
+                let at = want.at.offset(before as isize + offset as isize);
+                ptr::copy_nonoverlapping(value.as_ptr(), at, value.len());
+            }
+            for (i, n) in index.iter_mut().zip(shape).rev() {
+                *i = (*i + 1) % n;
+                if *i != 0 {
+                    break;
+                }
+            }
+        }
+        let (dtype, unit, traits) = (spec.dtype, spec.unit, spec.traits);
+        let operand = Operand { data: got.at.wrapping_add(before), dtype, layout, unit, traits };
+        let launch = match plan_fill(&operand, value) {
+            Ok(Some(launch)) => launch,
+            Ok(None) => return Seen::Nothing,
+            Err(CopyError::Unsupported { .. }) => return Seen::Unsupported,
+            Err(error) => panic!("{error}: {spec:?}, shape {shape:?}"),
+        };
+        self.run(&launch, false);
+        let wrong = got.bytes().iter().zip(want.bytes()).position(|(a, b)| a != b);
+        let first = wrong.map(|at| at as isize - (got.at.addr() - got.map.addr()) as isize);
+        assert_eq!(first, None, "the first wrong byte of {launch:?} of {spec:?}, shape {shape:?}");
+        Seen::Ran(launch.kernel)
     }
 }
 

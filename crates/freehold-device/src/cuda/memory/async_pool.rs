@@ -49,13 +49,28 @@ impl AsyncMemory {
         AsyncMemory::with_handles(context, sys::MEM_HANDLE_TYPE_POSIX_FD)
     }
 
-    fn with_handles(context: &'static Context, handle_types: u32) -> Result<AsyncMemory, CudaError> {
+    /// The driver's functions, where driver and device have pools.
+    pub(super) fn pools(context: &'static Context) -> Result<Pools, CudaError> {
         const TOO_OLD: CudaError = CudaError::TooOld { what: "a stream-ordered pool", since: "11.2" };
         let pools = context.api().pools.ok_or(TOO_OLD)?;
         // A driver that does not know the attribute has no pools.
-        if context.attribute(sys::DEVICE_MEMORY_POOLS_SUPPORTED).unwrap_or(0) == 0 {
-            return Err(TOO_OLD);
-        }
+        let has = context.attribute(sys::DEVICE_MEMORY_POOLS_SUPPORTED).unwrap_or(0) != 0;
+        if has { Ok(pools) } else { Err(TOO_OLD) }
+    }
+
+    /// A pool that is there: it is destroyed with this.
+    pub(super) fn of(context: &'static Context, pools: Pools, pool: sys::CuMemoryPool) -> AsyncMemory {
+        AsyncMemory { context, pools, pool, captured: Mutex::default(), waiting: AtomicUsize::new(0) }
+    }
+
+    /// What calls of the driver need.
+    #[cfg(unix)]
+    pub(super) fn parts(&self) -> (&'static Context, Pools, sys::CuMemoryPool) {
+        (self.context, self.pools, self.pool)
+    }
+
+    fn with_handles(context: &'static Context, handle_types: u32) -> Result<AsyncMemory, CudaError> {
+        let pools = AsyncMemory::pools(context)?;
         let _entered = context.enter()?;
         let props = sys::CuMemPoolProps {
             alloc_type: sys::MEM_ALLOCATION_TYPE_PINNED,
@@ -69,8 +84,7 @@ impl AsyncMemory {
         let mut pool: sys::CuMemoryPool = ptr::null_mut();
         // SAFETY: both pointers are to values of ours; reserved bytes are zero.
         check("cuMemPoolCreate", unsafe { (pools.create)(&raw mut pool, &raw const props) })?;
-        let (captured, waiting) = (Mutex::default(), AtomicUsize::new(0));
-        let memory = AsyncMemory { context, pools, pool, captured, waiting };
+        let memory = AsyncMemory::of(context, pools, pool);
         memory.set_release_threshold(u64::MAX)?;
         Ok(memory)
     }
@@ -116,7 +130,7 @@ impl AsyncMemory {
         check("cuMemPoolTrimTo", unsafe { (self.pools.trim_to)(self.pool, keep) })
     }
 
-    /// A file descriptor by which another process imports the pool. The caller closes it.
+    /// A file descriptor by which another process imports the pool (`ImportedPool` there). The caller closes it.
     ///
     /// # Errors
     ///
@@ -171,6 +185,18 @@ impl AsyncMemory {
         if self.free(address, stream).is_err() {
             let _ = self.free(address, stream);
         }
+    }
+
+    /// Frees an allocation of the pool in the order of a stream, unless the process exits.
+    pub(super) fn give_back(&self, address: u64, stream: Stream) {
+        if is_exiting() {
+            return;
+        }
+        // Once more, as in `give`: the stream of our own is made when first asked for.
+        let found = stream_of(self.context, stream).or_else(|_| stream_of(self.context, stream));
+        let Ok(stream) = found else { return };
+        self.give_captured();
+        self.give(address, stream);
     }
 
     /// Frees what was given back on streams whose capture has ended.
@@ -237,14 +263,9 @@ unsafe impl MemoryResource for AsyncMemory {
     }
 
     unsafe fn deallocate(&self, ptr: NonNull<u8>, bytes: usize, _align: usize, stream: Stream) {
-        if bytes == 0 || is_exiting() {
-            return;
+        if bytes > 0 {
+            self.give_back(ptr.addr().get() as u64, stream);
         }
-        // Once more, as in `give`: the stream of our own is made when first asked for.
-        let found = stream_of(self.context, stream).or_else(|_| stream_of(self.context, stream));
-        let Ok(stream) = found else { return };
-        self.give_captured();
-        self.give(ptr.addr().get() as u64, stream);
     }
 
     fn name(&self) -> &str {

@@ -11,6 +11,10 @@
 //! [`resource`], [`managed`] and [`pinned`] are those that results come from unless somebody registers others.
 
 mod async_pool;
+#[cfg(unix)]
+mod imported;
+#[cfg(any(unix, feature = "cudarc"))]
+mod one;
 mod pinned;
 mod plain;
 mod pool;
@@ -23,6 +27,10 @@ use super::{Context, CudaError};
 use crate::{AllocError, AllocReason, MemoryResource};
 
 pub use async_pool::AsyncMemory;
+#[cfg(unix)]
+pub use imported::ImportedPool;
+#[cfg(feature = "cudarc")]
+pub(super) use one::OneBlock;
 pub use pinned::{PinnedMemory, PinnedStatistics};
 pub(super) use plain::Relaxed;
 pub use plain::{DeviceMemory, ManagedMemory};

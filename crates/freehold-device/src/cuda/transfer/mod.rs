@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod device;
+mod fill;
 mod host;
 mod lanes;
 mod many;
@@ -13,6 +14,7 @@ mod staged;
 mod tuning;
 
 pub use calibrate::{Calibration, calibrate};
+pub use fill::fill;
 pub use lanes::{staging_bytes, trim_staging};
 pub use many::{Piece, copy_many};
 pub use roads::road;
