@@ -24,6 +24,15 @@ link_library() {
         -Wl,--no-whole-archive "${natives[@]}"
 }
 
+# The paths of this machine that rustc would write into the library (where a panic comes from) under names that are the same
+# everywhere: two machines then build the same bytes. Every product has the same flags, so that they share what is built.
+remapped() {
+    local rust
+    rust=$(rustc --print sysroot)
+    echo "--remap-path-prefix=$ROOT=/freehold --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+        "--remap-path-prefix=$rust/lib/rustlib/src/rust=/rustc"
+}
+
 package() { "$PYTHON" scripts/package/python.py "$@"; }
 
 # maturin with these arguments. Libraries of C++ find the extension by its SONAME, also when Python has loaded it already.
@@ -38,6 +47,7 @@ build_extension() {
 case ${1:-library} in
     library)
         scripts/setup.sh rust
+        export RUSTFLAGS="${RUSTFLAGS:-} $(remapped)"
         # The Python extension is maturin's to build: it must not link libpython, and only maturin says so.
         cargo build --release --workspace --exclude freehold-python
         link_library
