@@ -8,16 +8,14 @@ set -euo pipefail
 # So the library is linked again from the archive, with exactly the listed symbols, under one version.
 link_library() {
     local soname archive=$TARGET/release/libfreehold_capi.a list=crates/freehold-capi/abi-symbols.txt so natives
-    # Before 1.0 the interface may change with the minor version, so that is part of the name that programs load.
-    soname=libfreehold.so.$(version | sed -E 's/^(0\.[0-9]+|[0-9]+).*/\1/')
+    soname=libfreehold.so.$(abi_name)
     so=$LIBDIR/libfreehold.so.$(version)
     mkdir -p "$LIBDIR"
     ln -sf "libfreehold.so.$(version)" "$LIBDIR/$soname"
     ln -sf "$soname" "$LIBDIR/libfreehold.so"
     if [ "$so" -nt "$archive" ] && [ "$so" -nt "$list" ]; then return; fi
     ln -f "$archive" "$LIBDIR/libfreehold.a"
-    { echo "FREEHOLD_${soname#libfreehold.so.} {" && echo "global:" && sed 's/$/;/' "$list" && echo "local: *; };"; } \
-        >"$LIBDIR/libfreehold.map"
+    version_map >"$LIBDIR/libfreehold.map"
     read -ra natives <<<"$(native_libraries)"
     "${CC:-cc}" -shared -o "$so" -Wl,-soname,"$soname" -Wl,--version-script="$LIBDIR/libfreehold.map" \
         -Wl,--gc-sections -Wl,--strip-debug -Wl,-z,relro,-z,now -Wl,--whole-archive "$archive" \
