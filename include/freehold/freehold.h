@@ -57,6 +57,9 @@
  *   the same time. A handle may be released on another thread than the one that made it.
  * - **NULL and misaligned pointers** are errors (#FH_INVALID_ARGUMENT), never crashes, wherever they are not allowed.
  *   A pointer that is neither but points to nothing is beyond what a library can see.
+ * - **Handles of another kind** are errors too. One that **was given back** is when the environment variable
+ *   `FREEHOLD_CHECK_HANDLES` is 1 at the first call (and in a library that was built with debug assertions): handles are then looked up in a table, at
+ *   some cost, and a `_free` or `_release` of what was given back does nothing. Without it, that is a use of freed memory.
  * - **Nothing unwinds** out of a function: a defect of Freehold that panics comes back as #FH_INTERNAL. Deleters and
  *   callbacks of the caller must not unwind (throw) either.
  * - **Options** are plain structs that begin with `struct_size`, set to `sizeof` of the struct; all other fields 0 are

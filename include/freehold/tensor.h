@@ -74,7 +74,7 @@ enum {
 FH_API fh_status fh_tensor_new(fh_runtime *runtime, DLDataType dtype, DLDevice device, int32_t ndim, const int64_t *shape,
                                const char *label, fh_tensor **out, fh_error **error) FH_NOEXCEPT;
 
-/** Another hold on the tensor, for another fh_tensor_release(). Returns its argument. */
+/** Another hold on the tensor, for another fh_tensor_release(). Returns its argument; NULL where that is no tensor. */
 FH_API fh_tensor *fh_tensor_retain(fh_tensor *tensor) FH_NOEXCEPT;
 
 /** Lets go. With the last hold and the last capsule made from it, the memory goes back to its owner, on this thread. NULL

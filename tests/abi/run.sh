@@ -8,6 +8,7 @@ set -uo pipefail
 LIB=${FREEHOLD_LIB_DIR:-$LIBDIR}
 BUILD=${FREEHOLD_ABI_BUILD:-$ROOT/build/abi}
 FUZZ_CAPSULES=${FUZZ_CAPSULES:-100000}
+FUZZ_CALLS=${FUZZ_CALLS:-200000}
 FUZZ_SEED=${FUZZ_SEED:-1}
 WARN=(-Wall -Wextra -Werror -pedantic)
 HERE=$ROOT/tests/abi
@@ -220,21 +221,22 @@ symbols() {
     fi
 }
 
+# The random programs, under AddressSanitizer by each compiler and under valgrind: capsules first, then calls.
 fuzz() {
-    local pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
+    local name=$1 count=$2 pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
     for pair in "${compilers[@]}"; do
-        base=$BUILD/fuzz.${pair%:*}
-        build fuzz "$base.asan" "${pair%:*}" "${flags[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \
-            "$HERE/fuzz_capsules.c" "${SHARED[@]}" || continue
-        echo "fuzz: ${pair%:*}, AddressSanitizer"
-        run "fuzz.${pair%:*}.asan" "$base.asan" "$FUZZ_CAPSULES" $((FUZZ_SEED + n)) && cat "$BUILD/fuzz.${pair%:*}.asan.log"
+        base=$BUILD/$name.${pair%:*}
+        build "$name" "$base.asan" "${pair%:*}" "${flags[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \
+            "$HERE/$name.c" "${SHARED[@]}" || continue
+        echo "$name: ${pair%:*}, AddressSanitizer"
+        run "$name.${pair%:*}.asan" "$base.asan" "$count" $((FUZZ_SEED + n)) && cat "$BUILD/$name.${pair%:*}.asan.log"
         n=$((n + 1))
     done
     if have valgrind && [ ${#compilers[@]} -gt 0 ]; then
-        build fuzz "$BUILD/fuzz.plain" "${compilers[0]%:*}" "${flags[@]}" "$HERE/fuzz_capsules.c" "${SHARED[@]}" &&
-            echo "fuzz: valgrind" &&
-            run fuzz.valgrind "${VALGRIND[@]}" "$BUILD/fuzz.plain" $((FUZZ_CAPSULES / 50)) $((FUZZ_SEED + n)) &&
-            cat "$BUILD/fuzz.valgrind.log"
+        build "$name" "$BUILD/$name.plain" "${compilers[0]%:*}" "${flags[@]}" "$HERE/$name.c" "${SHARED[@]}" &&
+            echo "$name: valgrind" &&
+            run "$name.valgrind" "${VALGRIND[@]}" "$BUILD/$name.plain" $((count / 50)) $((FUZZ_SEED + n)) &&
+            cat "$BUILD/$name.valgrind.log"
     fi
 }
 
@@ -255,7 +257,8 @@ rm -f "$BUILD"/job.*
 if wanted symbols; then job symbols symbols; fi
 if wanted frozen && [ -n "$ABIDIFF" ]; then job frozen frozen; fi
 if wanted pages; then job pages pages; fi
-if wanted fuzz; then job fuzz fuzz; fi
+if wanted fuzz; then job fuzz_capsules fuzz fuzz_capsules "$FUZZ_CAPSULES"; fi
+if wanted fuzz; then job fuzz_calls fuzz fuzz_calls "$FUZZ_CALLS"; fi
 if wanted include && [ -n "$REAL" ]; then job include two_units; fi
 if wanted headers; then
     for pair in "${compilers[@]}"; do job "headers.${pair%:*}" headers "$pair"; done
@@ -263,7 +266,7 @@ fi
 for source in "$HERE"/*.c "$HERE"/*.cc; do
     name=$(basename "${source%.*}")
     case $name in
-        fuzz_capsules | header_* | include_*) ;;
+        fuzz_* | header_* | include_*) ;;
         *) job "$name" program "$name" "$source" ;;
     esac
 done
