@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install dist dist-check uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -61,6 +61,12 @@ abi-dump: ## the interface that tests/abi compares the headers with, written ane
 
 install: build ## the C library under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install
+
+dist: build ## headers and libraries as one archive for machines without Rust: build/dist
+	@scripts/dist.sh pack
+
+dist-check: ## builds that archive in two places and compares the bytes
+	@scripts/dist.sh verify
 
 uninstall: ## removes what `make install` put under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
