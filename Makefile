@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install dist dist-check uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-c bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install dist dist-check uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -37,6 +37,9 @@ test-exhaustive: ## every cast of 10^8 random floats, against NumPy and ml_dtype
 
 bench: ## the hand-over figures of docs/benchmarks.md, measured here
 	@scripts/bench.sh handovers
+
+bench-c: ## the C interface beside tvm-ffi's, the library's size and load time; docs/benchmarks.md, measured here
+	@scripts/bench.sh c
 
 bench-python: ## every pair of frameworks, beside the target's own way in; docs/benchmarks.md, measured here
 	@scripts/bench.sh python

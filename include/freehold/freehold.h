@@ -31,7 +31,7 @@
  * This header includes them all; a program may include the ones it needs instead.
  *
  * | Page | What is there |
- * |---|---|
+ * |------|---------------|
  * | freehold/base.h | versions, DLPack's structs |
  * | freehold/errors.h | statuses, reason codes, #fh_error |
  * | freehold/runtime.h | #fh_runtime, #fh_policy, memory from functions (#fh_device) |
@@ -57,9 +57,9 @@
  *   the same time. A handle may be released on another thread than the one that made it.
  * - **NULL and misaligned pointers** are errors (#FH_INVALID_ARGUMENT), never crashes, wherever they are not allowed.
  *   A pointer that is neither but points to nothing is beyond what a library can see.
- * - **Handles of another kind** are errors too. One that **was given back** is when the environment variable
- *   `FREEHOLD_CHECK_HANDLES` is 1 at the first call (and in a library that was built with debug assertions): handles are then looked up in a table, at
- *   some cost, and a `_free` or `_release` of what was given back does nothing. Without it, that is a use of freed memory.
+ * - **A handle of another kind** is an error too. One that **was given back** is a use of freed memory, and an error where the
+ *   environment variable `FREEHOLD_CHECK_HANDLES` is 1 at the first call (or the library was built with debug assertions):
+ *   handles are then looked up in a table, at some cost, and giving one back twice does nothing.
  * - **Nothing unwinds** out of a function: a defect of Freehold that panics comes back as #FH_INTERNAL. Deleters and
  *   callbacks of the caller must not unwind (throw) either.
  * - **Options** are plain structs that begin with `struct_size`, set to `sizeof` of the struct; all other fields 0 are

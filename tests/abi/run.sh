@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the C and C++ programs against libfreehold: gcc and clang, C11 and C++17, shared and static, plain,
 # under AddressSanitizer with LeakSanitizer, and under valgrind. Ends with the counts; exits nonzero on any failure.
-# Usage: tests/abi/run.sh [program|symbols|frozen|pages|headers|include|fuzz...]. FREEHOLD_LIB_DIR names another directory of libraries.
+# Usage: tests/abi/run.sh [program|symbols|frozen|pages|headers|include|allocations|fuzz...]. FREEHOLD_LIB_DIR names another directory of libraries.
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -221,6 +221,15 @@ symbols() {
     fi
 }
 
+# Its own allocator is in its way under the sanitizers and valgrind.
+allocations() {
+    local tool=${compilers[0]%:*} flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -O1 -I"$ROOT/include" -I"$HERE")
+    build allocations "$BUILD/allocations" "$tool" "${flags[@]}" "$HERE/allocations.c" "${SHARED[@]}" &&
+        run allocations "$BUILD/allocations"
+    build allocations "$BUILD/allocations.static" "$tool" "${flags[@]}" "$HERE/allocations.c" "${STATIC[@]}" &&
+        run allocations.static "$BUILD/allocations.static"
+}
+
 # The random programs, under AddressSanitizer by each compiler and under valgrind: capsules first, then calls.
 fuzz() {
     local name=$1 count=$2 pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
@@ -256,6 +265,7 @@ JOBS=$(nproc)
 rm -f "$BUILD"/job.*
 if wanted symbols; then job symbols symbols; fi
 if wanted frozen && [ -n "$ABIDIFF" ]; then job frozen frozen; fi
+if wanted allocations; then job allocations allocations; fi
 if wanted pages; then job pages pages; fi
 if wanted fuzz; then job fuzz_capsules fuzz fuzz_capsules "$FUZZ_CAPSULES"; fi
 if wanted fuzz; then job fuzz_calls fuzz fuzz_calls "$FUZZ_CALLS"; fi
@@ -266,7 +276,7 @@ fi
 for source in "$HERE"/*.c "$HERE"/*.cc; do
     name=$(basename "${source%.*}")
     case $name in
-        fuzz_* | header_* | include_*) ;;
+        allocations | fuzz_* | header_* | include_*) ;;
         *) job "$name" program "$name" "$source" ;;
     esac
 done
