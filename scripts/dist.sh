@@ -27,7 +27,6 @@ pack() {
 }
 
 verify() {
-    local copy
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     scripts/build.sh library && pack

@@ -23,7 +23,7 @@ run() {
     # The sanitizer's functions are those of the Rust that built the library: clang's own may be older.
     clang -std=c11 -D_POSIX_C_SOURCE=200809L -g -O1 -fsanitize=thread -I"$ROOT/include" -I"$HERE" -c "$HERE/$name.c" \
         -o "$BUILD/$name.o"
-    clang "$BUILD/$name.o" "$archive" "$runtime" "${natives[@]}" -lstdc++ -rdynamic -o "$BUILD/$name"
+    clang "$BUILD/$name.o" "$archive" "$runtime" "${natives[@]}" -rdynamic -o "$BUILD/$name"
     TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 FREEHOLD_HOST_CACHE=0 "$BUILD/$name" "${@:2}"
 }
 

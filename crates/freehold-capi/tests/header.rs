@@ -19,8 +19,9 @@ fn header() -> String {
     let umbrella = read("freehold.h");
     let pages: Vec<&str> =
         umbrella.lines().filter_map(|line| line.strip_prefix("#include \"")?.strip_suffix('"')).collect();
+    let entries = folder.read_dir().expect("the headers' folder");
     let mut there: Vec<String> =
-        folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     there.retain(|name| name.ends_with(".h") && name != "freehold.h" && name != "dlpack_abi.h");
     there.sort();
     assert_eq!(pages, there, "freehold.h includes every page, in the order of their names");
