@@ -57,7 +57,7 @@ unsafe impl Sized32 for fh_reason {
 }
 
 /// A decision, and everything that its words are made of.
-#[repr(C)]
+#[cfg_attr(all(), repr(C))]
 pub struct fh_decision {
     head: Head,
     pub(crate) decision: Decision,

@@ -26,7 +26,7 @@ pub const FH_INTERNAL: fh_status = 4;
 pub const FH_IO: fh_status = 5;
 
 /// Why a call failed. Its text is written when it is asked for: many callers only look at the code.
-#[repr(C)]
+#[cfg_attr(all(), repr(C))]
 pub struct fh_error {
     head: Head,
     status: fh_status,

@@ -20,6 +20,8 @@ use crate::guard::Outcome;
 /// # Safety
 ///
 /// * The type begins with a [`Head`] of its kind, or with bytes that can be read as one, and its alignment is at least 8.
+///   To C it is opaque: `cfg_attr(all(), repr(C))` says the order of its fields to rustc, and nothing to cbindgen, whose reading
+///   `tests/header.rs` compares with the headers.
 pub(crate) unsafe trait Handle: Sized {
     /// The name in C, for messages.
     const NAME: &'static str;

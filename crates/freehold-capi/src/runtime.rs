@@ -41,7 +41,7 @@ pub const FH_SYNC_ALLOW: i32 = 0;
 pub const FH_SYNC_ERROR: i32 = 1;
 
 /// A runtime.
-#[repr(C)]
+#[cfg_attr(all(), repr(C))]
 pub struct fh_runtime {
     head: Head,
     runtime: Runtime,
