@@ -8,6 +8,7 @@
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use freehold::Tensor;
@@ -91,15 +92,30 @@ fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+const UNASKED: u8 = 0;
+const OFF: u8 = 1;
+const ON: u8 = 2;
+static CHECKS: AtomicU8 = AtomicU8::new(UNASKED);
+
 /// Whether handles are tickets. The first handle decides for the life of the process.
 #[inline]
 fn checked() -> bool {
-    static CHECKED: OnceLock<bool> = OnceLock::new();
-    *CHECKED.get_or_init(|| match std::env::var("FREEHOLD_CHECK_HANDLES").as_deref().map(str::trim) {
-        Ok("1") => true,
-        Ok("0") => false,
-        _ => cfg!(debug_assertions),
-    })
+    // Relaxed: nothing is published with it, and who asks twice gets one answer.
+    CHECKS.load(Ordering::Relaxed) != OFF && ask() == ON
+}
+
+#[cold]
+#[inline(never)]
+fn ask() -> u8 {
+    static ANSWER: OnceLock<u8> = OnceLock::new();
+    let answer = *ANSWER.get_or_init(|| match std::env::var("FREEHOLD_CHECK_HANDLES").as_deref().map(str::trim) {
+        Ok("1") => ON,
+        Ok("0") => OFF,
+        _ if cfg!(debug_assertions) => ON,
+        _ => OFF,
+    });
+    CHECKS.store(answer, Ordering::Relaxed);
+    answer
 }
 
 impl Table {
@@ -148,6 +164,7 @@ pub(crate) fn hand_out<T: Handle>(at: NonNull<T>) -> *mut T {
 }
 
 #[cold]
+#[inline(never)]
 fn ticket(kind: u16, at: NonNull<c_void>) -> *mut c_void {
     ptr::without_provenance_mut(table().insert(kind, at.as_ptr()))
 }
@@ -182,23 +199,46 @@ pub(crate) unsafe fn hold<T: Handle>(handle: *const T, name: &str) -> Outcome<No
 /// As [`find`].
 #[inline]
 pub(crate) unsafe fn give_up<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
+    // SAFETY: forwarded from the caller.
+    unsafe { plain(handle).or_else(|| give_up_slowly(handle.cast(), T::KIND, T::NAME).map(NonNull::cast)) }
+}
+
+/// # Safety
+///
+/// As [`find`].
+#[cold]
+#[inline(never)]
+unsafe fn give_up_slowly(handle: *mut c_void, kind: u16, type_name: &str) -> Option<NonNull<c_void>> {
     if handle.is_null() {
         return None;
     }
     // SAFETY: forwarded from the caller.
-    match unsafe { seek(handle, T::NAME, Use::GiveUp) } {
-        Ok(at) => Some(at),
-        Err(failure) => {
-            misuse(&failure);
-            None
-        }
-    }
+    let found = unsafe { seek_ticket(handle, kind, type_name, type_name, Use::GiveUp) };
+    found.inspect_err(misuse).ok()
 }
 
 #[cold]
+#[inline(never)]
 fn misuse(failure: &crate::guard::Failure) {
     let text = failure.error.to_string();
     tracing::warn!(target: "freehold", note = text.lines().next().unwrap_or_default(), "freehold.misuse");
+}
+
+/// What an address of the right kind names; `None` says nothing.
+///
+/// # Safety
+///
+/// As [`find`].
+#[inline]
+unsafe fn plain<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
+    let at = NonNull::new(handle).filter(|at| at.is_aligned())?;
+    // In builds with debug assertions an address is not taken for a handle where there are tickets.
+    if cfg!(debug_assertions) && checked() {
+        return None;
+    }
+    // SAFETY: the caller says that something of ours is there, and all of that begins with its kind.
+    let kind = unsafe { at.cast::<u8>().add(Tensor::HANDLE_KIND_OFFSET).cast::<u16>().read() };
+    (kind == T::KIND).then_some(at)
 }
 
 /// # Safety
@@ -206,22 +246,19 @@ fn misuse(failure: &crate::guard::Failure) {
 /// As [`find`].
 #[inline]
 unsafe fn seek<T: Handle>(handle: *mut T, name: &str, what: Use) -> Outcome<NonNull<T>> {
-    let at = NonNull::new(handle).filter(|at| at.is_aligned());
-    // In builds with debug assertions an address is not taken for a handle where there are tickets.
-    if let Some(at) = at.filter(|_| !(cfg!(debug_assertions) && checked())) {
-        // SAFETY: the caller says that something of ours is there, and all of that begins with its kind.
-        if unsafe { at.cast::<u8>().add(Tensor::HANDLE_KIND_OFFSET).cast::<u16>().read() } == T::KIND {
-            return Ok(at);
-        }
-    }
     // SAFETY: forwarded from the caller.
-    unsafe { seek_ticket(handle.cast(), T::KIND, T::NAME, name, what) }.map(NonNull::cast)
+    match unsafe { plain(handle) } {
+        Some(at) => Ok(at),
+        // SAFETY: forwarded from the caller.
+        None => unsafe { seek_ticket(handle.cast(), T::KIND, T::NAME, name, what) }.map(NonNull::cast),
+    }
 }
 
 /// # Safety
 ///
 /// As [`find`].
 #[cold]
+#[inline(never)]
 unsafe fn seek_ticket(
     handle: *mut c_void,
     kind: u16,
