@@ -22,13 +22,17 @@ link_library() {
         -Wl,--no-whole-archive "${natives[@]}"
 }
 
-# The paths of this machine that rustc would write into the library (where a panic comes from) under names that are the same
-# everywhere: two machines then build the same bytes. Every product has the same flags, so that they share what is built.
-remapped() {
-    local rust
+# The paths of this machine that rustc would write into what it builds (where a panic comes from), under names that are the
+# same everywhere: two machines then build the same bytes. Every product has the same flags: they share what is built.
+remap() {
+    local rust flags
     rust=$(rustc --print sysroot)
-    echo "--remap-path-prefix=$ROOT=/freehold --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-        "--remap-path-prefix=$rust/lib/rustlib/src/rust=/rustc"
+    read -ra flags <<<"${RUSTFLAGS:-}"
+    flags+=("--remap-path-prefix=$ROOT=/freehold" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+        "--remap-path-prefix=$rust/lib/rustlib/src/rust=/rustc")
+    # Not RUSTFLAGS, which a path with a blank would break in two.
+    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")
+    export CARGO_ENCODED_RUSTFLAGS
 }
 
 package() { "$PYTHON" scripts/package/python.py "$@"; }
@@ -45,7 +49,7 @@ build_extension() {
 case ${1:-library} in
     library)
         scripts/setup.sh rust
-        export RUSTFLAGS="${RUSTFLAGS:-} $(remapped)"
+        remap
         # The Python extension is maturin's to build: it must not link libpython, and only maturin says so.
         cargo build --release --workspace --exclude freehold-python
         link_library
@@ -53,11 +57,13 @@ case ${1:-library} in
         ;;
     python)
         scripts/setup.sh python
+        remap
         build_extension develop --release
         package finish "crates/freehold-python/python/freehold/$(package library)"
         ;;
     wheel)
         scripts/setup.sh python
+        remap
         rm -rf build/wheel
         build_extension build --profile wheel --interpreter "$PYTHON" --out build/wheel
         package finish build/wheel/*.whl
