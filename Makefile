@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger gpu-bundle gpu-check install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-c bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install dist dist-check uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -38,6 +38,9 @@ test-exhaustive: ## every cast of 10^8 random floats, against NumPy and ml_dtype
 bench: ## the hand-over figures of docs/benchmarks.md, measured here
 	@scripts/bench.sh handovers
 
+bench-c: ## the C interface beside tvm-ffi's, the library's size and load time; docs/benchmarks.md, measured here
+	@scripts/bench.sh c
+
 bench-python: ## every pair of frameworks, beside the target's own way in; docs/benchmarks.md, measured here
 	@scripts/bench.sh python
 
@@ -56,8 +59,17 @@ gpu-bundle: ## one folder that tests and measures on a machine with a GPU and no
 gpu-check: ## builds that folder and runs it on this machine's GPU; the figures go into docs/gpu
 	@scripts/gpu_check.sh
 
+abi-dump: ## the interface that tests/abi compares the headers with, written anew; needs abidw (Debian: abigail-tools)
+	@scripts/abi.sh dump
+
 install: build ## the C library under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install
+
+dist: build ## headers and libraries as one archive for machines without Rust: build/dist
+	@scripts/dist.sh pack
+
+dist-check: ## builds that archive in two places and compares the bytes
+	@scripts/dist.sh verify
 
 uninstall: ## removes what `make install` put under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|python|copies|ledger
+# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|c|python|copies|ledger
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -12,17 +12,28 @@ results=build/bench/$what.jsonl
 : >"$results"
 
 handovers() {
-    local tvm
-    scripts/build.sh library
     say "Rust"
     cargo bench --quiet -p freehold --bench boundary | tee -a "$results"
+    say "Python"
+    "$PYTHON" tests/bench/handover.py | tee -a "$results"
+}
+
+# Freehold's C interface beside tvm-ffi's, in one process; then the library itself, as `make dist` packs it.
+c() {
+    local tvm so=build/bench/libfreehold.so load best=999999999 ns
     say "C"
     tvm=$(tvm_ffi_directory)
     "${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude ${tvm:+-DTVM_FFI -I"$tvm/include"} tests/bench/roundtrip.c \
         -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" ${tvm:+-L"$tvm/lib" -ltvm_ffi -Wl,-rpath,"$tvm/lib"} -o build/bench/roundtrip
     build/bench/roundtrip | tee -a "$results"
-    say "Python"
-    "$PYTHON" tests/bench/handover.py | tee -a "$results"
+    say "the library"
+    strip --strip-unneeded -o "$so" "$LIBDIR/libfreehold.so"
+    "${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror tests/bench/load.c -ldl -o build/bench/load
+    for load in $(seq 50); do
+        ns=$(build/bench/load "$ROOT/$so")
+        if [ "$ns" -lt "$best" ]; then best=$ns; fi
+    done
+    printf '{"table": "the library, stripped", "size": %d, "load_ns": %d}\n' "$(stat -c %s "$so")" "$best" | tee -a "$results"
 }
 
 # A nanobind function, as a module in build/bench/modules; nothing where it cannot be had or built.
@@ -67,7 +78,8 @@ ledger() {
 
 case $what in
     handovers | python | copies | ledger) scripts/build.sh python && "$what" ;;
-    *) die "unknown figures '$what': handovers, python, copies or ledger" ;;
+    c) scripts/build.sh library && c ;;
+    *) die "unknown figures '$what': handovers, c, python, copies or ledger" ;;
 esac
 "$PYTHON" tests/bench/report.py docs/benchmarks.md "$what" <"$results"
 say "docs/benchmarks.md has the tables"

@@ -8,20 +8,31 @@ set -euo pipefail
 # So the library is linked again from the archive, with exactly the listed symbols, under one version.
 link_library() {
     local soname archive=$TARGET/release/libfreehold_capi.a list=crates/freehold-capi/abi-symbols.txt so natives
-    # Before 1.0 the interface may change with the minor version, so that is part of the name that programs load.
-    soname=libfreehold.so.$(version | sed -E 's/^(0\.[0-9]+|[0-9]+).*/\1/')
+    soname=libfreehold.so.$(abi_name)
     so=$LIBDIR/libfreehold.so.$(version)
     mkdir -p "$LIBDIR"
     ln -sf "libfreehold.so.$(version)" "$LIBDIR/$soname"
     ln -sf "$soname" "$LIBDIR/libfreehold.so"
     if [ "$so" -nt "$archive" ] && [ "$so" -nt "$list" ]; then return; fi
     ln -f "$archive" "$LIBDIR/libfreehold.a"
-    { echo "FREEHOLD_${soname#libfreehold.so.} {" && echo "global:" && sed 's/$/;/' "$list" && echo "local: *; };"; } \
-        >"$LIBDIR/libfreehold.map"
+    version_map >"$LIBDIR/libfreehold.map"
     read -ra natives <<<"$(native_libraries)"
     "${CC:-cc}" -shared -o "$so" -Wl,-soname,"$soname" -Wl,--version-script="$LIBDIR/libfreehold.map" \
         -Wl,--gc-sections -Wl,--strip-debug -Wl,-z,relro,-z,now -Wl,--whole-archive "$archive" \
         -Wl,--no-whole-archive "${natives[@]}"
+}
+
+# The paths of this machine that rustc would write into what it builds (where a panic comes from), under names that are the
+# same everywhere: two machines then build the same bytes. Every product has the same flags: they share what is built.
+remap() {
+    local rust flags
+    rust=$(rustc --print sysroot)
+    read -ra flags <<<"${RUSTFLAGS:-}"
+    flags+=("--remap-path-prefix=$ROOT=/freehold" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+        "--remap-path-prefix=$rust/lib/rustlib/src/rust=/rustc")
+    # Not RUSTFLAGS, which a path with a blank would break in two.
+    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")
+    export CARGO_ENCODED_RUSTFLAGS
 }
 
 package() { "$PYTHON" scripts/package/python.py "$@"; }
@@ -38,6 +49,7 @@ build_extension() {
 case ${1:-library} in
     library)
         scripts/setup.sh rust
+        remap
         # The Python extension is maturin's to build: it must not link libpython, and only maturin says so.
         cargo build --release --workspace --exclude freehold-python
         link_library
@@ -45,11 +57,13 @@ case ${1:-library} in
         ;;
     python)
         scripts/setup.sh python
+        remap
         build_extension develop --release
         package finish "crates/freehold-python/python/freehold/$(package library)"
         ;;
     wheel)
         scripts/setup.sh python
+        remap
         rm -rf build/wheel
         build_extension build --profile wheel --interpreter "$PYTHON" --out build/wheel
         package finish build/wheel/*.whl

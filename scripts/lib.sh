@@ -30,6 +30,17 @@ soname() {
     echo "$name"
 }
 
+# The part of the version that names the interface: before 1.0 it may change with the minor version.
+abi_name() { version | sed -E 's/^(0\.[0-9]+|[0-9]+).*/\1/'; }
+
+# What the linker is told of the symbols: exactly the listed ones, under one version.
+version_map() {
+    echo "FREEHOLD_$(abi_name) {"
+    echo "global:"
+    sed 's/$/;/' "$ROOT/crates/freehold-capi/abi-symbols.txt"
+    echo "local: *; };"
+}
+
 # Where the package apache-tvm-ffi is, which ships the real dlpack.h; nothing where it is not installed.
 tvm_ffi_directory() {
     if [ ! -x "$PYTHON" ]; then return 0; fi

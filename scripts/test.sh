@@ -72,7 +72,12 @@ step_tsan() {
     TSAN_OPTIONS=allocator_may_return_null=1 CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=$flags \
         cargo +nightly nextest run -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" \
         --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-ledger -p freehold-device -p freehold --no-fail-fast \
-        -E 'not (binary(cuda_kernels) | binary(cuda_transfers) | binary(cuda_roads))'
+        -E 'not (binary(cuda_kernels) | binary(cuda_transfers) | binary(cuda_roads))' || return 1
+    if ! have clang; then
+        skip "clang is not installed"
+        return
+    fi
+    CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=$flags tests/abi/tsan.sh
 }
 
 step_python() {

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds and runs the C and C++ programs against libfreehold: gcc and clang, C11 and C++17, shared and static, plain,
 # under AddressSanitizer with LeakSanitizer, and under valgrind. Ends with the counts; exits nonzero on any failure.
-# Usage: tests/abi/run.sh [program|symbols|headers|include|fuzz...]. FREEHOLD_LIB_DIR names another directory of libraries.
+# Usage: tests/abi/run.sh [program|symbols|frozen|pages|headers|include|allocations|fuzz...]. FREEHOLD_LIB_DIR names another directory of libraries.
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
 LIB=${FREEHOLD_LIB_DIR:-$LIBDIR}
 BUILD=${FREEHOLD_ABI_BUILD:-$ROOT/build/abi}
 FUZZ_CAPSULES=${FUZZ_CAPSULES:-100000}
+FUZZ_CALLS=${FUZZ_CALLS:-200000}
 FUZZ_SEED=${FUZZ_SEED:-1}
 WARN=(-Wall -Wextra -Werror -pedantic)
 HERE=$ROOT/tests/abi
@@ -27,6 +28,8 @@ for pair in gcc:g++ clang:clang++; do
     if have "${pair%:*}" && have "${pair#*:}"; then compilers+=("$pair"); else skip "${pair%:*} is not installed"; fi
 done
 have valgrind || skip "valgrind is not installed"
+ABIDIFF=1
+if ! have abidiff || ! have abidw; then ABIDIFF= && skip "abidiff is not installed (Debian: abigail-tools)"; fi
 REAL=$(tvm_ffi_directory)
 REAL=${REAL:+$REAL/include}
 [ -n "$REAL" ] && [ -f "$REAL/dlpack/dlpack.h" ] || { REAL=; skip "the real dlpack.h is not here (PyPI: apache-tvm-ffi)"; }
@@ -125,6 +128,74 @@ compile() {
     cat "$BUILD/header.${1##*/}.log"
 }
 
+# Of clang's -Weverything, what a header in C11 and C++17 cannot be without. Nothing is left out for C but the first line.
+NOT_THESE=(
+    # Nobody compiles it as C++98, and these say what C++98 or C99 lack.
+    -Wno-c++98-compat -Wno-c++98-compat-pedantic -Wno-pre-c++17-compat -Wno-pre-c11-compat
+    # Pointers are what a C interface is made of. Later clangs call each a hazard.
+    -Wno-unsafe-buffer-usage
+    # Warnings above that this clang does not have yet.
+    -Wno-unknown-warning-option
+)
+NOT_THESE_CPP=(
+    # Classes have the size that their members give them; the structs of C have no holes.
+    -Wno-padded
+    # A header has no file where a table of virtual functions could be.
+    -Wno-weak-vtables
+)
+
+# Every page by itself, in both languages, with every warning that there is.
+pages() {
+    local page pair lang other
+    # The question that a header asks its library, answered by this interface and by another.
+    for other in 0 1; do
+        echo "#include <freehold/base.h>
+            uint32_t fh_abi_version(void) { return FH_ABI_VERSION + $other; }
+            int main(void) { return fh_abi_check() == $other; }" >"$BUILD/version.$other.c"
+        build "version $other" "$BUILD/version.$other" "${compilers[0]%:*}" "${WARN[@]}" -I"$ROOT/include" "$BUILD/version.$other.c" &&
+            run "version.$other" "$BUILD/version.$other"
+    done
+    for page in "$ROOT"/include/freehold/*; do
+        page=${page##*/}
+        for lang in c11 c++17; do
+            if [ $lang = c11 ] && [[ $page == *.hpp ]]; then continue; fi
+            # Included, as users do: a header that is compiled as a file is spared some warnings and gets others.
+            echo "#include <freehold/$page>" >"$BUILD/page.${page%.*}.${lang%%[0-9]*}"
+            for pair in "${compilers[@]}"; do
+                local flags=(-std=$lang -Wconversion -Wshadow -I"$ROOT/include" "$BUILD/page.${page%.*}.${lang%%[0-9]*}")
+                if [ "${pair%:*}" = clang ]; then
+                    flags+=(-Weverything "${NOT_THESE[@]}")
+                    if [[ $page == *.hpp ]]; then flags+=("${NOT_THESE_CPP[@]}"); fi
+                fi
+                if [ $lang = c11 ]; then compile "${pair%:*}" -Wstrict-prototypes -x c "${flags[@]}"; else compile "${pair#*:}" -x c++ "${flags[@]}"; fi
+            done
+        done
+    done
+}
+
+# The interface against the committed dump, and whether a change to it would be seen: each of these must fail.
+frozen() {
+    runs=$((runs + 1))
+    "$ROOT/scripts/abi.sh" check >"$BUILD/frozen.log" 2>&1 || { fail "the interface has changed"; cat "$BUILD/frozen.log"; }
+    breaks argument decide.h 's/^FH_API fh_status fh_caps_for(const char \*name/&, int32_t more/'
+    breaks answer decide.h 's/^FH_API int32_t fh_decision_verdict/FH_API int64_t fh_decision_verdict/'
+    breaks removed ledger.h '/^FH_API uint64_t fh_ledger_mark/d'
+    breaks field runtime.h 's/^  int32_t alias;/  int64_t alias;/'
+    breaks callback ledger.h 's/^typedef int32_t (\*fh_holder_fn)(void \*user/&, int32_t more/'
+    breaks number errors.h 's/FH_REASON_RO02 = 102/FH_REASON_RO02 = 103/'
+}
+
+# breaks NAME PAGE SED-SCRIPT
+breaks() {
+    local copy=$BUILD/frozen.$1
+    runs=$((runs + 1))
+    rm -rf "$copy" && cp -r "$ROOT/include" "$copy" && sed -i "$3" "$copy/freehold/$2"
+    if cmp -s "$ROOT/include/freehold/$2" "$copy/freehold/$2"; then fail "frozen: nothing in $2 to change: $3"; fi
+    "$ROOT/scripts/abi.sh" check "$copy" >"$copy.log" 2>&1 && fail "frozen: abidiff does not see a changed $1 in $2"
+    # By abidiff, not by a compiler that stopped earlier.
+    grep -q '^Functions changes summary' "$copy.log" || { fail "frozen: $1: no comparison was made"; cat "$copy.log"; }
+}
+
 # Two translation units with different declarations; the linker compares them where it can.
 two_units() {
     local pair tool lang
@@ -150,21 +221,31 @@ symbols() {
     fi
 }
 
+# Its own allocator is in its way under the sanitizers and valgrind.
+allocations() {
+    local tool=${compilers[0]%:*} flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -O1 -I"$ROOT/include" -I"$HERE")
+    build allocations "$BUILD/allocations" "$tool" "${flags[@]}" "$HERE/allocations.c" "${SHARED[@]}" &&
+        run allocations "$BUILD/allocations"
+    build allocations "$BUILD/allocations.static" "$tool" "${flags[@]}" "$HERE/allocations.c" "${STATIC[@]}" &&
+        run allocations.static "$BUILD/allocations.static"
+}
+
+# The random programs, under AddressSanitizer by each compiler and under valgrind: capsules first, then calls.
 fuzz() {
-    local pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
+    local name=$1 count=$2 pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
     for pair in "${compilers[@]}"; do
-        base=$BUILD/fuzz.${pair%:*}
-        build fuzz "$base.asan" "${pair%:*}" "${flags[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \
-            "$HERE/fuzz_capsules.c" "${SHARED[@]}" || continue
-        echo "fuzz: ${pair%:*}, AddressSanitizer"
-        run "fuzz.${pair%:*}.asan" "$base.asan" "$FUZZ_CAPSULES" $((FUZZ_SEED + n)) && cat "$BUILD/fuzz.${pair%:*}.asan.log"
+        base=$BUILD/$name.${pair%:*}
+        build "$name" "$base.asan" "${pair%:*}" "${flags[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \
+            "$HERE/$name.c" "${SHARED[@]}" || continue
+        echo "$name: ${pair%:*}, AddressSanitizer"
+        run "$name.${pair%:*}.asan" "$base.asan" "$count" $((FUZZ_SEED + n)) && cat "$BUILD/$name.${pair%:*}.asan.log"
         n=$((n + 1))
     done
     if have valgrind && [ ${#compilers[@]} -gt 0 ]; then
-        build fuzz "$BUILD/fuzz.plain" "${compilers[0]%:*}" "${flags[@]}" "$HERE/fuzz_capsules.c" "${SHARED[@]}" &&
-            echo "fuzz: valgrind" &&
-            run fuzz.valgrind "${VALGRIND[@]}" "$BUILD/fuzz.plain" $((FUZZ_CAPSULES / 50)) $((FUZZ_SEED + n)) &&
-            cat "$BUILD/fuzz.valgrind.log"
+        build "$name" "$BUILD/$name.plain" "${compilers[0]%:*}" "${flags[@]}" "$HERE/$name.c" "${SHARED[@]}" &&
+            echo "$name: valgrind" &&
+            run "$name.valgrind" "${VALGRIND[@]}" "$BUILD/$name.plain" $((count / 50)) $((FUZZ_SEED + n)) &&
+            cat "$BUILD/$name.valgrind.log"
     fi
 }
 
@@ -183,7 +264,11 @@ job() {
 JOBS=$(nproc)
 rm -f "$BUILD"/job.*
 if wanted symbols; then job symbols symbols; fi
-if wanted fuzz; then job fuzz fuzz; fi
+if wanted frozen && [ -n "$ABIDIFF" ]; then job frozen frozen; fi
+if wanted allocations; then job allocations allocations; fi
+if wanted pages; then job pages pages; fi
+if wanted fuzz; then job fuzz_capsules fuzz fuzz_capsules "$FUZZ_CAPSULES"; fi
+if wanted fuzz; then job fuzz_calls fuzz fuzz_calls "$FUZZ_CALLS"; fi
 if wanted include && [ -n "$REAL" ]; then job include two_units; fi
 if wanted headers; then
     for pair in "${compilers[@]}"; do job "headers.${pair%:*}" headers "$pair"; done
@@ -191,7 +276,7 @@ fi
 for source in "$HERE"/*.c "$HERE"/*.cc; do
     name=$(basename "${source%.*}")
     case $name in
-        fuzz_capsules | header_* | include_*) ;;
+        allocations | fuzz_* | header_* | include_*) ;;
         *) job "$name" program "$name" "$source" ;;
     esac
 done

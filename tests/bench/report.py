@@ -62,6 +62,18 @@ def handovers(lines) -> list[str]:
     return out
 
 
+def in_c(lines) -> list[str]:
+    """As hand-overs; the library's own figures last."""
+    lines = list(lines)
+    out = handovers(line for line in lines if '"ns"' in line)
+    for line in lines:
+        if '"size"' in line:
+            one = json.loads(line)
+            out += ["", f"### C: {one['table']}", "", "| | measured |", "|---|---:|"]
+            out += [f"| size | {one['size'] / 1e6:.2f} MB |", f"| `dlopen` and the first call | {human(one['load_ns'])} |"]
+    return out
+
+
 def pairs(lines) -> list[str]:
     """Both times of every row; first how many rows Freehold is ahead in, so that nobody has to count."""
     out, ahead, both = [], 0, 0
@@ -129,7 +141,7 @@ def main(page: Path, what: str) -> None:
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(begin, 1)
     _, after = rest.split(end, 1)
-    body = "\n".join(machine(what) + {"handovers": handovers, "python": pairs, "copies": copies, "ledger": ledger}[what](sys.stdin))
+    body = "\n".join(machine(what) + {"handovers": handovers, "c": in_c, "python": pairs, "copies": copies, "ledger": ledger}[what](sys.stdin))
     print(body)
     page.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 

@@ -23,22 +23,11 @@ fn checked<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
 }
 
 #[cold]
-fn bad_pointer(address: usize, align: usize, name: &str) -> Failure {
+pub(crate) fn bad_pointer(address: usize, align: usize, name: &str) -> Failure {
     if address == 0 {
         return invalid(name, "NULL", "not be NULL");
     }
     invalid(name, format_args!("{address:#x}"), &format!("be aligned to {align} bytes"))
-}
-
-/// What a pointer points to.
-///
-/// # Safety
-///
-/// * A pointer that is neither NULL nor misaligned points to a `T` that lives, and that nobody changes, for `'a`.
-#[inline]
-pub(crate) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Outcome<&'a T> {
-    // SAFETY: forwarded from the caller.
-    checked(pointer.cast_mut(), name).map(|p| unsafe { p.as_ref() })
 }
 
 /// Where a result goes, checked before anything is done so that a success can always be reported.

@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use freehold::tensor_algebra::Dims;
 use freehold::{Decision, Device, Label, Layout, Message, Sync, Tensor, TensorDesc, Traits, Verdict, decide};
 
-use crate::args::{invalid, output, reference};
+use crate::args::{invalid, output};
 use crate::error::{c_string, fh_error, fh_status};
 use crate::guard::{Outcome, calm, guard};
+use crate::handles::{self, Handle, Head};
 use crate::options::{self, Sized32};
 use crate::request::{Question, fh_caps, fh_request};
 use crate::tensor::{fh_tensor, tensor_of};
@@ -56,12 +57,20 @@ unsafe impl Sized32 for fh_reason {
 }
 
 /// A decision, and everything that its words are made of.
+#[cfg_attr(all(), repr(C))]
 pub struct fh_decision {
+    head: Head,
     pub(crate) decision: Decision,
     pub(crate) question: Question,
     source: Source,
     explanation: OnceLock<CString>,
     details: OnceLock<Vec<CString>>,
+}
+
+// SAFETY: it begins with its head.
+unsafe impl Handle for fh_decision {
+    const NAME: &'static str = "fh_decision";
+    const KIND: u16 = handles::DECISION;
 }
 
 /// The metadata that a decision was made from, without its memory.
@@ -119,6 +128,7 @@ pub unsafe extern "C" fn fh_decide(
         let desc = tensor.desc();
         let Question { request, caps, policy } = &question;
         let made = fh_decision {
+            head: Head::of::<fh_decision>(),
             decision: decide(&desc, request, caps, policy),
             question,
             source: Source::of(&desc),
@@ -134,7 +144,7 @@ pub unsafe extern "C" fn fh_decide(
 
 fn hand_out(out: NonNull<*mut fh_decision>, made: fh_decision) {
     // SAFETY: `output` checked the place, and the header asks that it be writable.
-    unsafe { out.write(Box::into_raw(Box::new(made))) };
+    unsafe { out.write(handles::hand_out(NonNull::from(Box::leak(Box::new(made))))) };
 }
 
 /// The decision behind a handle.
@@ -144,7 +154,7 @@ fn hand_out(out: NonNull<*mut fh_decision>, made: fh_decision) {
 /// * `decision` is NULL, misaligned, or a decision that lives for `'a`.
 pub(crate) unsafe fn decision_of<'a>(decision: *const fh_decision) -> Outcome<&'a fh_decision> {
     // SAFETY: forwarded from the caller.
-    unsafe { reference(decision, "decision") }
+    unsafe { handles::find(decision, "decision").map(|at| at.as_ref()) }
 }
 
 /// The verdict.
@@ -244,9 +254,7 @@ pub unsafe extern "C" fn fh_decision_explain(decision: *const fh_decision) -> *c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_decision_free(decision: *mut fh_decision) {
     calm((), || {
-        if !decision.is_null() && decision.is_aligned() {
-            // SAFETY: the header asks for a decision that was handed out and not freed.
-            drop(unsafe { Box::from_raw(decision) });
-        }
+        // SAFETY: the header asks for NULL or a decision that was handed out and not freed.
+        unsafe { handles::give_up(decision).map(|at| drop(Box::from_raw(at.as_ptr()))) };
     });
 }

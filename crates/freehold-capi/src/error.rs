@@ -1,12 +1,13 @@
 //! Statuses and errors.
 
 use std::ffi::{CString, c_char};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use freehold::Error;
 
-use crate::args::reference;
-use crate::guard::{Failure, calm};
+use crate::guard::{Failure, Outcome, calm};
+use crate::handles::{self, Handle, Head};
 
 /// What became of a call.
 pub type fh_status = i32;
@@ -25,10 +26,18 @@ pub const FH_INTERNAL: fh_status = 4;
 pub const FH_IO: fh_status = 5;
 
 /// Why a call failed. Its text is written when it is asked for: many callers only look at the code.
+#[cfg_attr(all(), repr(C))]
 pub struct fh_error {
+    head: Head,
     status: fh_status,
     error: Error,
     text: OnceLock<Text>,
+}
+
+// SAFETY: it begins with its head.
+unsafe impl Handle for fh_error {
+    const NAME: &'static str = "fh_error";
+    const KIND: u16 = handles::ERROR;
 }
 
 struct Text {
@@ -47,7 +56,18 @@ pub(crate) fn c_string(text: String) -> CString {
 impl fh_error {
     pub(crate) fn new(failure: Failure) -> *mut fh_error {
         let Failure { status, error } = failure;
-        Box::into_raw(Box::new(fh_error { status, error, text: OnceLock::new() }))
+        let made = fh_error { head: Head::of::<fh_error>(), status, error, text: OnceLock::new() };
+        handles::hand_out(NonNull::from(Box::leak(Box::new(made))))
+    }
+
+    /// The error behind a handle.
+    ///
+    /// # Safety
+    ///
+    /// * `error` is NULL, misaligned, or an error that lives for `'a`.
+    unsafe fn of<'a>(error: *const fh_error) -> Outcome<&'a fh_error> {
+        // SAFETY: forwarded from the caller.
+        unsafe { handles::find(error, "error").map(|at| at.as_ref()) }
     }
 
     fn text(&self) -> &Text {
@@ -62,21 +82,21 @@ impl fh_error {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_error_code(error: *const fh_error) -> fh_status {
     // SAFETY: the header asks for NULL or an error that lives.
-    calm(FH_INTERNAL, || unsafe { reference(error, "error") }.map_or(FH_OK, |e| e.status))
+    calm(FH_INTERNAL, || unsafe { fh_error::of(error) }.map_or(FH_OK, |e| e.status))
 }
 
 /// Reason of an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_error_reason(error: *const fh_error) -> i32 {
     // SAFETY: as above.
-    calm(0, || unsafe { reference(error, "error") }.map_or(0, |e| e.error.code() as i32))
+    calm(0, || unsafe { fh_error::of(error) }.map_or(0, |e| e.error.code() as i32))
 }
 
 /// Message of an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_error_message(error: *const fh_error) -> *const c_char {
     // SAFETY: as above.
-    calm(c"".as_ptr(), || unsafe { reference(error, "error") }.map_or(c"".as_ptr(), |e| e.text().message.as_ptr()))
+    calm(c"".as_ptr(), || unsafe { fh_error::of(error) }.map_or(c"".as_ptr(), |e| e.text().message.as_ptr()))
 }
 
 /// One fix of an error.
@@ -84,7 +104,7 @@ pub unsafe extern "C" fn fh_error_message(error: *const fh_error) -> *const c_ch
 pub unsafe extern "C" fn fh_error_fix(error: *const fh_error, index: usize) -> *const c_char {
     calm(std::ptr::null(), || {
         // SAFETY: as above.
-        let fix = unsafe { reference(error, "error") }.ok().and_then(|e| e.text().fixes.get(index));
+        let fix = unsafe { fh_error::of(error) }.ok().and_then(|e| e.text().fixes.get(index));
         fix.map_or(std::ptr::null(), |fix| fix.as_ptr())
     })
 }
@@ -93,9 +113,7 @@ pub unsafe extern "C" fn fh_error_fix(error: *const fh_error, index: usize) -> *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_error_free(error: *mut fh_error) {
     calm((), || {
-        if !error.is_null() && error.is_aligned() {
-            // SAFETY: the header asks for an error that a call handed out and that was not freed.
-            drop(unsafe { Box::from_raw(error) });
-        }
+        // SAFETY: the header asks for NULL or an error that a call handed out and that was not freed.
+        unsafe { handles::give_up(error).map(|at| drop(Box::from_raw(at.as_ptr()))) };
     });
 }

@@ -9,7 +9,7 @@
 //! * The header is written by hand. `tests/header.rs` compares it with the declarations that cbindgen reads from this
 //!   source, so that the two cannot drift; [`layout`] pins the layouts here and in `tests/abi/layout.c`.
 //! * Every body runs inside [`guard`](crate::guard): a panic becomes `FH_INTERNAL`, never an unwinding C frame.
-//! * An opaque handle has one kind of ownership: `fh_tensor` is a count, the others are boxes.
+//! * An opaque handle has one kind of ownership: `fh_tensor` is a count, the others are boxes. [`handles`] tells a wrong one.
 
 #![expect(non_camel_case_types, reason = "the types carry the names that C programs use")]
 
@@ -19,6 +19,7 @@ mod error;
 mod execute;
 mod export;
 mod guard;
+mod handles;
 mod import;
 mod layout;
 mod ledger;

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use freehold::dlpack::{self, DLDevice};
@@ -9,9 +10,10 @@ use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Policy, ReadonlyPolicy, Run
 use freehold_device::{CallbackMemory, Callbacks};
 use freehold_ledger::Level;
 
-use crate::args::{invalid, output, reference, text};
+use crate::args::{invalid, output, text};
 use crate::error::{fh_error, fh_status};
 use crate::guard::{Outcome, calm, guard};
+use crate::handles::{self, Handle, Head};
 use crate::options::{self, Sized32, check_reserved};
 
 /// Read-only memory is copied.
@@ -39,7 +41,17 @@ pub const FH_SYNC_ALLOW: i32 = 0;
 pub const FH_SYNC_ERROR: i32 = 1;
 
 /// A runtime.
-pub struct fh_runtime(Runtime);
+#[cfg_attr(all(), repr(C))]
+pub struct fh_runtime {
+    head: Head,
+    runtime: Runtime,
+}
+
+// SAFETY: it begins with its head.
+unsafe impl Handle for fh_runtime {
+    const NAME: &'static str = "fh_runtime";
+    const KIND: u16 = handles::RUNTIME;
+}
 
 /// House rules.
 #[derive(Clone, Copy)]
@@ -95,7 +107,7 @@ pub(crate) unsafe fn runtime_of(runtime: *const fh_runtime) -> Outcome<Runtime> 
         return Ok(Runtime::global());
     }
     // SAFETY: forwarded from the caller.
-    unsafe { reference(runtime, "runtime") }.map(|r| r.0.clone())
+    unsafe { handles::find(runtime, "runtime").map(|at| at.as_ref().runtime.clone()) }
 }
 
 pub(crate) fn level_of(level: i32) -> Outcome<Level> {
@@ -191,8 +203,9 @@ pub unsafe extern "C" fn fh_runtime_new(
         if let Some(raw) = policy {
             runtime.set_policy(policy_from(&raw, runtime.policy())?);
         }
+        let made = fh_runtime { head: Head::of::<fh_runtime>(), runtime };
         // SAFETY: checked above.
-        unsafe { out.write(Box::into_raw(Box::new(fh_runtime(runtime)))) };
+        unsafe { out.write(handles::hand_out(NonNull::from(Box::leak(Box::new(made))))) };
         Ok(())
     };
     // SAFETY: the header asks for NULL or a writable place.
@@ -203,10 +216,8 @@ pub unsafe extern "C" fn fh_runtime_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_runtime_free(runtime: *mut fh_runtime) {
     calm((), || {
-        if !runtime.is_null() && runtime.is_aligned() {
-            // SAFETY: the header asks for a runtime that was handed out and not freed.
-            drop(unsafe { Box::from_raw(runtime) });
-        }
+        // SAFETY: the header asks for NULL or a runtime that was handed out and not freed.
+        unsafe { handles::give_up(runtime).map(|at| drop(Box::from_raw(at.as_ptr()))) };
     });
 }
 

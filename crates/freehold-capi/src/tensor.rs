@@ -1,6 +1,6 @@
 //! Tensor handles.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
@@ -11,6 +11,7 @@ use freehold::{ImportOptions, Stream, Tensor};
 use crate::args::{invalid, label, output};
 use crate::error::{fh_error, fh_status};
 use crate::guard::{Failure, Outcome, calm, guard};
+use crate::handles::{self, Handle};
 use crate::runtime::{fh_runtime, runtime_of};
 
 /// No byte is shared.
@@ -24,6 +25,13 @@ pub const FH_OVERLAP_UNKNOWN: i32 = 2;
 #[repr(align(8))]
 pub struct fh_tensor([u8; 0]);
 
+// SAFETY: the crate `freehold` says where the kind is, which `handles` compares with where its own head has it; what is there
+// lies at multiples of 8.
+unsafe impl Handle for fh_tensor {
+    const NAME: &'static str = "fh_tensor";
+    const KIND: u16 = Tensor::HANDLE_KIND;
+}
+
 /// Gives a tensor to the caller.
 ///
 /// # Safety
@@ -32,7 +40,7 @@ pub struct fh_tensor([u8; 0]);
 #[inline]
 pub(crate) unsafe fn hand_out(out: NonNull<*mut fh_tensor>, tensor: Tensor) {
     // SAFETY: forwarded from the caller.
-    unsafe { out.write(tensor.into_handle().cast::<fh_tensor>().as_ptr()) };
+    unsafe { out.write(handles::hand_out(tensor.into_handle().cast())) };
 }
 
 /// The tensor behind a handle, whose count stays as it is.
@@ -42,9 +50,10 @@ pub(crate) unsafe fn hand_out(out: NonNull<*mut fh_tensor>, tensor: Tensor) {
 /// * `tensor` is NULL, misaligned, or a tensor that lives for as long as the result is used.
 #[inline]
 pub(crate) unsafe fn tensor_of(tensor: *const fh_tensor, name: &str) -> Outcome<ManuallyDrop<Tensor>> {
-    let handle = output(tensor.cast_mut(), name)?.cast::<c_void>();
+    // SAFETY: forwarded from the caller.
+    let handle = unsafe { handles::find(tensor, name) }?;
     // SAFETY: the caller holds a count of its own while the result is used, and `ManuallyDrop` gives none back.
-    Ok(ManuallyDrop::new(unsafe { Tensor::from_handle(handle) }))
+    Ok(ManuallyDrop::new(unsafe { Tensor::from_handle(handle.cast()) }))
 }
 
 /// New memory.
@@ -89,9 +98,10 @@ pub unsafe extern "C" fn fh_tensor_new(
 pub unsafe extern "C" fn fh_tensor_retain(tensor: *mut fh_tensor) -> *mut fh_tensor {
     calm(std::ptr::null_mut(), || {
         // SAFETY: the header asks for NULL or a tensor that lives.
-        if let Ok(held) = unsafe { tensor_of(tensor, "tensor") } {
-            std::mem::forget(Tensor::clone(&held));
-        }
+        let Ok(handle) = (unsafe { handles::hold(tensor, "tensor") }) else { return std::ptr::null_mut() };
+        // SAFETY: as in `tensor_of`.
+        let held = ManuallyDrop::new(unsafe { Tensor::from_handle(handle.cast()) });
+        std::mem::forget(Tensor::clone(&held));
         tensor
     })
 }
@@ -101,9 +111,7 @@ pub unsafe extern "C" fn fh_tensor_retain(tensor: *mut fh_tensor) -> *mut fh_ten
 pub unsafe extern "C" fn fh_tensor_release(tensor: *mut fh_tensor) {
     calm((), || {
         // SAFETY: the header asks for NULL or a tensor that the caller has a hold on and gives up.
-        if let Ok(held) = unsafe { tensor_of(tensor, "tensor") } {
-            drop(ManuallyDrop::into_inner(held));
-        }
+        unsafe { handles::give_up(tensor).map(|handle| drop(Tensor::from_handle(handle.cast()))) };
     });
 }
 

@@ -12,7 +12,21 @@ mod c;
 
 use c::Declarations;
 
-const HEADER: &str = include_str!("../../../include/freehold/freehold.h");
+/// The pages that `freehold.h` includes, as one text. dlpack_abi.h has its own reader: the tests of layouts.
+fn header() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../include/freehold");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+    let umbrella = read("freehold.h");
+    let pages: Vec<&str> =
+        umbrella.lines().filter_map(|line| line.strip_prefix("#include \"")?.strip_suffix('"')).collect();
+    let entries = folder.read_dir().expect("the headers' folder");
+    let mut there: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    there.retain(|name| name.ends_with(".h") && name != "freehold.h" && name != "dlpack_abi.h");
+    there.sort();
+    assert_eq!(pages, there, "freehold.h includes every page, in the order of their names");
+    pages.iter().map(|page| read(page)).collect()
+}
 
 fn generated() -> Declarations {
     let config = cbindgen::Config {
@@ -46,11 +60,11 @@ fn differences(what: &str, header: &BTreeMap<String, String>, code: &BTreeMap<St
 
 #[test]
 fn declarations_have_not_drifted() {
-    let (header, code) = (Declarations::parse(HEADER), generated());
+    let (header, code) = (Declarations::parse(&header()), generated());
     assert!(code.functions.len() > 40 && code.types.len() > 15, "cbindgen found the declarations");
     let text =
         differences("function", &header.functions, &code.functions) + &differences("type", &header.types, &code.types);
-    assert!(text.is_empty(), "include/freehold/freehold.h and the crate differ:\n{text}");
+    assert!(text.is_empty(), "include/freehold and the crate differ:\n{text}");
 }
 
 /// The values behind the names, from the crates below: C cannot include a Rust enum, so a person typed them again.
@@ -95,8 +109,8 @@ fn constants_have_not_drifted() {
     for (name, value) in constants_of_the_crates() {
         assert!(code.insert(name.clone(), value).is_none(), "{name} is declared twice");
     }
-    let text = differences("constant", &Declarations::parse(HEADER).constants, &code);
-    assert!(text.is_empty(), "include/freehold/freehold.h and the crates differ:\n{text}");
+    let text = differences("constant", &Declarations::parse(&header()).constants, &code);
+    assert!(text.is_empty(), "include/freehold and the crates differ:\n{text}");
 }
 
 /// `tests/abi/run.sh` compares the symbols of the built library with the same list.
@@ -109,7 +123,8 @@ fn the_symbols_are_the_functions() {
 
 #[test]
 fn the_header_names_every_target() {
+    let header = header();
     for row in [Caps::FREEHOLD, Caps::NUMPY, Caps::TORCH, Caps::DLPACK, Caps::DLPACK_LEGACY] {
-        assert!(HEADER.contains(&format!("\"{}\"", row.name)), "{} is not in the header", row.name);
+        assert!(header.contains(&format!("\"{}\"", row.name)), "{} is not in the header", row.name);
     }
 }

@@ -12,9 +12,15 @@ use crate::tensor::Inner;
 #[repr(C)]
 struct Node {
     count: Count,
-    ndim: u32,
+    ndim: u16,
+    /// For a C interface that must tell its handles apart; nothing here reads it.
+    kind: u16,
     inner: Inner,
 }
+
+/// What says that a node is a node, and where: how [`crate::Tensor::into_handle`]'s pointers are told from others.
+pub(crate) const KIND: u16 = 0x4654;
+pub(crate) const KIND_OFFSET: usize = std::mem::offset_of!(Node, kind);
 
 // Six dimensions fit a kept block.
 const _: () = assert!(size_of::<Node>() + 6 * 2 * size_of::<i64>() <= block::SIZE && align_of::<Node>() == 8);
@@ -94,7 +100,7 @@ impl Draft {
         let Draft { node, ndim } = self;
         std::mem::forget(self);
         // SAFETY: the block is ours, large enough and aligned for a node.
-        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u32, inner }) };
+        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u16, kind: KIND, inner }) };
         Handle(node)
     }
 }

@@ -13,7 +13,7 @@ use freehold_tensor::{Extent, Strided};
 use crate::canary::Watch;
 use crate::dlpack::ForeignCapsule;
 use crate::flow::Flow;
-use crate::handle::{Draft, Handle};
+use crate::handle::{self, Draft, Handle};
 use crate::{DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
 
 mod record;
@@ -399,6 +399,12 @@ impl Tensor {
     pub fn read_only(&self) -> Tensor {
         if self.is_writable() { self.derive(|inner| inner.traits |= Traits::READ_ONLY) } else { self.clone() }
     }
+
+    /// What the `u16` at [`Tensor::HANDLE_KIND_OFFSET`] bytes from where a handle points is, for as long as it counts: a C
+    /// interface tells its handles apart by it.
+    pub const HANDLE_KIND: u16 = handle::KIND;
+    /// Where [`Tensor::HANDLE_KIND`] is.
+    pub const HANDLE_KIND_OFFSET: usize = handle::KIND_OFFSET;
 
     /// The handle as one pointer, for a C interface. It keeps its count until [`Tensor::from_handle`] takes it back.
     pub fn into_handle(self) -> NonNull<c_void> {

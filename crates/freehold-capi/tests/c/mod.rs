@@ -56,12 +56,7 @@ impl Declarations {
 
     fn declaration(&mut self, tokens: &[String]) {
         let tokens: Vec<String> = tokens.iter().filter(|t| !NOISE.contains(&t.as_str())).cloned().collect();
-        // `extern "C" {` is inside #ifdef __cplusplus; its brace and string stay behind.
-        let tokens = match &tokens[..] {
-            [word, quote, open, rest @ ..] if word == "extern" && quote.starts_with('"') && open == "{" => rest,
-            all => all,
-        };
-        let words: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let words = declared(&tokens);
         match &words[..] {
             [] | ["}"] => {}
             ["typedef", "struct", name, "{", body @ .., "}", alias] if name == alias => {
@@ -104,6 +99,23 @@ impl Declarations {
             };
             let before: Option<String> = self.constants.insert(one[0].to_owned(), i64::to_string(&value));
             assert!(before.is_none(), "{} is declared twice", one[0]);
+        }
+    }
+}
+
+/// Without what has no semicolon after it: `extern "C" {` and its brace, which are inside #ifdef __cplusplus, and inline
+/// functions, which the library does not have.
+fn declared(tokens: &[String]) -> Vec<&str> {
+    let mut words: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    loop {
+        match &words[..] {
+            ["}", rest @ ..] => words = rest.to_vec(),
+            ["extern", quote, "{", rest @ ..] if quote.starts_with('"') => words = rest.to_vec(),
+            ["static", "inline", ..] => {
+                let end = words.iter().position(|w| *w == "}").expect("a short inline function");
+                words.drain(..=end);
+            }
+            _ => return words,
         }
     }
 }

@@ -18,6 +18,7 @@ _VARIABLES = (
     "FREEHOLD_HOST_CACHE",
     "FREEHOLD_SIMD",
     "FREEHOLD_CUDA_LIBRARY",
+    "FREEHOLD_CHECK_HANDLES",
 )
 # Where a type has its C exchange table: since DLPack 1.3, and before.
 _TABLES = ("__dlpack_c_exchange_api__", "__c_dlpack_exchange_api__")
