@@ -74,6 +74,14 @@ class error : public std::runtime_error {
         reason_(reason),
         mismatch_(std::make_shared<const freehold::mismatch>(std::move(what))) {}
 
+  /** Another error with its words and the constraint that led to it; status, reason and fixes stay. */
+  error(const error &from, const std::string &message, freehold::mismatch what)
+      : std::runtime_error(message),
+        status_(from.status_),
+        reason_(from.reason_),
+        fixes_(from.fixes_),
+        mismatch_(std::make_shared<const freehold::mismatch>(std::move(what))) {}
+
   /** One of `FH_REJECTED`, `FH_INVALID_ARGUMENT`... */
   fh_status status() const noexcept { return status_; }
   /** `FH_REASON_*` */
@@ -153,6 +161,27 @@ class [[nodiscard]] expected<void> {
 
  private:
   std::shared_ptr<const freehold::error> error_;
+};
+
+/** Sizes or strides that a call looks at: a braced list, a vector, an array, or a pointer and how many. Nothing is copied. */
+class extents {
+ public:
+  constexpr extents() noexcept = default;
+  constexpr extents(const std::int64_t *first, std::size_t count) noexcept : first_(first), count_(count) {}
+  // The list lives as long as the call that it is written in.
+  constexpr extents(std::initializer_list<std::int64_t> list) noexcept : extents(list.begin(), list.size()) {}
+  extents(const std::vector<std::int64_t> &list) noexcept : extents(list.data(), list.size()) {}
+  template <std::size_t N>
+  constexpr extents(const std::array<std::int64_t, N> &list) noexcept : extents(list.data(), N) {}
+
+  constexpr const std::int64_t *data() const noexcept { return first_; }
+  constexpr std::size_t size() const noexcept { return count_; }
+  constexpr const std::int64_t *begin() const noexcept { return first_; }
+  constexpr const std::int64_t *end() const noexcept { return first_ + count_; }
+
+ private:
+  const std::int64_t *first_ = nullptr;
+  std::size_t count_ = 0;
 };
 
 /** The DLPack dtype of a C++ type. Specialise it for a half or bfloat16 type of your own. */
@@ -310,6 +339,8 @@ struct caps : fh_caps {
 /** A verdict with its reasons and cost. */
 class decision {
  public:
+  /** No decision; its verdict is a reject without a reason. */
+  decision() noexcept = default;
   explicit decision(fh_decision *owned) noexcept : raw_(owned) {}
   const fh_decision *get() const noexcept { return raw_.get(); }
   /** `FH_VERDICT_*` */
@@ -322,15 +353,18 @@ class decision {
     fh_decision_cost(get(), &cost, nullptr);
     return cost;
   }
+  std::size_t reason_count() const noexcept { return fh_decision_reason_count(get()); }
+  /** One reason, the first one first; its texts belong to the decision. All 0 where `index` is past the last. */
+  fh_reason reason(std::size_t index) const noexcept {
+    fh_reason reason{};
+    reason.struct_size = sizeof reason;
+    fh_decision_reason(get(), index, &reason, nullptr);
+    return reason;
+  }
   /** The reasons' codes, the first one first. */
   std::vector<std::int32_t> reasons() const {
-    std::vector<std::int32_t> codes(fh_decision_reason_count(get()));
-    for (std::size_t i = 0; i < codes.size(); ++i) {
-      fh_reason reason{};
-      reason.struct_size = sizeof reason;
-      fh_decision_reason(get(), i, &reason, nullptr);
-      codes[i] = reason.code;
-    }
+    std::vector<std::int32_t> codes(reason_count());
+    for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = reason(i).code;
     return codes;
   }
   /** The decision in words. */
@@ -409,7 +443,7 @@ class tensor {
   }
 
   /** New host memory, all bytes 0. */
-  static expected<tensor> try_zeros(DLDataType dtype, const std::vector<std::int64_t> &shape, const runtime &rt = {}) {
+  static expected<tensor> try_zeros(DLDataType dtype, extents shape, const runtime &rt = {}) {
     DLDevice device{};
     device.device_type = kDLCPU;
     return make([&](fh_tensor **out, fh_error **e) {
@@ -417,7 +451,7 @@ class tensor {
     });
   }
   template <class T>
-  static tensor zeros(const std::vector<std::int64_t> &shape, const runtime &rt = {}) {
+  static tensor zeros(extents shape, const runtime &rt = {}) {
     return try_zeros(dtype_of<T>::value, shape, rt).value();
   }
 
@@ -520,28 +554,47 @@ class tensor {
   fh_tensor *raw_ = nullptr;
 };
 
-/** A tensor over a vector's elements, without a copy. Where that fails the vector is as it was. */
-template <class T>
-expected<tensor> try_wrap(std::vector<T> &&values, const std::vector<std::int64_t> &shape, const char *label = nullptr,
-                          const runtime &rt = {}) {
-  static_assert(!std::is_same_v<T, bool>, "std::vector<bool> packs its elements; use std::vector<std::uint8_t>");
+namespace detail {
+
+/** How many elements a shape has; -1 where that is no number. */
+inline std::int64_t count(extents shape) noexcept {
   std::int64_t count = 1;
   for (const std::int64_t n : shape) {
-    if (n < 0 || (n > 0 && count > INT64_MAX / n)) count = -1;
-    if (count < 0) break;
+    if (n < 0 || (n > 0 && count > INT64_MAX / n)) return -1;
     count *= n;
   }
+  return count;
+}
+
+inline DLTensor describe(const void *data, DLDataType dtype, extents shape, extents strides) noexcept {
+  DLTensor view{};
+  // DLPack has one struct for what is read and what is written; the flags say which.
+  view.data = const_cast<void *>(data);
+  view.device.device_type = kDLCPU;
+  view.ndim = std::int32_t(shape.size());
+  view.dtype = dtype;
+  view.shape = const_cast<std::int64_t *>(shape.data());
+  view.strides = const_cast<std::int64_t *>(strides.data());
+  return view;
+}
+
+}  // namespace detail
+
+/**
+ * \brief A tensor over a vector's elements, without a copy. Where that fails the vector is as it was.
+ *
+ * One allocation of three words holds the vector itself.
+ */
+template <class T>
+expected<tensor> try_wrap(std::vector<T> &&values, extents shape, const char *label = nullptr, const runtime &rt = {}) {
+  static_assert(!std::is_same_v<T, bool>, "std::vector<bool> packs its elements; use std::vector<std::uint8_t>");
+  const std::int64_t count = detail::count(shape);
   if (count < 0 || std::uint64_t(count) != values.size()) {
     return freehold::error(FH_INVALID_ARGUMENT, FH_REASON_AR01,
                            "[AR01] wrap: the shape does not have " + std::to_string(values.size()) + " elements.");
   }
   auto owned = std::make_unique<std::vector<T>>(std::move(values));
-  DLTensor view{};
-  view.data = owned->data();
-  view.device.device_type = kDLCPU;
-  view.ndim = std::int32_t(shape.size());
-  view.dtype = dtype_of<T>::value;
-  view.shape = const_cast<std::int64_t *>(shape.data());
+  const DLTensor view = detail::describe(owned->data(), dtype_of<T>::value, shape, {});
   fh_owner owner{};
   owner.struct_size = sizeof owner;
   owner.release = [](void *context) { delete static_cast<std::vector<T> *>(context); };
@@ -559,9 +612,9 @@ expected<tensor> try_wrap(std::vector<T> &&values, const std::vector<std::int64_
   return tensor(out);
 }
 
+/** As try_wrap(), and throws the error. */
 template <class T>
-tensor wrap(std::vector<T> &&values, const std::vector<std::int64_t> &shape, const char *label = nullptr,
-            const runtime &rt = {}) {
+tensor wrap(std::vector<T> &&values, extents shape, const char *label = nullptr, const runtime &rt = {}) {
   return try_wrap(std::move(values), shape, label, rt).value();
 }
 
@@ -570,6 +623,55 @@ template <class T>
 tensor wrap(std::vector<T> &&values) {
   const std::int64_t size = std::int64_t(values.size());
   return try_wrap(std::move(values), {size}).value();
+}
+
+/** Says of memory that it outlives the tensor and everything made from it: a static table, a mapping that is never undone. */
+struct unowned {};
+
+/**
+ * \brief A tensor over memory that is there already.
+ *
+ * A pointer to `const` elements makes a read-only tensor.
+ *
+ * \param data the first element; the memory around it that shape and strides reach must stay valid until the owner goes
+ * \param shape sizes
+ * \param owner what keeps the memory: a std::shared_ptr, a std::unique_ptr, any object whose destruction lets go; it is
+ *        moved into the tensor and destroyed once, on whatever thread the last holder lets go, and must not throw then. unowned
+ *        keeps nothing. On an error it is destroyed. One allocation holds it.
+ * \param strides in elements; none is compact, row-major
+ * \param label who made it, for the ledger
+ * \param rt whose ledger it goes on
+ */
+template <class T, class Owner>
+expected<tensor> try_wrap(T *data, extents shape, Owner owner, extents strides = {}, const char *label = nullptr,
+                          const runtime &rt = {}) {
+  if (strides.size() != 0 && strides.size() != shape.size()) {
+    return freehold::error(FH_INVALID_ARGUMENT, FH_REASON_AR01,
+                           "[AR01] wrap: " + std::to_string(strides.size()) + " strides for " +
+                               std::to_string(shape.size()) + " dimensions.");
+  }
+  const DLTensor view = detail::describe(data, dtype_of<std::remove_const_t<T>>::value, shape, strides);
+  fh_owner raw{};
+  raw.struct_size = sizeof raw;
+  raw.flags = std::is_const_v<T> ? std::uint32_t(FH_FLAG_READ_ONLY) : 0;
+  std::unique_ptr<Owner> kept;
+  if constexpr (!std::is_same_v<Owner, unowned>) {
+    kept = std::make_unique<Owner>(std::move(owner));
+    raw.release = [](void *context) { delete static_cast<Owner *>(context); };
+    raw.context = kept.get();
+  }
+  fh_tensor *out = nullptr;
+  fh_error *e = nullptr;
+  const fh_status status = fh_import_raw(rt.get(), &view, &raw, label ? label : "c++", &out, &e);
+  if (status != FH_OK) return freehold::error::take(status, e);
+  (void)kept.release();
+  return tensor(out);
+}
+
+/** As try_wrap(), and throws the error. */
+template <class T, class Owner>
+tensor wrap(T *data, extents shape, Owner owner, extents strides = {}, const char *label = nullptr, const runtime &rt = {}) {
+  return try_wrap(data, shape, std::move(owner), strides, label, rt).value();
 }
 
 /** Sizes that accept() asks for; -1 takes any. */
@@ -583,15 +685,19 @@ struct shape {
 /** Memory that the host reads through the pointer: plain, or pinned by CUDA or ROCm. */
 struct cpu {
   static constexpr const char *name = "cpu";
+  static constexpr int copy_to = kDLCPU;
   static constexpr bool takes(int type) { return type == kDLCPU || type == kDLCUDAHost || type == kDLROCMHost; }
 };
 /** CUDA device memory, managed memory included. */
 struct cuda {
   static constexpr const char *name = "cuda";
+  static constexpr int copy_to = kDLCUDA;
   static constexpr bool takes(int type) { return type == kDLCUDA || type == kDLCUDAManaged; }
 };
+/** Wherever it is. */
 struct any_device {
   static constexpr const char *name = "any device";
+  static constexpr int copy_to = 0;
   static constexpr bool takes(int) { return true; }
 };
 
@@ -611,6 +717,15 @@ struct strided {
   static constexpr int order = FH_ORDER_ANY;
 };
 
+/** accept() shares or refuses. */
+struct must_share {
+  static constexpr bool copies = false;
+};
+/** accept() copies, once, what does not fit in dtype, memory order, alignment or device. The shape must fit. */
+struct may_copy {
+  static constexpr bool copies = true;
+};
+
 /** Typed access to a tensor that was accepted. Keeps the tensor alive. */
 template <class T, std::size_t Rank, class Layout = strided>
 class view {
@@ -628,6 +743,10 @@ class view {
     return count;
   }
   const freehold::tensor &tensor() const noexcept { return tensor_; }
+  /** Bytes that accept() copied; 0 where the memory is the tensor's own. */
+  std::uint64_t bytes_copied() const noexcept { return bytes_copied_; }
+  /** Why it copied, such as "ST02"; "" where it did not. */
+  const char *reason() const noexcept { return reason_; }
 
   /** One element. The indices are not checked. */
   template <class... Index>
@@ -663,7 +782,9 @@ class view {
   }
 #endif
 
-  view(freehold::tensor tensor, const DLTensor &dl) noexcept : tensor_(std::move(tensor)), data_(static_cast<T *>(dl.data)) {
+  /** For accept(), which has checked that the tensor is so. */
+  view(freehold::tensor tensor, const DLTensor &dl, std::uint64_t bytes_copied = 0, const char *reason = "") noexcept
+      : tensor_(std::move(tensor)), data_(static_cast<T *>(dl.data)), bytes_copied_(bytes_copied), reason_(reason) {
     for (std::size_t i = 0; i < Rank; ++i) {
       extents_[i] = dl.shape[i];
       strides_[i] = dl.strides[i];
@@ -673,6 +794,8 @@ class view {
  private:
   freehold::tensor tensor_;
   T *data_;
+  std::uint64_t bytes_copied_;
+  const char *reason_;
   std::array<std::int64_t, Rank> extents_{};
   std::array<std::int64_t, Rank> strides_{};
 };
@@ -698,6 +821,50 @@ inline std::string device_name(DLDevice device) {
   }
 }
 
+/** A constraint of accept(), in the order in which they are checked. */
+enum class constraint { none, handle, rank, shape, dtype, values, device, byte_strides, strides, alignment, writable };
+
+/** The first constraint that fails, without a word: nothing is allocated until somebody wants to read it. */
+struct finding {
+  constraint what = constraint::none;
+  int dimension = -1;
+  std::int64_t wanted = 0;
+};
+
+/** The first dimension whose stride is not the compact one. */
+inline finding first_not_compact(const DLTensor &dl, int order) noexcept {
+  for (int i = 0; i < dl.ndim; ++i) {
+    if (dl.shape[i] == 0) return {};
+  }
+  std::int64_t wanted = 1;
+  for (int n = 0; n < dl.ndim; ++n) {
+    const int i = order == FH_ORDER_C ? dl.ndim - 1 - n : n;
+    if (dl.shape[i] != 1 && dl.strides[i] != wanted) return {constraint::strides, i, wanted};
+    wanted *= dl.shape[i];
+  }
+  return {};
+}
+
+template <class T, class Shape, class Device, class Layout>
+finding examine(const DLTensor &dl, std::uint32_t flags) noexcept {
+  constexpr DLDataType want = dtype_of<std::remove_const_t<T>>::value;
+  if (dl.ndim != std::int32_t(Shape::rank)) return {constraint::rank, -1, std::int64_t(Shape::rank)};
+  for (int i = 0; i < dl.ndim; ++i) {
+    if (Shape::extents[i] >= 0 && dl.shape[i] != Shape::extents[i]) return {constraint::shape, i, Shape::extents[i]};
+  }
+  if (dl.dtype.code != want.code || dl.dtype.bits != want.bits || dl.dtype.lanes != want.lanes) return {constraint::dtype};
+  if (flags & (FH_FLAG_CONJ | FH_FLAG_NEG | FH_FLAG_SWAPPED)) return {constraint::values};
+  if (!Device::takes(int(dl.device.device_type))) return {constraint::device};
+  if (flags & FH_FLAG_BYTE_STRIDES) return {constraint::byte_strides};
+  if constexpr (Layout::order != FH_ORDER_ANY) {
+    const finding found = first_not_compact(dl, Layout::order);
+    if (found.what != constraint::none) return found;
+  }
+  if (reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T) != 0) return {constraint::alignment};
+  if (!std::is_const_v<T> && (flags & (FH_FLAG_READ_ONLY | FH_FLAG_IMMUTABLE))) return {constraint::writable};
+  return {};
+}
+
 inline error refuse(std::int32_t code, const char *name, const char *argument, const char *constraint, int dimension,
                     std::string wanted, std::string got) {
   std::string text = std::string("[") + name + "] " + argument + ": " + constraint;
@@ -706,18 +873,53 @@ inline error refuse(std::int32_t code, const char *name, const char *argument, c
   return error(code, text, mismatch{argument, constraint, dimension, std::move(wanted), std::move(got)});
 }
 
-/** The first dimension whose stride is not the compact one; -1 where there is none. */
-inline int first_not_compact(const DLTensor &dl, int order, std::int64_t &want) {
-  for (int i = 0; i < dl.ndim; ++i) {
-    if (dl.shape[i] == 0) return -1;
+/** A finding in words. */
+template <class T, class Device, class Layout>
+error refuse(const finding &found, const DLTensor &dl, std::uint32_t flags, const char *argument) {
+  const auto number = [](auto n) { return std::to_string(n); };
+  const int i = found.dimension;
+  switch (found.what) {
+    case constraint::rank:
+      return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, number(found.wanted), number(dl.ndim));
+    case constraint::shape:
+      return refuse(FH_REASON_AR01, "AR01", argument, "shape", i, number(found.wanted), number(dl.shape[i]));
+    case constraint::dtype:
+      return refuse(FH_REASON_DT02, "DT02", argument, "dtype", -1, dtype_name(dtype_of<std::remove_const_t<T>>::value),
+                    dtype_name(dl.dtype));
+    case constraint::values:
+      return refuse(FH_REASON_LZ01, "LZ01", argument, "values", -1, "the bytes in memory",
+                    flags & FH_FLAG_SWAPPED ? "the other byte order" : "lazy conj or neg bits");
+    case constraint::device:
+      return refuse(FH_REASON_DV01, "DV01", argument, "device", -1, Device::name, device_name(dl.device));
+    case constraint::byte_strides:
+      return refuse(FH_REASON_ST03, "ST03", argument, "strides", -1, "whole elements", "bytes");
+    case constraint::strides:
+      return refuse(FH_REASON_ST02, "ST02", argument, "strides", i, number(found.wanted) + " (" + Layout::name + ")",
+                    number(dl.strides[i]));
+    case constraint::alignment:
+      return refuse(FH_REASON_AG01, "AG01", argument, "alignment", -1, number(alignof(T)) + " bytes",
+                    "address % " + number(alignof(T)) + " = " +
+                        number(reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T)));
+    case constraint::writable:
+      return refuse(FH_REASON_RO01, "RO01", argument, "writable", -1, "writable", "read-only");
+    default:
+      return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, "a tensor", "an empty handle");
   }
-  want = 1;
-  for (int n = 0; n < dl.ndim; ++n) {
-    const int i = order == FH_ORDER_C ? dl.ndim - 1 - n : n;
-    if (dl.shape[i] != 1 && dl.strides[i] != want) return i;
-    want *= dl.shape[i];
+}
+
+/** Decides and executes: one pass into new memory where the tensor is not as the function needs it. */
+template <class T, class Device, class Layout>
+expected<tensor> mend(const tensor &t, const DLTensor &dl, decision &made) {
+  request want = request::convert().as<std::remove_const_t<T>>().in_order(Layout::order);
+  want.alignment = alignof(T);
+  if (!Device::takes(int(dl.device.device_type))) {
+    want.device.device_type = static_cast<DLDeviceType>(Device::copy_to);
+    want.device.device_id = 0;
   }
-  return -1;
+  auto decided = t.try_decide(want);
+  if (!decided) return decided.error();
+  made = std::move(*decided);
+  return t.try_execute(made, "accept");
 }
 
 }  // namespace detail
@@ -725,65 +927,58 @@ inline int first_not_compact(const DLTensor &dl, int order, std::int64_t &want) 
 /**
  * \brief A typed view of a tensor that is as the function needs it, or an error that names the first constraint that fails.
  *
+ * \code
+ * auto x = accept<const float, shape<-1, 128>, cpu, c_order, may_copy>(t, "x");
+ * if (x.bytes_copied()) std::printf("copied: %s\n", x.reason());
+ * \endcode
+ *
  * \tparam T element type; without `const` the memory must be writable
  * \tparam Shape shape<...>
  * \tparam Device cpu, cuda, any_device
  * \tparam Layout c_order, f_order, strided
+ * \tparam Copying must_share, may_copy; a copy is for reading only, as nobody would see what is written to it
  * \param t the tensor
  * \param argument its name, for the error
+ * \param why with may_copy, receives the decision where the tensor was not as asked; may be nullptr
  */
-template <class T, class Shape, class Device = cpu, class Layout = c_order>
-expected<view<T, Shape::rank, Layout>> try_accept(const tensor &t, const char *argument = "tensor") {
-  using detail::refuse;
-  if (!t) return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, "a tensor", "an empty handle");
+template <class T, class Shape, class Device = cpu, class Layout = c_order, class Copying = must_share>
+expected<view<T, Shape::rank, Layout>> try_accept(const tensor &t, const char *argument = "tensor",
+                                                  decision *why = nullptr) {
+  static_assert(!Copying::copies || std::is_const_v<T>, "may_copy needs const elements: writes to a copy would be lost");
+  using made_view = view<T, Shape::rank, Layout>;
+  (void)why;
   const DLTensor dl = t.dl();
   const std::uint32_t flags = t.flags();
-  constexpr DLDataType want = dtype_of<std::remove_const_t<T>>::value;
-  if (dl.dtype.code != want.code || dl.dtype.bits != want.bits || dl.dtype.lanes != want.lanes) {
-    return refuse(FH_REASON_DT02, "DT02", argument, "dtype", -1, detail::dtype_name(want), detail::dtype_name(dl.dtype));
-  }
-  if (flags & (FH_FLAG_CONJ | FH_FLAG_NEG | FH_FLAG_SWAPPED)) {
-    return refuse(FH_REASON_LZ01, "LZ01", argument, "values", -1, "the bytes in memory",
-                  flags & FH_FLAG_SWAPPED ? "the other byte order" : "lazy conj or neg bits");
-  }
-  if (dl.ndim != std::int32_t(Shape::rank)) {
-    return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, std::to_string(Shape::rank), std::to_string(dl.ndim));
-  }
-  for (int i = 0; i < dl.ndim; ++i) {
-    if (Shape::extents[i] >= 0 && dl.shape[i] != Shape::extents[i]) {
-      return refuse(FH_REASON_AR01, "AR01", argument, "shape", i, std::to_string(Shape::extents[i]),
-                    std::to_string(dl.shape[i]));
+  const detail::finding found = t ? detail::examine<T, Shape, Device, Layout>(dl, flags)
+                                  : detail::finding{detail::constraint::handle};
+  if (found.what == detail::constraint::none) return made_view(t, dl);
+  if constexpr (Copying::copies) {
+    if (found.what > detail::constraint::shape) {
+      decision made;
+      expected<tensor> mended = detail::mend<T, Device, Layout>(t, dl, made);
+      if (!mended) {
+        const error first = detail::refuse<T, Device, Layout>(found, dl, flags, argument);
+        return error(mended.error(), std::string(first.what()) + "; and no copy mends it:\n" + mended.error().what(),
+                     *first.mismatch());
+      }
+      const DLTensor now = mended->dl();
+      const detail::finding still = detail::examine<T, Shape, Device, Layout>(now, mended->flags());
+      if (still.what != detail::constraint::none) {
+        return detail::refuse<T, Device, Layout>(still, now, mended->flags(), argument);
+      }
+      const fh_cost cost = made.cost();
+      const fh_reason reason = made.reason(0);
+      if (why) *why = std::move(made);
+      return made_view(*mended, now, cost.bytes_copied, cost.bytes_copied && reason.name ? reason.name : "");
     }
   }
-  if (!Device::takes(int(dl.device.device_type))) {
-    return refuse(FH_REASON_DV01, "DV01", argument, "device", -1, Device::name, detail::device_name(dl.device));
-  }
-  if (flags & FH_FLAG_BYTE_STRIDES) {
-    return refuse(FH_REASON_ST03, "ST03", argument, "strides", -1, "whole elements", "bytes");
-  }
-  if constexpr (Layout::order != FH_ORDER_ANY) {
-    std::int64_t compact = 0;
-    const int dimension = detail::first_not_compact(dl, Layout::order, compact);
-    if (dimension >= 0) {
-      return refuse(FH_REASON_ST02, "ST02", argument, "strides", dimension,
-                    std::to_string(compact) + " (" + Layout::name + ")", std::to_string(dl.strides[dimension]));
-    }
-  }
-  if (reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T) != 0) {
-    return refuse(FH_REASON_AG01, "AG01", argument, "alignment", -1, std::to_string(alignof(T)) + " bytes",
-                  "address % " + std::to_string(alignof(T)) + " = " +
-                      std::to_string(reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T)));
-  }
-  if (!std::is_const_v<T> && (flags & (FH_FLAG_READ_ONLY | FH_FLAG_IMMUTABLE))) {
-    return refuse(FH_REASON_RO01, "RO01", argument, "writable", -1, "writable", "read-only");
-  }
-  return view<T, Shape::rank, Layout>(t, dl);
+  return detail::refuse<T, Device, Layout>(found, dl, flags, argument);
 }
 
 /** As try_accept(), and throws the error. */
-template <class T, class Shape, class Device = cpu, class Layout = c_order>
-view<T, Shape::rank, Layout> accept(const tensor &t, const char *argument = "tensor") {
-  return try_accept<T, Shape, Device, Layout>(t, argument).value();
+template <class T, class Shape, class Device = cpu, class Layout = c_order, class Copying = must_share>
+view<T, Shape::rank, Layout> accept(const tensor &t, const char *argument = "tensor", decision *why = nullptr) {
+  return try_accept<T, Shape, Device, Layout, Copying>(t, argument, why).value();
 }
 
 }  // namespace freehold
