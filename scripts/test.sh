@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install miri loom tsan doctest clippy free-threaded)
+ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install examples miri loom tsan doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then
     NO_SKIP=1
@@ -101,6 +101,7 @@ step_ptx() { scripts/ptx.sh check; }
 step_demo() { scripts/demo.sh; }
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }
 step_install() { scripts/build.sh library && tests/install/run.sh; }
+step_examples() { scripts/build.sh library && tests/examples/run.sh; }
 
 steps=("$@")
 if [ ${#steps[@]} -eq 0 ]; then steps=("${ALL_STEPS[@]}"); fi
@@ -110,7 +111,7 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | \
+    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | *" examples "* | \
         *" wheel "* | *" free-threaded "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac
