@@ -47,7 +47,9 @@ struct mismatch {
   std::string constraint;
   /** The dimension, for "shape" and "strides"; -1 for the others. */
   int dimension;
+  /** What the caller asked for. */
   std::string expected;
+  /** What the tensor has. */
   std::string got;
 };
 
@@ -64,6 +66,7 @@ class error : public std::runtime_error {
     return taken;
   }
 
+  /** An error of this header's own. */
   error(fh_status status, std::int32_t reason, const std::string &message)
       : std::runtime_error(message), status_(status), reason_(reason) {}
 
@@ -116,21 +119,30 @@ namespace detail {
 template <class T>
 class [[nodiscard]] expected {
  public:
+  /** With a value. */
   expected(T value) : state_(std::in_place_index<0>, std::move(value)) {}
+  /** With an error. */
   expected(freehold::error e) : state_(std::in_place_index<1>, std::move(e)) {}
 
+  /** Whether there is a value. */
   bool has_value() const noexcept { return state_.index() == 0; }
+  /** As has_value(). */
   explicit operator bool() const noexcept { return has_value(); }
 
   /** The value; throws the error where there is none. */
   T &value() & { return check(), *std::get_if<0>(&state_); }
+  /** The value; throws the error where there is none. */
   const T &value() const & { return check(), *std::get_if<0>(&state_); }
+  /** The value, moved out; throws the error where there is none. */
   T &&value() && { return check(), std::move(*std::get_if<0>(&state_)); }
 
   /** The value, which must be there. */
   T &operator*() & noexcept { return *std::get_if<0>(&state_); }
+  /** The value, which must be there. */
   const T &operator*() const & noexcept { return *std::get_if<0>(&state_); }
+  /** Into the value, which must be there. */
   T *operator->() noexcept { return std::get_if<0>(&state_); }
+  /** Into the value, which must be there. */
   const T *operator->() const noexcept { return std::get_if<0>(&state_); }
 
   /** The error, which must be there. */
@@ -147,10 +159,14 @@ class [[nodiscard]] expected {
 template <>
 class [[nodiscard]] expected<void> {
  public:
+  /** Done. */
   expected() = default;
+  /** With an error. */
   expected(freehold::error e) : error_(std::make_shared<const freehold::error>(std::move(e))) {}
 
+  /** Whether it is done. */
   bool has_value() const noexcept { return !error_; }
+  /** As has_value(). */
   explicit operator bool() const noexcept { return has_value(); }
   /** Throws the error where there is one. */
   void value() const {
@@ -166,17 +182,25 @@ class [[nodiscard]] expected<void> {
 /** Sizes or strides that a call looks at: a braced list, a vector, an array, or a pointer and how many. Nothing is copied. */
 class extents {
  public:
+  /** No dimension. */
   constexpr extents() noexcept = default;
+  /** `count` numbers, which must live as long as the call. */
   constexpr extents(const std::int64_t *first, std::size_t count) noexcept : first_(first), count_(count) {}
-  // The list lives as long as the call that it is written in.
+  /** A braced list, which lives as long as the call that it is written in. */
   constexpr extents(std::initializer_list<std::int64_t> list) noexcept : extents(list.begin(), list.size()) {}
+  /** The numbers of a vector. */
   extents(const std::vector<std::int64_t> &list) noexcept : extents(list.data(), list.size()) {}
+  /** The numbers of an array. */
   template <std::size_t N>
   constexpr extents(const std::array<std::int64_t, N> &list) noexcept : extents(list.data(), N) {}
 
+  /** The first number. */
   constexpr const std::int64_t *data() const noexcept { return first_; }
+  /** How many there are. */
   constexpr std::size_t size() const noexcept { return count_; }
+  /** The first number. */
   constexpr const std::int64_t *begin() const noexcept { return first_; }
+  /** One past the last. */
   constexpr const std::int64_t *end() const noexcept { return first_ + count_; }
 
  private:
@@ -188,23 +212,31 @@ class extents {
 template <class T, class = void>
 struct dtype_of;
 
+/** Integers, by their size. */
 template <class T>
 struct dtype_of<T, std::enable_if_t<std::is_integral_v<T> && !std::is_same_v<T, bool>>> {
+  /** The dtype. */
   static constexpr DLDataType value = {std::uint8_t(std::is_signed_v<T> ? kDLInt : kDLUInt), std::uint8_t(sizeof(T) * 8), 1};
 };
 
+/** float and double. */
 template <class T>
 struct dtype_of<T, std::enable_if_t<std::is_floating_point_v<T> && (sizeof(T) <= 8)>> {
+  /** The dtype. */
   static constexpr DLDataType value = {kDLFloat, std::uint8_t(sizeof(T) * 8), 1};
 };
 
+/** Complex numbers. */
 template <class T>
 struct dtype_of<std::complex<T>> {
+  /** The dtype. */
   static constexpr DLDataType value = {kDLComplex, std::uint8_t(sizeof(T) * 16), 1};
 };
 
+/** A byte that is 0 or 1. */
 template <>
 struct dtype_of<bool> {
+  /** The dtype. */
   static constexpr DLDataType value = {6, 8, 1};  // kDLBool has no name in headers before 0.8.
 };
 
@@ -232,6 +264,7 @@ class runtime {
     return before;
   }
 
+  /** How much the ledger keeps from now on, `FH_LEDGER_*`. */
   void set_ledger_level(std::int32_t level) { check(fh_ledger_set_level, level); }
 
   /** Totals of the ledger. */
@@ -288,6 +321,7 @@ class runtime {
 
 /** What the caller wants. */
 struct request : fh_request {
+  /** The defaults: share when it can, else copy; keep dtype, device, order. */
   request() noexcept { fh_request_init(this, sizeof(fh_request)); }
   /** Shares or refuses. */
   static request share() noexcept { return request().with_copy(FH_COPY_NEVER); }
@@ -296,27 +330,32 @@ struct request : fh_request {
   /** Always new memory. */
   static request copy_always() noexcept { return request().with_copy(FH_COPY_ALWAYS); }
 
+  /** With a dtype. */
   template <class T>
   request as() const noexcept {
     request changed = *this;
     changed.dtype = dtype_of<T>::value;
     return changed;
   }
+  /** With `FH_COPY_*`. */
   request with_copy(std::int32_t rule) const noexcept {
     request changed = *this;
     changed.copy = rule;
     return changed;
   }
+  /** With `FH_ORDER_*`. */
   request in_order(std::int32_t which) const noexcept {
     request changed = *this;
     changed.order = which;
     return changed;
   }
+  /** Truncates and saturates values that do not fit, in place of an error. */
   request allow_loss() const noexcept {
     request changed = *this;
     changed.on_loss = FH_ON_LOSS_ALLOW;
     return changed;
   }
+  /** Without the autograd graph. */
   request detached() const noexcept {
     request changed = *this;
     changed.detach = 1;
@@ -341,18 +380,22 @@ class decision {
  public:
   /** No decision; its verdict is a reject without a reason. */
   decision() noexcept = default;
+  /** Takes a C handle over. */
   explicit decision(fh_decision *owned) noexcept : raw_(owned) {}
+  /** The C handle; nullptr where there is none. */
   const fh_decision *get() const noexcept { return raw_.get(); }
   /** `FH_VERDICT_*` */
   std::int32_t verdict() const noexcept { return fh_decision_verdict(get()); }
   /** Whether something is handed over. */
   explicit operator bool() const noexcept { return verdict() != FH_VERDICT_REJECT; }
+  /** What it costs when it is carried out. */
   fh_cost cost() const noexcept {
     fh_cost cost{};
     cost.struct_size = sizeof cost;
     fh_decision_cost(get(), &cost, nullptr);
     return cost;
   }
+  /** How many reasons there are; 0 for a share that nothing spoke against. */
   std::size_t reason_count() const noexcept { return fh_decision_reason_count(get()); }
   /** One reason, the first one first; its texts belong to the decision. All 0 where `index` is past the last. */
   fh_reason reason(std::size_t index) const noexcept {
@@ -396,11 +439,15 @@ using legacy_capsule = std::unique_ptr<DLManagedTensor, detail::call_deleter>;
 /** A tensor: copying shares it, destroying the last one lets go of the memory. */
 class tensor {
  public:
+  /** An empty handle. */
   tensor() noexcept = default;
   /** Takes one hold on a C handle over. */
   explicit tensor(fh_tensor *owned) noexcept : raw_(owned) {}
+  /** Another hold on the same tensor. */
   tensor(const tensor &other) noexcept : raw_(fh_tensor_retain(other.raw_)) {}
+  /** Takes the hold; `other` is empty afterwards. */
   tensor(tensor &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  /** Lets go of what it had. */
   tensor &operator=(tensor other) noexcept {
     std::swap(raw_, other.raw_);
     return *this;
@@ -409,6 +456,7 @@ class tensor {
 
   /** The C handle, still held by this. */
   fh_tensor *get() const noexcept { return raw_; }
+  /** Whether there is a tensor. */
   explicit operator bool() const noexcept { return raw_ != nullptr; }
 
   /** Takes a capsule over. Where that fails it stays in `capsule`, except that an unknown major version is released. */
@@ -419,6 +467,7 @@ class tensor {
     if (made || made.error().reason() == FH_REASON_VE01) (void)capsule.release();
     return made;
   }
+  /** Takes a capsule over. Where that fails it stays in `capsule`. */
   static expected<tensor> try_from_dlpack(legacy_capsule &capsule, const char *label = nullptr, const runtime &rt = {}) {
     auto made = make([&](fh_tensor **out, fh_error **e) {
       return fh_import_legacy(rt.get(), capsule.get(), label, out, e);
@@ -430,6 +479,7 @@ class tensor {
   static tensor from_dlpack(versioned_capsule capsule, const char *label = nullptr, const runtime &rt = {}) {
     return try_from_dlpack(capsule, label, rt).value();
   }
+  /** Takes a capsule over, and lets go of it where that fails. */
   static tensor from_dlpack(legacy_capsule capsule, const char *label = nullptr, const runtime &rt = {}) {
     return try_from_dlpack(capsule, label, rt).value();
   }
@@ -438,6 +488,7 @@ class tensor {
   static expected<tensor> try_borrow(const DLTensor &view, std::uint32_t flags = 0, const runtime &rt = {}) {
     return make([&](fh_tensor **out, fh_error **e) { return fh_view_borrow(rt.get(), &view, flags, out, e); });
   }
+  /** As try_borrow(), and throws the error. */
   static tensor borrow(const DLTensor &view, std::uint32_t flags = 0, const runtime &rt = {}) {
     return try_borrow(view, flags, rt).value();
   }
@@ -450,6 +501,7 @@ class tensor {
       return fh_tensor_new(rt.get(), dtype, device, std::int32_t(shape.size()), shape.data(), "c++", out, e);
     });
   }
+  /** As try_zeros(), of the dtype of T, and throws the error. */
   template <class T>
   static tensor zeros(extents shape, const runtime &rt = {}) {
     return try_zeros(dtype_of<T>::value, shape, rt).value();
@@ -466,6 +518,7 @@ class tensor {
   /** Its record on the ledger. */
   std::uint64_t id() const noexcept { return fh_tensor_id(raw_); }
 
+  /** What would happen, from metadata alone: see fh_decide(). */
   expected<freehold::decision> try_decide(const fh_request &request = freehold::request(),
                                           const fh_caps &caps = freehold::caps()) const {
     fh_decision *out = nullptr;
@@ -474,22 +527,27 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return freehold::decision(out);
   }
+  /** As try_decide(), and throws the error. A decision that rejects is none. */
   freehold::decision decide(const fh_request &request = freehold::request(),
                             const fh_caps &caps = freehold::caps()) const {
     return try_decide(request, caps).value();
   }
 
+  /** Carries a decision out: see fh_execute(). */
   expected<tensor> try_execute(const freehold::decision &decision, const char *label = nullptr) const {
     return make([&](fh_tensor **out, fh_error **e) { return fh_execute(raw_, decision.get(), label, out, e); });
   }
+  /** As try_execute(), and throws the error. */
   tensor execute(const freehold::decision &decision, const char *label = nullptr) const {
     return try_execute(decision, label).value();
   }
 
+  /** Decides and executes: see fh_convert(). */
   expected<tensor> try_convert(const fh_request &request, const fh_caps &caps = freehold::caps(),
                                const char *label = nullptr) const {
     return make([&](fh_tensor **out, fh_error **e) { return fh_convert(raw_, &request, &caps, label, out, e); });
   }
+  /** As try_convert(), and throws the error. */
   tensor convert(const fh_request &request, const fh_caps &caps = freehold::caps(), const char *label = nullptr) const {
     return try_convert(request, caps, label).value();
   }
@@ -501,6 +559,7 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return {};
   }
+  /** As try_copy_into(), and throws the error. */
   void copy_into(const tensor &target, const fh_request &request = freehold::request()) const {
     try_copy_into(target, request).value();
   }
@@ -513,9 +572,11 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return versioned_capsule(out);
   }
+  /** As try_to_dlpack(), and throws the error. */
   versioned_capsule to_dlpack(const char *label = nullptr, DLPackVersion max_version = {0, 0}) const {
     return try_to_dlpack(label, max_version).value();
   }
+  /** A capsule for consumers from before DLPack 1.0; read-only memory is refused. */
   expected<legacy_capsule> try_to_dlpack_legacy(const char *label = nullptr) const {
     DLManagedTensor *out = nullptr;
     fh_error *e = nullptr;
@@ -523,6 +584,7 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return legacy_capsule(out);
   }
+  /** As try_to_dlpack_legacy(), and throws the error. */
   legacy_capsule to_dlpack_legacy(const char *label = nullptr) const { return try_to_dlpack_legacy(label).value(); }
 
   /** Makes a CUDA stream wait until the values are there, and has the memory kept until the stream has used it. */
@@ -677,52 +739,70 @@ tensor wrap(T *data, extents shape, Owner owner, extents strides = {}, const cha
 /** Sizes that accept() asks for; -1 takes any. */
 template <std::int64_t... Extents>
 struct shape {
+  /** How many dimensions. */
   static constexpr std::size_t rank = sizeof...(Extents);
-  // One more than needed: an array of no element has no data.
+  /** The sizes, and one more: an array of no element has no data. */
   static constexpr std::int64_t extents[rank + 1] = {Extents..., 0};
 };
 
 /** Memory that the host reads through the pointer: plain, or pinned by CUDA or ROCm. */
 struct cpu {
+  /** For messages. */
   static constexpr const char *name = "cpu";
+  /** Where may_copy puts it, a DLDeviceType; 0 for nowhere. */
   static constexpr int copy_to = kDLCPU;
+  /** Whether a DLDeviceType will do. */
   static constexpr bool takes(int type) { return type == kDLCPU || type == kDLCUDAHost || type == kDLROCMHost; }
 };
 /** CUDA device memory, managed memory included. */
 struct cuda {
+  /** For messages. */
   static constexpr const char *name = "cuda";
+  /** Where may_copy puts it, a DLDeviceType; 0 for nowhere. */
   static constexpr int copy_to = kDLCUDA;
+  /** Whether a DLDeviceType will do. */
   static constexpr bool takes(int type) { return type == kDLCUDA || type == kDLCUDAManaged; }
 };
 /** Wherever it is. */
 struct any_device {
+  /** For messages. */
   static constexpr const char *name = "any device";
+  /** Where may_copy puts it, a DLDeviceType; 0 for nowhere. */
   static constexpr int copy_to = 0;
+  /** Whether a DLDeviceType will do. */
   static constexpr bool takes(int) { return true; }
 };
 
 /** Compact, row-major. */
 struct c_order {
+  /** For messages. */
   static constexpr const char *name = "C order";
+  /** `FH_ORDER_*` */
   static constexpr int order = FH_ORDER_C;
 };
 /** Compact, column-major. */
 struct f_order {
+  /** For messages. */
   static constexpr const char *name = "F order";
+  /** `FH_ORDER_*` */
   static constexpr int order = FH_ORDER_F;
 };
 /** Any strides, negative ones too. */
 struct strided {
+  /** For messages. */
   static constexpr const char *name = "any strides";
+  /** `FH_ORDER_*` */
   static constexpr int order = FH_ORDER_ANY;
 };
 
 /** accept() shares or refuses. */
 struct must_share {
+  /** Whether it may. */
   static constexpr bool copies = false;
 };
 /** accept() copies, once, what does not fit in dtype, memory order, alignment or device. The shape must fit. */
 struct may_copy {
+  /** Whether it may. */
   static constexpr bool copies = true;
 };
 
@@ -730,18 +810,24 @@ struct may_copy {
 template <class T, std::size_t Rank, class Layout = strided>
 class view {
  public:
+  /** T, with its const. */
   using element_type = T;
+  /** How many dimensions. */
   static constexpr std::size_t rank = Rank;
 
+  /** The first element. */
   T *data() const noexcept { return data_; }
+  /** The size of a dimension. */
   std::int64_t extent(std::size_t dimension) const noexcept { return extents_[dimension]; }
-  /** In elements. */
+  /** The step from one element of a dimension to the next, in elements. */
   std::int64_t stride(std::size_t dimension) const noexcept { return strides_[dimension]; }
+  /** How many elements there are. */
   std::int64_t size() const noexcept {
     std::int64_t count = 1;
     for (std::size_t i = 0; i < Rank; ++i) count *= extents_[i];
     return count;
   }
+  /** The tensor that is kept alive. */
   const freehold::tensor &tensor() const noexcept { return tensor_; }
   /** Bytes that accept() copied; 0 where the memory is the tensor's own. */
   std::uint64_t bytes_copied() const noexcept { return bytes_copied_; }
@@ -763,6 +849,7 @@ class view {
   T *begin() const noexcept {
     return data_;
   }
+  /** One past the last. */
   template <class L = Layout, class = std::enable_if_t<L::order != FH_ORDER_ANY>>
   T *end() const noexcept {
     return data_ + size();
