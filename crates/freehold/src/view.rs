@@ -37,7 +37,7 @@ pub struct View<'a, T> {
 /// Exclusive access to memory of ours that nobody else holds.
 #[derive(Debug)]
 pub struct ViewMut<'a, T> {
-    tensor: &'a mut Tensor,
+    pub(crate) tensor: &'a mut Tensor,
     marker: PhantomData<T>,
 }
 
