@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger gpu-bundle gpu-check install uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-python bench-copy bench-ledger book gpu-bundle gpu-check install uninstall clean
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -55,6 +55,10 @@ gpu-bundle: ## one folder that tests and measures on a machine with a GPU and no
 
 gpu-check: ## builds that folder and runs it on this machine's GPU; the figures go into docs/gpu
 	@scripts/gpu_check.sh
+
+book: build ## the book and the references of C, C++ and Rust, in build/site
+	@scripts/setup.sh test
+	@scripts/docs.sh
 
 install: build ## the C library under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install

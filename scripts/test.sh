@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install examples miri loom tsan doctest clippy free-threaded)
+ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install examples docs miri loom tsan doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then
     NO_SKIP=1
@@ -87,7 +87,7 @@ step_free-threaded() { scripts/free_threaded.sh; }
 
 step_wheel() { tests/wheel/run.sh; }
 
-# Two steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
+# Two more steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
 step_exhaustive() {
     export FREEHOLD_EXHAUSTIVE=1
     cargo test --release --quiet -p freehold-tensor --lib in_bulk &&
@@ -102,6 +102,12 @@ step_demo() { scripts/demo.sh; }
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }
 step_install() { scripts/build.sh library && tests/install/run.sh; }
 step_examples() { scripts/build.sh library && tests/examples/run.sh; }
+# The book's examples in Python are step_python's.
+step_docs() { scripts/build.sh library && scripts/docs.sh; }
+# Run only by name: candle's crates take five minutes to compile.
+step_candle() {
+    scripts/build.sh library && cargo nextest run -p freehold --features ndarray,candle --test candle && tests/examples/run.sh candle
+}
 
 steps=("$@")
 if [ ${#steps[@]} -eq 0 ]; then steps=("${ALL_STEPS[@]}"); fi
@@ -111,7 +117,7 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | *" examples "* | \
+    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | *" examples "* | *" docs "* | \
         *" wheel "* | *" free-threaded "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac

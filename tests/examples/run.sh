@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds and runs every example of docs/examples that is C, C++ or Rust: against the installed library, by pkg-config and by CMake.
-# What each prints is compared with its file in tests/examples/expected. Usage: tests/examples/run.sh [c|knn|python|rust|candle...]
-# UPDATE=1 writes those files. candle is run by name only: it takes minutes to compile.
+# Builds and runs the examples of docs/examples in C and C++ against the installed library, by pkg-config and by CMake. What each
+# prints is compared with its file in tests/examples/expected; UPDATE=1 writes those. Usage: tests/examples/run.sh [c|knn|python...]
+# By name only: rust, which the tests of the crates run too, and candle, which takes minutes to compile.
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -73,6 +73,6 @@ PREFIX=$prefix DESTDIR='' quietly scripts/install.sh install
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 
 wanted=("$@")
-if [ ${#wanted[@]} -eq 0 ]; then wanted=(c knn python rust); fi
+if [ ${#wanted[@]} -eq 0 ]; then wanted=(c knn python); fi
 for name in "${wanted[@]}"; do "example_$name"; done
 echo "$ran passed, 0 failed"
