@@ -19,7 +19,7 @@ use crate::{
 ///
 /// `DT02` another dtype; what [`copy_into`] refuses.
 pub(crate) fn collect<T: Copy + 'static>(tensor: &Tensor, dtype: DType) -> Result<Vec<T>> {
-    debug_assert_eq!(size_of::<T>(), dtype.padded_size() as usize);
+    debug_assert_eq!(size_of::<T>(), dtype.padded_size());
     expect_dtype(tensor, dtype)?;
     let n = usize::try_from(tensor.numel()).map_err(|_| Error::argument("shape", tensor.numel(), "fit in memory"))?;
     let mut values: Vec<T> = Vec::with_capacity(n);

@@ -5,36 +5,36 @@ use freehold::{Code, DType, Request, Tensor};
 use ndarray::{Array, Array2, ArrayD, Axis, Dimension, IxDyn, array, s};
 
 /// The array's elements, read through the tensor that has taken it over, are the array's; nothing has moved.
-fn taken<D: Dimension>(array: Array<i32, D>) -> Tensor {
+fn taken<D: Dimension>(array: Array<i32, D>) -> freehold::Result<Tensor> {
     let (first, copy) = (array.as_ptr().addr(), array.clone().into_dyn());
-    let t = Tensor::try_from(array).unwrap();
+    let t = Tensor::try_from(array)?;
     if !copy.is_empty() {
         assert_eq!(t.data_ptr().addr(), first);
     }
-    assert_eq!(t.view::<i32>().unwrap().to_vec(), copy.iter().copied().collect::<Vec<_>>());
+    assert_eq!(t.view::<i32>()?.to_vec(), copy.iter().copied().collect::<Vec<_>>());
     // SAFETY: this thread holds the only handle, and does not write.
-    assert_eq!(unsafe { t.as_ndarray::<i32>() }.unwrap(), copy);
-    assert_eq!(ArrayD::<i32>::try_from(&t).unwrap(), copy);
-    t
+    assert_eq!(unsafe { t.as_ndarray::<i32>() }?, copy);
+    assert_eq!(ArrayD::<i32>::try_from(&t)?, copy);
+    Ok(t)
 }
 
 #[test]
 fn every_layout_comes_in_without_a_copy() {
     let a = Array::from_shape_fn((3, 4), |(i, j)| (10 * i + j) as i32);
-    assert_eq!(taken(a.clone()).strides(), [4, 1]);
-    assert_eq!(taken(a.clone().reversed_axes()).strides(), [1, 4]);
+    assert_eq!(taken(a.clone()).unwrap().strides(), [4, 1]);
+    assert_eq!(taken(a.clone().reversed_axes()).unwrap().strides(), [1, 4]);
     let mut backwards = a.clone();
     backwards.invert_axis(Axis(0));
-    assert_eq!(taken(backwards).strides(), [-4, 1]);
+    assert_eq!(taken(backwards).unwrap().strides(), [-4, 1]);
     let part = a.clone().slice_move(s![1.., ..;2]);
-    assert_eq!(taken(part).strides(), [4, 2]);
+    assert_eq!(taken(part).unwrap().strides(), [4, 2]);
     let mut both = a.slice_move(s![.., 1..]);
     both.invert_axis(Axis(0));
     both.invert_axis(Axis(1));
-    assert_eq!(taken(both).strides(), [-4, -1]);
-    taken(ndarray::arr0(7));
-    taken(Array2::<i32>::zeros((0, 3)));
-    taken(Array2::<i32>::zeros((3, 0)));
+    assert_eq!(taken(both).unwrap().strides(), [-4, -1]);
+    taken(ndarray::arr0(7)).unwrap();
+    taken(Array2::<i32>::zeros((0, 3))).unwrap();
+    taken(Array2::<i32>::zeros((3, 0))).unwrap();
 }
 
 #[test]
