@@ -38,7 +38,7 @@ part_book() {
     have mdbook || { echo "SKIP: mdbook is not installed"; return; }
     mdbook build docs 2>&1 | tee "$log"
     if grep -E 'WARN|ERROR' "$log"; then die "mdBook has something to say"; fi
-    cp docs/site.html "$SITE/index.html"
+    cp scripts/package/site.html "$SITE/index.html"
     "$PYTHON" tests/docs/check.py site "$SITE"
 }
 

@@ -50,7 +50,8 @@ step_miri() {
     fi
     # A backtrace of an expected panic, interpreted, takes longer than the test.
     MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=8 RUST_BACKTRACE=0 \
-        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
+        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --features freehold/ndarray \
+        --no-fail-fast
 }
 
 # Every order in which the threads of the models of the ledger and of a tensor's count can run. The flag changes every crate, hence the folder.

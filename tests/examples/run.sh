@@ -28,40 +28,56 @@ quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log"; die "failed: $*"; }; }
 
 installed() { LD_LIBRARY_PATH=$prefix/lib "$@"; }
 
-# The C programs, by pkg-config; and the C++ project that way too, without exceptions.
+# How pkg-config says to build against the library, into CFLAGS and LIBS.
+ask_pkg_config() {
+    read -ra CFLAGS <<<"$(pkg-config --cflags freehold)"
+    read -ra LIBS <<<"$(pkg-config --libs freehold)"
+}
+
+configure() {
+    quietly cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_FLAGS="${WARN[*]}" -DCMAKE_CXX_FLAGS="${WARN[*]}" "$@"
+}
+
 example_c() {
-    local source name cflags libs
-    read -ra cflags <<<"$(pkg-config --cflags freehold)"
-    read -ra libs <<<"$(pkg-config --libs freehold)"
+    local source name
+    configure -S "$EXAMPLES/c" -B "$work/c"
+    quietly cmake --build "$work/c"
     for source in "$EXAMPLES"/c/*.c; do
         name=$(basename "$source" .c)
-        cc -std=c11 -O1 "${WARN[@]}" "$source" "${cflags[@]}" "${libs[@]}" -o "$work/$name"
+        cc -std=c11 -O1 "${WARN[@]}" "$source" "${CFLAGS[@]}" "${LIBS[@]}" -o "$work/$name"
         same "$name" installed "$work/$name"
+        same "$name" "$work/c/$name"
     done
-    c++ -std=c++17 -O1 "${WARN[@]}" -fno-exceptions -fno-rtti "$ROOT/tests/examples/no_exceptions.cc" "${cflags[@]}" \
-        "${libs[@]}" -o "$work/no_exceptions"
+    c++ -std=c++17 -O1 "${WARN[@]}" -fno-exceptions -fno-rtti "$ROOT/tests/examples/no_exceptions.cc" "${CFLAGS[@]}" \
+        "${LIBS[@]}" -o "$work/no_exceptions"
     same no_exceptions installed "$work/no_exceptions"
     if installed "$work/no_exceptions" abort >"$work/log" 2>&1; then die "no_exceptions goes on after an error"; fi
     grep -q '^freehold: \[AR01\] x: rank: expected 2, got 1$' "$work/log" || die "no_exceptions says: $(cat "$work/log")"
 }
 
-configure() { quietly cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_FLAGS="${WARN[*]}" "$@"; }
-
 example_knn() {
     configure -S "$EXAMPLES/knn" -B "$work/knn"
     quietly cmake --build "$work/knn"
     same knn "$work/knn/knn_demo"
+    c++ -std=c++17 "${WARN[@]}" "$EXAMPLES"/knn/*.cc "${CFLAGS[@]}" "${LIBS[@]}" -o "$work/knn_demo"
+    same knn installed "$work/knn_demo"
 }
 
-# The least optimisation: most of the time goes into compiling nanobind itself.
+# Without optimisation: most of the time goes into compiling nanobind itself. pybind11 is built by pkg-config too; nanobind
+# has parts of its own that only its CMake files compile.
 example_python() {
-    local module
+    local module includes
     configure -S "$EXAMPLES/python" -B "$work/python" -DPython_EXECUTABLE="$PYTHON" -DCMAKE_BUILD_TYPE=Debug \
         -Dnanobind_ROOT="$("$PYTHON" -m nanobind --cmake_dir)" -Dpybind11_ROOT="$("$PYTHON" -m pybind11 --cmakedir)"
     quietly cmake --build "$work/python" --parallel 2
     for module in nanobind_module pybind11_module; do
         PYTHONPATH=$work/python same "$module" "$PYTHON" "$EXAMPLES/python/try_module.py" "$module"
     done
+    read -ra includes <<<"$("$PYTHON" -m pybind11 --includes)"
+    mkdir "$work/by_hand"
+    c++ -std=c++17 -fPIC -fvisibility=hidden -shared "$EXAMPLES/python/pybind11_module.cc" "${includes[@]}" "${CFLAGS[@]}" "${LIBS[@]}" \
+        -o "$work/by_hand/pybind11_module.so"
+    PYTHONPATH=$work/by_hand same pybind11_module installed "$PYTHON" "$EXAMPLES/python/try_module.py" pybind11_module
 }
 
 example_rust() { same rust cargo run --quiet -p freehold-example; }
@@ -71,6 +87,7 @@ have pkg-config || { echo "SKIP: pkg-config is not installed"; exit 0; }
 have cmake || { echo "SKIP: cmake is not installed"; exit 0; }
 PREFIX=$prefix DESTDIR='' quietly scripts/install.sh install
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+ask_pkg_config
 
 wanted=("$@")
 if [ ${#wanted[@]} -eq 0 ]; then wanted=(c knn python); fi
