@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-c bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install dist dist-check uninstall clean
+.PHONY: help setup build python wheel demo test test-exhaustive ptx bench bench-c bench-python bench-copy bench-ledger gpu-bundle gpu-check abi-dump install dist dist-check uninstall clean book
 
 help: ## this list
 	@echo "Freehold: many libraries, one memory space."
@@ -61,6 +61,10 @@ gpu-check: ## builds that folder and runs it on this machine's GPU; the figures 
 
 abi-dump: ## the interface that tests/abi compares the headers with, written anew; needs abidw (Debian: abigail-tools)
 	@scripts/abi.sh dump
+
+book: build ## the book and the references of C, C++ and Rust, in build/site
+	@scripts/setup.sh test
+	@scripts/docs.sh
 
 install: build ## the C library under PREFIX (and DESTDIR)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install

@@ -51,7 +51,7 @@ case ${1:-library} in
         scripts/setup.sh rust
         remap
         # The Python extension is maturin's to build: it must not link libpython, and only maturin says so.
-        cargo build --release --workspace --exclude freehold-python
+        cargo build --release --workspace --exclude freehold-python --exclude freehold-example
         link_library
         ls -l "$LIBDIR/libfreehold.so.$(version)" "$LIBDIR/libfreehold.a"
         ;;

@@ -6,7 +6,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install miri loom tsan doctest clippy free-threaded)
+ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install examples docs miri loom tsan doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then
     NO_SKIP=1
@@ -51,8 +51,9 @@ step_miri() {
         return
     fi
     # A backtrace of an expected panic, interpreted, takes longer than the test.
-    MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=8 RUST_BACKTRACE=0 \
-        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --no-fail-fast
+    MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=3 RUST_BACKTRACE=0 \
+        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --features freehold/ndarray \
+        --no-fail-fast
 }
 
 # Every order in which the threads of the models of the ledger and of a tensor's count can run. The flag changes every crate, hence the folder.
@@ -94,7 +95,7 @@ step_free-threaded() { scripts/free_threaded.sh; }
 
 step_wheel() { tests/wheel/run.sh; }
 
-# Two steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
+# Two more steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
 step_exhaustive() {
     export FREEHOLD_EXHAUSTIVE=1
     cargo test --release --quiet -p freehold-tensor --lib in_bulk &&
@@ -108,6 +109,13 @@ step_ptx() { scripts/ptx.sh check; }
 step_demo() { scripts/demo.sh; }
 step_abi() { scripts/build.sh library && tests/abi/run.sh; }
 step_install() { scripts/build.sh library && tests/install/run.sh; }
+step_examples() { scripts/build.sh library && tests/examples/run.sh; }
+# The book's examples in Python are step_python's.
+step_docs() { scripts/build.sh library && scripts/docs.sh; }
+# Run only by name: candle's crates take five minutes to compile.
+step_candle() {
+    scripts/build.sh library && cargo nextest run -p freehold --features ndarray,candle --test candle && tests/examples/run.sh candle
+}
 
 steps=("$@")
 if [ ${#steps[@]} -eq 0 ]; then steps=("${ALL_STEPS[@]}"); fi
@@ -117,7 +125,7 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | \
+    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | *" examples "* | *" docs "* | \
         *" wheel "* | *" free-threaded "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac

@@ -47,7 +47,9 @@ struct mismatch {
   std::string constraint;
   /** The dimension, for "shape" and "strides"; -1 for the others. */
   int dimension;
+  /** What the caller asked for. */
   std::string expected;
+  /** What the tensor has. */
   std::string got;
 };
 
@@ -64,6 +66,7 @@ class error : public std::runtime_error {
     return taken;
   }
 
+  /** An error of this header's own. */
   error(fh_status status, std::int32_t reason, const std::string &message)
       : std::runtime_error(message), status_(status), reason_(reason) {}
 
@@ -72,6 +75,14 @@ class error : public std::runtime_error {
       : std::runtime_error(message),
         status_(reason == FH_REASON_AR01 ? FH_INVALID_ARGUMENT : FH_REJECTED),
         reason_(reason),
+        mismatch_(std::make_shared<const freehold::mismatch>(std::move(what))) {}
+
+  /** Another error with its words and the constraint that led to it; status, reason and fixes stay. */
+  error(const error &from, const std::string &message, freehold::mismatch what)
+      : std::runtime_error(message),
+        status_(from.status_),
+        reason_(from.reason_),
+        fixes_(from.fixes_),
         mismatch_(std::make_shared<const freehold::mismatch>(std::move(what))) {}
 
   /** One of `FH_REJECTED`, `FH_INVALID_ARGUMENT`... */
@@ -108,21 +119,30 @@ namespace detail {
 template <class T>
 class [[nodiscard]] expected {
  public:
+  /** With a value. */
   expected(T value) : state_(std::in_place_index<0>, std::move(value)) {}
+  /** With an error. */
   expected(freehold::error e) : state_(std::in_place_index<1>, std::move(e)) {}
 
+  /** Whether there is a value. */
   bool has_value() const noexcept { return state_.index() == 0; }
+  /** As has_value(). */
   explicit operator bool() const noexcept { return has_value(); }
 
   /** The value; throws the error where there is none. */
   T &value() & { return check(), *std::get_if<0>(&state_); }
+  /** The value; throws the error where there is none. */
   const T &value() const & { return check(), *std::get_if<0>(&state_); }
+  /** The value, moved out; throws the error where there is none. */
   T &&value() && { return check(), std::move(*std::get_if<0>(&state_)); }
 
   /** The value, which must be there. */
   T &operator*() & noexcept { return *std::get_if<0>(&state_); }
+  /** The value, which must be there. */
   const T &operator*() const & noexcept { return *std::get_if<0>(&state_); }
+  /** Into the value, which must be there. */
   T *operator->() noexcept { return std::get_if<0>(&state_); }
+  /** Into the value, which must be there. */
   const T *operator->() const noexcept { return std::get_if<0>(&state_); }
 
   /** The error, which must be there. */
@@ -139,10 +159,14 @@ class [[nodiscard]] expected {
 template <>
 class [[nodiscard]] expected<void> {
  public:
+  /** Done. */
   expected() = default;
+  /** With an error. */
   expected(freehold::error e) : error_(std::make_shared<const freehold::error>(std::move(e))) {}
 
+  /** Whether it is done. */
   bool has_value() const noexcept { return !error_; }
+  /** As has_value(). */
   explicit operator bool() const noexcept { return has_value(); }
   /** Throws the error where there is one. */
   void value() const {
@@ -155,27 +179,64 @@ class [[nodiscard]] expected<void> {
   std::shared_ptr<const freehold::error> error_;
 };
 
+/** Sizes or strides that a call looks at: a braced list, a vector, an array, or a pointer and how many. Nothing is copied. */
+class extents {
+ public:
+  /** No dimension. */
+  constexpr extents() noexcept = default;
+  /** `count` numbers, which must live as long as the call. */
+  constexpr extents(const std::int64_t *first, std::size_t count) noexcept : first_(first), count_(count) {}
+  /** A braced list, which lives as long as the call that it is written in. */
+  constexpr extents(std::initializer_list<std::int64_t> list) noexcept : extents(list.begin(), list.size()) {}
+  /** The numbers of a vector. */
+  extents(const std::vector<std::int64_t> &list) noexcept : extents(list.data(), list.size()) {}
+  /** The numbers of an array. */
+  template <std::size_t N>
+  constexpr extents(const std::array<std::int64_t, N> &list) noexcept : extents(list.data(), N) {}
+
+  /** The first number. */
+  constexpr const std::int64_t *data() const noexcept { return first_; }
+  /** How many there are. */
+  constexpr std::size_t size() const noexcept { return count_; }
+  /** The first number. */
+  constexpr const std::int64_t *begin() const noexcept { return first_; }
+  /** One past the last. */
+  constexpr const std::int64_t *end() const noexcept { return first_ + count_; }
+
+ private:
+  const std::int64_t *first_ = nullptr;
+  std::size_t count_ = 0;
+};
+
 /** The DLPack dtype of a C++ type. Specialise it for a half or bfloat16 type of your own. */
 template <class T, class = void>
 struct dtype_of;
 
+/** Integers, by their size. */
 template <class T>
 struct dtype_of<T, std::enable_if_t<std::is_integral_v<T> && !std::is_same_v<T, bool>>> {
+  /** The dtype. */
   static constexpr DLDataType value = {std::uint8_t(std::is_signed_v<T> ? kDLInt : kDLUInt), std::uint8_t(sizeof(T) * 8), 1};
 };
 
+/** float and double. */
 template <class T>
 struct dtype_of<T, std::enable_if_t<std::is_floating_point_v<T> && (sizeof(T) <= 8)>> {
+  /** The dtype. */
   static constexpr DLDataType value = {kDLFloat, std::uint8_t(sizeof(T) * 8), 1};
 };
 
+/** Complex numbers. */
 template <class T>
 struct dtype_of<std::complex<T>> {
+  /** The dtype. */
   static constexpr DLDataType value = {kDLComplex, std::uint8_t(sizeof(T) * 16), 1};
 };
 
+/** A byte that is 0 or 1. */
 template <>
 struct dtype_of<bool> {
+  /** The dtype. */
   static constexpr DLDataType value = {6, 8, 1};  // kDLBool has no name in headers before 0.8.
 };
 
@@ -203,6 +264,7 @@ class runtime {
     return before;
   }
 
+  /** How much the ledger keeps from now on, `FH_LEDGER_*`. */
   void set_ledger_level(std::int32_t level) { check(fh_ledger_set_level, level); }
 
   /** Totals of the ledger. */
@@ -259,6 +321,7 @@ class runtime {
 
 /** What the caller wants. */
 struct request : fh_request {
+  /** The defaults: share when it can, else copy; keep dtype, device, order. */
   request() noexcept { fh_request_init(this, sizeof(fh_request)); }
   /** Shares or refuses. */
   static request share() noexcept { return request().with_copy(FH_COPY_NEVER); }
@@ -267,27 +330,32 @@ struct request : fh_request {
   /** Always new memory. */
   static request copy_always() noexcept { return request().with_copy(FH_COPY_ALWAYS); }
 
+  /** With a dtype. */
   template <class T>
   request as() const noexcept {
     request changed = *this;
     changed.dtype = dtype_of<T>::value;
     return changed;
   }
+  /** With `FH_COPY_*`. */
   request with_copy(std::int32_t rule) const noexcept {
     request changed = *this;
     changed.copy = rule;
     return changed;
   }
+  /** With `FH_ORDER_*`. */
   request in_order(std::int32_t which) const noexcept {
     request changed = *this;
     changed.order = which;
     return changed;
   }
+  /** Truncates and saturates values that do not fit, in place of an error. */
   request allow_loss() const noexcept {
     request changed = *this;
     changed.on_loss = FH_ON_LOSS_ALLOW;
     return changed;
   }
+  /** Without the autograd graph. */
   request detached() const noexcept {
     request changed = *this;
     changed.detach = 1;
@@ -310,27 +378,36 @@ struct caps : fh_caps {
 /** A verdict with its reasons and cost. */
 class decision {
  public:
+  /** No decision; its verdict is a reject without a reason. */
+  decision() noexcept = default;
+  /** Takes a C handle over. */
   explicit decision(fh_decision *owned) noexcept : raw_(owned) {}
+  /** The C handle; nullptr where there is none. */
   const fh_decision *get() const noexcept { return raw_.get(); }
   /** `FH_VERDICT_*` */
   std::int32_t verdict() const noexcept { return fh_decision_verdict(get()); }
   /** Whether something is handed over. */
   explicit operator bool() const noexcept { return verdict() != FH_VERDICT_REJECT; }
+  /** What it costs when it is carried out. */
   fh_cost cost() const noexcept {
     fh_cost cost{};
     cost.struct_size = sizeof cost;
     fh_decision_cost(get(), &cost, nullptr);
     return cost;
   }
+  /** How many reasons there are; 0 for a share that nothing spoke against. */
+  std::size_t reason_count() const noexcept { return fh_decision_reason_count(get()); }
+  /** One reason, the first one first; its texts belong to the decision. All 0 where `index` is past the last. */
+  fh_reason reason(std::size_t index) const noexcept {
+    fh_reason reason{};
+    reason.struct_size = sizeof reason;
+    fh_decision_reason(get(), index, &reason, nullptr);
+    return reason;
+  }
   /** The reasons' codes, the first one first. */
   std::vector<std::int32_t> reasons() const {
-    std::vector<std::int32_t> codes(fh_decision_reason_count(get()));
-    for (std::size_t i = 0; i < codes.size(); ++i) {
-      fh_reason reason{};
-      reason.struct_size = sizeof reason;
-      fh_decision_reason(get(), i, &reason, nullptr);
-      codes[i] = reason.code;
-    }
+    std::vector<std::int32_t> codes(reason_count());
+    for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = reason(i).code;
     return codes;
   }
   /** The decision in words. */
@@ -362,11 +439,15 @@ using legacy_capsule = std::unique_ptr<DLManagedTensor, detail::call_deleter>;
 /** A tensor: copying shares it, destroying the last one lets go of the memory. */
 class tensor {
  public:
+  /** An empty handle. */
   tensor() noexcept = default;
   /** Takes one hold on a C handle over. */
   explicit tensor(fh_tensor *owned) noexcept : raw_(owned) {}
+  /** Another hold on the same tensor. */
   tensor(const tensor &other) noexcept : raw_(fh_tensor_retain(other.raw_)) {}
+  /** Takes the hold; `other` is empty afterwards. */
   tensor(tensor &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  /** Lets go of what it had. */
   tensor &operator=(tensor other) noexcept {
     std::swap(raw_, other.raw_);
     return *this;
@@ -375,6 +456,7 @@ class tensor {
 
   /** The C handle, still held by this. */
   fh_tensor *get() const noexcept { return raw_; }
+  /** Whether there is a tensor. */
   explicit operator bool() const noexcept { return raw_ != nullptr; }
 
   /** Takes a capsule over. Where that fails it stays in `capsule`, except that an unknown major version is released. */
@@ -385,6 +467,7 @@ class tensor {
     if (made || made.error().reason() == FH_REASON_VE01) (void)capsule.release();
     return made;
   }
+  /** Takes a capsule over. Where that fails it stays in `capsule`. */
   static expected<tensor> try_from_dlpack(legacy_capsule &capsule, const char *label = nullptr, const runtime &rt = {}) {
     auto made = make([&](fh_tensor **out, fh_error **e) {
       return fh_import_legacy(rt.get(), capsule.get(), label, out, e);
@@ -396,6 +479,7 @@ class tensor {
   static tensor from_dlpack(versioned_capsule capsule, const char *label = nullptr, const runtime &rt = {}) {
     return try_from_dlpack(capsule, label, rt).value();
   }
+  /** Takes a capsule over, and lets go of it where that fails. */
   static tensor from_dlpack(legacy_capsule capsule, const char *label = nullptr, const runtime &rt = {}) {
     return try_from_dlpack(capsule, label, rt).value();
   }
@@ -404,20 +488,22 @@ class tensor {
   static expected<tensor> try_borrow(const DLTensor &view, std::uint32_t flags = 0, const runtime &rt = {}) {
     return make([&](fh_tensor **out, fh_error **e) { return fh_view_borrow(rt.get(), &view, flags, out, e); });
   }
+  /** As try_borrow(), and throws the error. */
   static tensor borrow(const DLTensor &view, std::uint32_t flags = 0, const runtime &rt = {}) {
     return try_borrow(view, flags, rt).value();
   }
 
   /** New host memory, all bytes 0. */
-  static expected<tensor> try_zeros(DLDataType dtype, const std::vector<std::int64_t> &shape, const runtime &rt = {}) {
+  static expected<tensor> try_zeros(DLDataType dtype, extents shape, const runtime &rt = {}) {
     DLDevice device{};
     device.device_type = kDLCPU;
     return make([&](fh_tensor **out, fh_error **e) {
       return fh_tensor_new(rt.get(), dtype, device, std::int32_t(shape.size()), shape.data(), "c++", out, e);
     });
   }
+  /** As try_zeros(), of the dtype of T, and throws the error. */
   template <class T>
-  static tensor zeros(const std::vector<std::int64_t> &shape, const runtime &rt = {}) {
+  static tensor zeros(extents shape, const runtime &rt = {}) {
     return try_zeros(dtype_of<T>::value, shape, rt).value();
   }
 
@@ -432,6 +518,7 @@ class tensor {
   /** Its record on the ledger. */
   std::uint64_t id() const noexcept { return fh_tensor_id(raw_); }
 
+  /** What would happen, from metadata alone: see fh_decide(). */
   expected<freehold::decision> try_decide(const fh_request &request = freehold::request(),
                                           const fh_caps &caps = freehold::caps()) const {
     fh_decision *out = nullptr;
@@ -440,22 +527,27 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return freehold::decision(out);
   }
+  /** As try_decide(), and throws the error. A decision that rejects is none. */
   freehold::decision decide(const fh_request &request = freehold::request(),
                             const fh_caps &caps = freehold::caps()) const {
     return try_decide(request, caps).value();
   }
 
+  /** Carries a decision out: see fh_execute(). */
   expected<tensor> try_execute(const freehold::decision &decision, const char *label = nullptr) const {
     return make([&](fh_tensor **out, fh_error **e) { return fh_execute(raw_, decision.get(), label, out, e); });
   }
+  /** As try_execute(), and throws the error. */
   tensor execute(const freehold::decision &decision, const char *label = nullptr) const {
     return try_execute(decision, label).value();
   }
 
+  /** Decides and executes: see fh_convert(). */
   expected<tensor> try_convert(const fh_request &request, const fh_caps &caps = freehold::caps(),
                                const char *label = nullptr) const {
     return make([&](fh_tensor **out, fh_error **e) { return fh_convert(raw_, &request, &caps, label, out, e); });
   }
+  /** As try_convert(), and throws the error. */
   tensor convert(const fh_request &request, const fh_caps &caps = freehold::caps(), const char *label = nullptr) const {
     return try_convert(request, caps, label).value();
   }
@@ -467,6 +559,7 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return {};
   }
+  /** As try_copy_into(), and throws the error. */
   void copy_into(const tensor &target, const fh_request &request = freehold::request()) const {
     try_copy_into(target, request).value();
   }
@@ -479,9 +572,11 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return versioned_capsule(out);
   }
+  /** As try_to_dlpack(), and throws the error. */
   versioned_capsule to_dlpack(const char *label = nullptr, DLPackVersion max_version = {0, 0}) const {
     return try_to_dlpack(label, max_version).value();
   }
+  /** A capsule for consumers from before DLPack 1.0; read-only memory is refused. */
   expected<legacy_capsule> try_to_dlpack_legacy(const char *label = nullptr) const {
     DLManagedTensor *out = nullptr;
     fh_error *e = nullptr;
@@ -489,6 +584,7 @@ class tensor {
     if (status != FH_OK) return freehold::error::take(status, e);
     return legacy_capsule(out);
   }
+  /** As try_to_dlpack_legacy(), and throws the error. */
   legacy_capsule to_dlpack_legacy(const char *label = nullptr) const { return try_to_dlpack_legacy(label).value(); }
 
   /** Makes a CUDA stream wait until the values are there, and has the memory kept until the stream has used it. */
@@ -520,28 +616,47 @@ class tensor {
   fh_tensor *raw_ = nullptr;
 };
 
-/** A tensor over a vector's elements, without a copy. Where that fails the vector is as it was. */
-template <class T>
-expected<tensor> try_wrap(std::vector<T> &&values, const std::vector<std::int64_t> &shape, const char *label = nullptr,
-                          const runtime &rt = {}) {
-  static_assert(!std::is_same_v<T, bool>, "std::vector<bool> packs its elements; use std::vector<std::uint8_t>");
+namespace detail {
+
+/** How many elements a shape has; -1 where that is no number. */
+inline std::int64_t count(extents shape) noexcept {
   std::int64_t count = 1;
   for (const std::int64_t n : shape) {
-    if (n < 0 || (n > 0 && count > INT64_MAX / n)) count = -1;
-    if (count < 0) break;
+    if (n < 0 || (n > 0 && count > INT64_MAX / n)) return -1;
     count *= n;
   }
+  return count;
+}
+
+inline DLTensor describe(const void *data, DLDataType dtype, extents shape, extents strides) noexcept {
+  DLTensor view{};
+  // DLPack has one struct for what is read and what is written; the flags say which.
+  view.data = const_cast<void *>(data);
+  view.device.device_type = kDLCPU;
+  view.ndim = std::int32_t(shape.size());
+  view.dtype = dtype;
+  view.shape = const_cast<std::int64_t *>(shape.data());
+  view.strides = const_cast<std::int64_t *>(strides.data());
+  return view;
+}
+
+}  // namespace detail
+
+/**
+ * \brief A tensor over a vector's elements, without a copy. Where that fails the vector is as it was.
+ *
+ * One allocation of three words holds the vector itself.
+ */
+template <class T>
+expected<tensor> try_wrap(std::vector<T> &&values, extents shape, const char *label = nullptr, const runtime &rt = {}) {
+  static_assert(!std::is_same_v<T, bool>, "std::vector<bool> packs its elements; use std::vector<std::uint8_t>");
+  const std::int64_t count = detail::count(shape);
   if (count < 0 || std::uint64_t(count) != values.size()) {
     return freehold::error(FH_INVALID_ARGUMENT, FH_REASON_AR01,
                            "[AR01] wrap: the shape does not have " + std::to_string(values.size()) + " elements.");
   }
   auto owned = std::make_unique<std::vector<T>>(std::move(values));
-  DLTensor view{};
-  view.data = owned->data();
-  view.device.device_type = kDLCPU;
-  view.ndim = std::int32_t(shape.size());
-  view.dtype = dtype_of<T>::value;
-  view.shape = const_cast<std::int64_t *>(shape.data());
+  const DLTensor view = detail::describe(owned->data(), dtype_of<T>::value, shape, {});
   fh_owner owner{};
   owner.struct_size = sizeof owner;
   owner.release = [](void *context) { delete static_cast<std::vector<T> *>(context); };
@@ -559,9 +674,9 @@ expected<tensor> try_wrap(std::vector<T> &&values, const std::vector<std::int64_
   return tensor(out);
 }
 
+/** As try_wrap(), and throws the error. */
 template <class T>
-tensor wrap(std::vector<T> &&values, const std::vector<std::int64_t> &shape, const char *label = nullptr,
-            const runtime &rt = {}) {
+tensor wrap(std::vector<T> &&values, extents shape, const char *label = nullptr, const runtime &rt = {}) {
   return try_wrap(std::move(values), shape, label, rt).value();
 }
 
@@ -572,62 +687,152 @@ tensor wrap(std::vector<T> &&values) {
   return try_wrap(std::move(values), {size}).value();
 }
 
+/** Says of memory that it outlives the tensor and everything made from it: a static table, a mapping that is never undone. */
+struct unowned {};
+
+/**
+ * \brief A tensor over memory that is there already.
+ *
+ * A pointer to `const` elements makes a read-only tensor.
+ *
+ * \param data the first element; the memory around it that shape and strides reach must stay valid until the owner goes
+ * \param shape sizes
+ * \param owner what keeps the memory: a std::shared_ptr, a std::unique_ptr, any object whose destruction lets go; it is
+ *        moved into the tensor and destroyed once, on whatever thread the last holder lets go, and must not throw then. unowned
+ *        keeps nothing. On an error it is destroyed. One allocation holds it.
+ * \param strides in elements; none is compact, row-major
+ * \param label who made it, for the ledger
+ * \param rt whose ledger it goes on
+ */
+template <class T, class Owner>
+expected<tensor> try_wrap(T *data, extents shape, Owner owner, extents strides = {}, const char *label = nullptr,
+                          const runtime &rt = {}) {
+  if (strides.size() != 0 && strides.size() != shape.size()) {
+    return freehold::error(FH_INVALID_ARGUMENT, FH_REASON_AR01,
+                           "[AR01] wrap: " + std::to_string(strides.size()) + " strides for " +
+                               std::to_string(shape.size()) + " dimensions.");
+  }
+  const DLTensor view = detail::describe(data, dtype_of<std::remove_const_t<T>>::value, shape, strides);
+  fh_owner raw{};
+  raw.struct_size = sizeof raw;
+  raw.flags = std::is_const_v<T> ? std::uint32_t(FH_FLAG_READ_ONLY) : 0;
+  std::unique_ptr<Owner> kept;
+  if constexpr (!std::is_same_v<Owner, unowned>) {
+    kept = std::make_unique<Owner>(std::move(owner));
+    raw.release = [](void *context) { delete static_cast<Owner *>(context); };
+    raw.context = kept.get();
+  }
+  fh_tensor *out = nullptr;
+  fh_error *e = nullptr;
+  const fh_status status = fh_import_raw(rt.get(), &view, &raw, label ? label : "c++", &out, &e);
+  if (status != FH_OK) return freehold::error::take(status, e);
+  (void)kept.release();
+  return tensor(out);
+}
+
+/** As try_wrap(), and throws the error. */
+template <class T, class Owner>
+tensor wrap(T *data, extents shape, Owner owner, extents strides = {}, const char *label = nullptr, const runtime &rt = {}) {
+  return try_wrap(data, shape, std::move(owner), strides, label, rt).value();
+}
+
 /** Sizes that accept() asks for; -1 takes any. */
 template <std::int64_t... Extents>
 struct shape {
+  /** How many dimensions. */
   static constexpr std::size_t rank = sizeof...(Extents);
-  // One more than needed: an array of no element has no data.
+  /** The sizes, and one more: an array of no element has no data. */
   static constexpr std::int64_t extents[rank + 1] = {Extents..., 0};
 };
 
 /** Memory that the host reads through the pointer: plain, or pinned by CUDA or ROCm. */
 struct cpu {
+  /** For messages. */
   static constexpr const char *name = "cpu";
+  /** Where may_copy puts it, a DLDeviceType; 0 for nowhere. */
+  static constexpr int copy_to = kDLCPU;
+  /** Whether a DLDeviceType will do. */
   static constexpr bool takes(int type) { return type == kDLCPU || type == kDLCUDAHost || type == kDLROCMHost; }
 };
 /** CUDA device memory, managed memory included. */
 struct cuda {
+  /** For messages. */
   static constexpr const char *name = "cuda";
+  /** Where may_copy puts it, a DLDeviceType; 0 for nowhere. */
+  static constexpr int copy_to = kDLCUDA;
+  /** Whether a DLDeviceType will do. */
   static constexpr bool takes(int type) { return type == kDLCUDA || type == kDLCUDAManaged; }
 };
+/** Wherever it is. */
 struct any_device {
+  /** For messages. */
   static constexpr const char *name = "any device";
+  /** Where may_copy puts it, a DLDeviceType; 0 for nowhere. */
+  static constexpr int copy_to = 0;
+  /** Whether a DLDeviceType will do. */
   static constexpr bool takes(int) { return true; }
 };
 
 /** Compact, row-major. */
 struct c_order {
+  /** For messages. */
   static constexpr const char *name = "C order";
+  /** `FH_ORDER_*` */
   static constexpr int order = FH_ORDER_C;
 };
 /** Compact, column-major. */
 struct f_order {
+  /** For messages. */
   static constexpr const char *name = "F order";
+  /** `FH_ORDER_*` */
   static constexpr int order = FH_ORDER_F;
 };
 /** Any strides, negative ones too. */
 struct strided {
+  /** For messages. */
   static constexpr const char *name = "any strides";
+  /** `FH_ORDER_*` */
   static constexpr int order = FH_ORDER_ANY;
+};
+
+/** accept() shares or refuses. */
+struct must_share {
+  /** Whether it may. */
+  static constexpr bool copies = false;
+};
+/** accept() copies, once, what does not fit in dtype, memory order, alignment or device. The shape must fit. */
+struct may_copy {
+  /** Whether it may. */
+  static constexpr bool copies = true;
 };
 
 /** Typed access to a tensor that was accepted. Keeps the tensor alive. */
 template <class T, std::size_t Rank, class Layout = strided>
 class view {
  public:
+  /** T, with its const. */
   using element_type = T;
+  /** How many dimensions. */
   static constexpr std::size_t rank = Rank;
 
+  /** The first element. */
   T *data() const noexcept { return data_; }
+  /** The size of a dimension. */
   std::int64_t extent(std::size_t dimension) const noexcept { return extents_[dimension]; }
-  /** In elements. */
+  /** The step from one element of a dimension to the next, in elements. */
   std::int64_t stride(std::size_t dimension) const noexcept { return strides_[dimension]; }
+  /** How many elements there are. */
   std::int64_t size() const noexcept {
     std::int64_t count = 1;
     for (std::size_t i = 0; i < Rank; ++i) count *= extents_[i];
     return count;
   }
+  /** The tensor that is kept alive. */
   const freehold::tensor &tensor() const noexcept { return tensor_; }
+  /** Bytes that accept() copied; 0 where the memory is the tensor's own. */
+  std::uint64_t bytes_copied() const noexcept { return bytes_copied_; }
+  /** Why it copied, such as "ST02"; "" where it did not. */
+  const char *reason() const noexcept { return reason_; }
 
   /** One element. The indices are not checked. */
   template <class... Index>
@@ -644,6 +849,7 @@ class view {
   T *begin() const noexcept {
     return data_;
   }
+  /** One past the last. */
   template <class L = Layout, class = std::enable_if_t<L::order != FH_ORDER_ANY>>
   T *end() const noexcept {
     return data_ + size();
@@ -663,7 +869,9 @@ class view {
   }
 #endif
 
-  view(freehold::tensor tensor, const DLTensor &dl) noexcept : tensor_(std::move(tensor)), data_(static_cast<T *>(dl.data)) {
+  /** For accept(), which has checked that the tensor is so. */
+  view(freehold::tensor tensor, const DLTensor &dl, std::uint64_t bytes_copied = 0, const char *reason = "") noexcept
+      : tensor_(std::move(tensor)), data_(static_cast<T *>(dl.data)), bytes_copied_(bytes_copied), reason_(reason) {
     for (std::size_t i = 0; i < Rank; ++i) {
       extents_[i] = dl.shape[i];
       strides_[i] = dl.strides[i];
@@ -673,6 +881,8 @@ class view {
  private:
   freehold::tensor tensor_;
   T *data_;
+  std::uint64_t bytes_copied_;
+  const char *reason_;
   std::array<std::int64_t, Rank> extents_{};
   std::array<std::int64_t, Rank> strides_{};
 };
@@ -698,6 +908,50 @@ inline std::string device_name(DLDevice device) {
   }
 }
 
+/** A constraint of accept(), in the order in which they are checked. */
+enum class constraint { none, handle, rank, shape, dtype, values, device, byte_strides, strides, alignment, writable };
+
+/** The first constraint that fails, without a word: nothing is allocated until somebody wants to read it. */
+struct finding {
+  constraint what = constraint::none;
+  int dimension = -1;
+  std::int64_t wanted = 0;
+};
+
+/** The first dimension whose stride is not the compact one. */
+inline finding first_not_compact(const DLTensor &dl, int order) noexcept {
+  for (int i = 0; i < dl.ndim; ++i) {
+    if (dl.shape[i] == 0) return {};
+  }
+  std::int64_t wanted = 1;
+  for (int n = 0; n < dl.ndim; ++n) {
+    const int i = order == FH_ORDER_C ? dl.ndim - 1 - n : n;
+    if (dl.shape[i] != 1 && dl.strides[i] != wanted) return {constraint::strides, i, wanted};
+    wanted *= dl.shape[i];
+  }
+  return {};
+}
+
+template <class T, class Shape, class Device, class Layout>
+finding examine(const DLTensor &dl, std::uint32_t flags) noexcept {
+  constexpr DLDataType want = dtype_of<std::remove_const_t<T>>::value;
+  if (dl.ndim != std::int32_t(Shape::rank)) return {constraint::rank, -1, std::int64_t(Shape::rank)};
+  for (int i = 0; i < dl.ndim; ++i) {
+    if (Shape::extents[i] >= 0 && dl.shape[i] != Shape::extents[i]) return {constraint::shape, i, Shape::extents[i]};
+  }
+  if (dl.dtype.code != want.code || dl.dtype.bits != want.bits || dl.dtype.lanes != want.lanes) return {constraint::dtype};
+  if (flags & (FH_FLAG_CONJ | FH_FLAG_NEG | FH_FLAG_SWAPPED)) return {constraint::values};
+  if (!Device::takes(int(dl.device.device_type))) return {constraint::device};
+  if (flags & FH_FLAG_BYTE_STRIDES) return {constraint::byte_strides};
+  if constexpr (Layout::order != FH_ORDER_ANY) {
+    const finding found = first_not_compact(dl, Layout::order);
+    if (found.what != constraint::none) return found;
+  }
+  if (reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T) != 0) return {constraint::alignment};
+  if (!std::is_const_v<T> && (flags & (FH_FLAG_READ_ONLY | FH_FLAG_IMMUTABLE))) return {constraint::writable};
+  return {};
+}
+
 inline error refuse(std::int32_t code, const char *name, const char *argument, const char *constraint, int dimension,
                     std::string wanted, std::string got) {
   std::string text = std::string("[") + name + "] " + argument + ": " + constraint;
@@ -706,18 +960,53 @@ inline error refuse(std::int32_t code, const char *name, const char *argument, c
   return error(code, text, mismatch{argument, constraint, dimension, std::move(wanted), std::move(got)});
 }
 
-/** The first dimension whose stride is not the compact one; -1 where there is none. */
-inline int first_not_compact(const DLTensor &dl, int order, std::int64_t &want) {
-  for (int i = 0; i < dl.ndim; ++i) {
-    if (dl.shape[i] == 0) return -1;
+/** A finding in words. */
+template <class T, class Device, class Layout>
+error refuse(const finding &found, const DLTensor &dl, std::uint32_t flags, const char *argument) {
+  const auto number = [](auto n) { return std::to_string(n); };
+  const int i = found.dimension;
+  switch (found.what) {
+    case constraint::rank:
+      return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, number(found.wanted), number(dl.ndim));
+    case constraint::shape:
+      return refuse(FH_REASON_AR01, "AR01", argument, "shape", i, number(found.wanted), number(dl.shape[i]));
+    case constraint::dtype:
+      return refuse(FH_REASON_DT02, "DT02", argument, "dtype", -1, dtype_name(dtype_of<std::remove_const_t<T>>::value),
+                    dtype_name(dl.dtype));
+    case constraint::values:
+      return refuse(FH_REASON_LZ01, "LZ01", argument, "values", -1, "the bytes in memory",
+                    flags & FH_FLAG_SWAPPED ? "the other byte order" : "lazy conj or neg bits");
+    case constraint::device:
+      return refuse(FH_REASON_DV01, "DV01", argument, "device", -1, Device::name, device_name(dl.device));
+    case constraint::byte_strides:
+      return refuse(FH_REASON_ST03, "ST03", argument, "strides", -1, "whole elements", "bytes");
+    case constraint::strides:
+      return refuse(FH_REASON_ST02, "ST02", argument, "strides", i, number(found.wanted) + " (" + Layout::name + ")",
+                    number(dl.strides[i]));
+    case constraint::alignment:
+      return refuse(FH_REASON_AG01, "AG01", argument, "alignment", -1, number(alignof(T)) + " bytes",
+                    "address % " + number(alignof(T)) + " = " +
+                        number(reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T)));
+    case constraint::writable:
+      return refuse(FH_REASON_RO01, "RO01", argument, "writable", -1, "writable", "read-only");
+    default:
+      return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, "a tensor", "an empty handle");
   }
-  want = 1;
-  for (int n = 0; n < dl.ndim; ++n) {
-    const int i = order == FH_ORDER_C ? dl.ndim - 1 - n : n;
-    if (dl.shape[i] != 1 && dl.strides[i] != want) return i;
-    want *= dl.shape[i];
+}
+
+/** Decides and executes: one pass into new memory where the tensor is not as the function needs it. */
+template <class T, class Device, class Layout>
+expected<tensor> mend(const tensor &t, const DLTensor &dl, decision &made) {
+  request want = request::convert().as<std::remove_const_t<T>>().in_order(Layout::order);
+  want.alignment = alignof(T);
+  if (!Device::takes(int(dl.device.device_type))) {
+    want.device.device_type = static_cast<DLDeviceType>(Device::copy_to);
+    want.device.device_id = 0;
   }
-  return -1;
+  auto decided = t.try_decide(want);
+  if (!decided) return decided.error();
+  made = std::move(*decided);
+  return t.try_execute(made, "accept");
 }
 
 }  // namespace detail
@@ -725,65 +1014,58 @@ inline int first_not_compact(const DLTensor &dl, int order, std::int64_t &want) 
 /**
  * \brief A typed view of a tensor that is as the function needs it, or an error that names the first constraint that fails.
  *
+ * \code
+ * auto x = accept<const float, shape<-1, 128>, cpu, c_order, may_copy>(t, "x");
+ * if (x.bytes_copied()) std::printf("copied: %s\n", x.reason());
+ * \endcode
+ *
  * \tparam T element type; without `const` the memory must be writable
  * \tparam Shape shape<...>
  * \tparam Device cpu, cuda, any_device
  * \tparam Layout c_order, f_order, strided
+ * \tparam Copying must_share, may_copy; a copy is for reading only, as nobody would see what is written to it
  * \param t the tensor
  * \param argument its name, for the error
+ * \param why with may_copy, receives the decision where the tensor was not as asked; may be nullptr
  */
-template <class T, class Shape, class Device = cpu, class Layout = c_order>
-expected<view<T, Shape::rank, Layout>> try_accept(const tensor &t, const char *argument = "tensor") {
-  using detail::refuse;
-  if (!t) return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, "a tensor", "an empty handle");
+template <class T, class Shape, class Device = cpu, class Layout = c_order, class Copying = must_share>
+expected<view<T, Shape::rank, Layout>> try_accept(const tensor &t, const char *argument = "tensor",
+                                                  decision *why = nullptr) {
+  static_assert(!Copying::copies || std::is_const_v<T>, "may_copy needs const elements: writes to a copy would be lost");
+  using made_view = view<T, Shape::rank, Layout>;
+  (void)why;
   const DLTensor dl = t.dl();
   const std::uint32_t flags = t.flags();
-  constexpr DLDataType want = dtype_of<std::remove_const_t<T>>::value;
-  if (dl.dtype.code != want.code || dl.dtype.bits != want.bits || dl.dtype.lanes != want.lanes) {
-    return refuse(FH_REASON_DT02, "DT02", argument, "dtype", -1, detail::dtype_name(want), detail::dtype_name(dl.dtype));
-  }
-  if (flags & (FH_FLAG_CONJ | FH_FLAG_NEG | FH_FLAG_SWAPPED)) {
-    return refuse(FH_REASON_LZ01, "LZ01", argument, "values", -1, "the bytes in memory",
-                  flags & FH_FLAG_SWAPPED ? "the other byte order" : "lazy conj or neg bits");
-  }
-  if (dl.ndim != std::int32_t(Shape::rank)) {
-    return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, std::to_string(Shape::rank), std::to_string(dl.ndim));
-  }
-  for (int i = 0; i < dl.ndim; ++i) {
-    if (Shape::extents[i] >= 0 && dl.shape[i] != Shape::extents[i]) {
-      return refuse(FH_REASON_AR01, "AR01", argument, "shape", i, std::to_string(Shape::extents[i]),
-                    std::to_string(dl.shape[i]));
+  const detail::finding found = t ? detail::examine<T, Shape, Device, Layout>(dl, flags)
+                                  : detail::finding{detail::constraint::handle};
+  if (found.what == detail::constraint::none) return made_view(t, dl);
+  if constexpr (Copying::copies) {
+    if (found.what > detail::constraint::shape) {
+      decision made;
+      expected<tensor> mended = detail::mend<T, Device, Layout>(t, dl, made);
+      if (!mended) {
+        const error first = detail::refuse<T, Device, Layout>(found, dl, flags, argument);
+        return error(mended.error(), std::string(first.what()) + "; and no copy mends it:\n" + mended.error().what(),
+                     *first.mismatch());
+      }
+      const DLTensor now = mended->dl();
+      const detail::finding still = detail::examine<T, Shape, Device, Layout>(now, mended->flags());
+      if (still.what != detail::constraint::none) {
+        return detail::refuse<T, Device, Layout>(still, now, mended->flags(), argument);
+      }
+      const fh_cost cost = made.cost();
+      const fh_reason reason = made.reason(0);
+      if (why) *why = std::move(made);
+      return made_view(*mended, now, cost.bytes_copied, cost.bytes_copied && reason.name ? reason.name : "");
     }
   }
-  if (!Device::takes(int(dl.device.device_type))) {
-    return refuse(FH_REASON_DV01, "DV01", argument, "device", -1, Device::name, detail::device_name(dl.device));
-  }
-  if (flags & FH_FLAG_BYTE_STRIDES) {
-    return refuse(FH_REASON_ST03, "ST03", argument, "strides", -1, "whole elements", "bytes");
-  }
-  if constexpr (Layout::order != FH_ORDER_ANY) {
-    std::int64_t compact = 0;
-    const int dimension = detail::first_not_compact(dl, Layout::order, compact);
-    if (dimension >= 0) {
-      return refuse(FH_REASON_ST02, "ST02", argument, "strides", dimension,
-                    std::to_string(compact) + " (" + Layout::name + ")", std::to_string(dl.strides[dimension]));
-    }
-  }
-  if (reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T) != 0) {
-    return refuse(FH_REASON_AG01, "AG01", argument, "alignment", -1, std::to_string(alignof(T)) + " bytes",
-                  "address % " + std::to_string(alignof(T)) + " = " +
-                      std::to_string(reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T)));
-  }
-  if (!std::is_const_v<T> && (flags & (FH_FLAG_READ_ONLY | FH_FLAG_IMMUTABLE))) {
-    return refuse(FH_REASON_RO01, "RO01", argument, "writable", -1, "writable", "read-only");
-  }
-  return view<T, Shape::rank, Layout>(t, dl);
+  return detail::refuse<T, Device, Layout>(found, dl, flags, argument);
 }
 
 /** As try_accept(), and throws the error. */
-template <class T, class Shape, class Device = cpu, class Layout = c_order>
-view<T, Shape::rank, Layout> accept(const tensor &t, const char *argument = "tensor") {
-  return try_accept<T, Shape, Device, Layout>(t, argument).value();
+template <class T, class Shape, class Device = cpu, class Layout = c_order, class Copying = must_share>
+view<T, Shape::rank, Layout> accept(const tensor &t, const char *argument = "tensor", decision *why = nullptr) {
+  return try_accept<T, Shape, Device, Layout, Copying>(t, argument, why).value();
 }
 
 }  // namespace freehold

@@ -106,11 +106,66 @@ void refusals() {
   CHECK(caught);
 }
 
+// With may_copy, what a copy can mend is mended once, and the view says why.
+void copies() {
+  float data[6] = {0, 1, 2, 3, 4, 5};
+  fh::decision why;
+  auto same = fh::accept<const float, fh::shape<-1, 3>, fh::cpu, fh::c_order, fh::may_copy>(strided(data, {2, 3}, {3, 1}),
+                                                                                           "weights", &why);
+  CHECK(same.data() == data && same.bytes_copied() == 0 && std::string(same.reason()).empty());
+  CHECK(why.get() == nullptr && !why);
+
+  auto columns = fh::accept<const float, fh::shape<-1, 3>, fh::cpu, fh::c_order, fh::may_copy>(strided(data, {2, 3}, {1, 2}),
+                                                                                              "weights", &why);
+  CHECK(columns.data() != data && columns(1, 2) == 5 && columns(0, 1) == 2);
+  CHECK_EQ(columns.bytes_copied(), 24);
+  CHECK(std::string(columns.reason()) == "LY01");
+  CHECK_EQ(why.verdict(), FH_VERDICT_COPY);
+  CHECK_EQ(why.cost().steps, FH_STEP_LAYOUT);
+  CHECK_HAS(why.explain().c_str(), "24 B");
+
+  fh::tensor t = fh::wrap(std::vector<std::int16_t>{1, -2, 3}, {3});
+  auto cast = fh::accept<const double, fh::shape<3>, fh::cpu, fh::strided, fh::may_copy>(t, "weights");
+  CHECK(cast(1) == -2 && std::string(cast.reason()) == "CA01" && cast.bytes_copied() == 24);
+  auto swapped = fh::accept<const float, fh::shape<1>, fh::cpu, fh::c_order, fh::may_copy>(
+      strided(data, {1}, {1}, FH_FLAG_SWAPPED), "weights");
+  CHECK(swapped.data() != data && std::string(swapped.reason()) == "BO01");
+  alignas(8) char bytes[9] = {0};
+  auto moved = fh::accept<const float, fh::shape<2>, fh::cpu, fh::c_order, fh::may_copy>(
+      strided(reinterpret_cast<float *>(bytes + 1), {2}, {1}), "weights");
+  CHECK(std::string(moved.reason()) == "AG01" && moved(0) == 0);
+
+  // A shape is not mended, and it is named before anything that could be.
+  refused(fh::try_accept<const double, fh::shape<-1, 4>, fh::cpu, fh::c_order, fh::may_copy>(strided(data, {2, 3}, {3, 1}),
+                                                                                            "weights"),
+          FH_REASON_AR01, "shape", 1, "4", "3");
+  refused(fh::try_accept<const double, fh::shape<>, fh::cpu, fh::c_order, fh::may_copy>(fh::tensor(), "weights"),
+          FH_REASON_AR01, "rank", -1, "a tensor", "empty");
+  // Values that do not fit: the error is the copy's, with the argument and the constraint that led to it.
+  t = fh::wrap(std::vector<double>{1, 1e9}, {2});
+  auto lossy = fh::try_accept<const std::int16_t, fh::shape<2>, fh::cpu, fh::c_order, fh::may_copy>(t, "weights");
+  CHECK(!lossy && lossy.error().reason() == FH_REASON_CA02 && lossy.error().status() == FH_REJECTED);
+  CHECK(lossy.error().mismatch() && lossy.error().mismatch()->constraint == "dtype");
+  CHECK_HAS(lossy.error().what(), "weights: dtype: expected int16, got float64");
+  CHECK_HAS(lossy.error().what(), "x[1]=1000000000.0");
+  // A policy that forbids copies holds here too.
+  fh_policy policy{};
+  policy.struct_size = sizeof policy;
+  policy.copies = FH_COPIES_ERROR;
+  fh::runtime strict(FH_LEDGER_RECORDS, &policy);
+  t = fh::wrap(std::vector<double>{1, 2}, {2}, nullptr, strict);
+  auto forbidden = fh::try_accept<const float, fh::shape<2>, fh::cpu, fh::c_order, fh::may_copy>(t, "weights");
+  CHECK(!forbidden && forbidden.error().reason() == FH_REASON_PO01);
+  CHECK(!forbidden.error().fixes().empty());
+  CHECK(fh::try_accept<const double, fh::shape<2>, fh::cpu, fh::c_order, fh::may_copy>(t, "weights").has_value());
+}
+
 }  // namespace
 
 int main() {
   accepted();
   refusals();
+  copies();
   CHECK_EQ(fh::runtime().stats().live_holders, 0);
   return done("accept");
 }

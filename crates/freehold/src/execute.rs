@@ -356,6 +356,19 @@ fn copy_error(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision, error: 
 
 /// Decides and executes in one call.
 ///
+/// ```
+/// use freehold::{Caps, DType, Policy, Request, Tensor, convert};
+///
+/// let t = Tensor::from(vec![1i32, 2, 3]);
+/// let wide = convert(&t, &Request::convert().dtype(DType::F64), &Caps::FREEHOLD, &Policy::default())?;
+/// assert_eq!(wide.view::<f64>()?.to_vec(), [1.0, 2.0, 3.0]);
+/// // 300 does not fit a byte: nothing is handed out.
+/// let t = Tensor::from(vec![300i32]);
+/// let refused = convert(&t, &Request::convert().dtype(DType::U8), &Caps::FREEHOLD, &Policy::default()).unwrap_err();
+/// assert_eq!(refused.code(), freehold::Code::CA02);
+/// # Ok::<(), freehold::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`execute`].

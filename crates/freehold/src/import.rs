@@ -380,6 +380,20 @@ impl Tensor {
     }
 }
 
+/// One dimension, without a copy.
+///
+/// ```
+/// let t = freehold::Tensor::from(vec![1.0f32, 2.0, 3.0]);
+/// assert_eq!(t.shape(), [3]);
+/// ```
+impl<T: Element> From<Vec<T>> for Tensor {
+    fn from(values: Vec<T>) -> Tensor {
+        let shape = [values.len() as i64];
+        // A vector has at most `isize::MAX` bytes, so the one shape that can be wrong is another than its own.
+        Tensor::from_vec(values, &shape).unwrap_or_else(|error| unreachable!("{error}"))
+    }
+}
+
 /// Where a new tensor goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Room {

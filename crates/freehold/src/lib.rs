@@ -20,6 +20,8 @@
 //!   so that a reused address is never mistaken for the old buffer.
 //! * Only the [`dlpack`] module names the `dlpark` crate.
 
+#[cfg(any(feature = "ndarray", feature = "candle"))]
+mod adapt;
 mod block;
 mod canary;
 mod caps;

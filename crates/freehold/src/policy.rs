@@ -50,6 +50,17 @@ pub enum SyncPolicy {
 }
 
 /// House rules.
+///
+/// ```
+/// use freehold::{Caps, CopiesPolicy, Policy, Request, Tensor, Verdict, decide};
+///
+/// let strict = Policy { copies: CopiesPolicy::Error, ..Policy::default() };
+/// let t = Tensor::from(vec![1.0f64]);
+/// let narrow = Request::convert().dtype(freehold::DType::F32);
+/// assert_eq!(decide(&t.desc(), &narrow, &Caps::TORCH, &strict).verdict, Verdict::Reject);
+/// // What is asked for by name is no surprise.
+/// assert_eq!(decide(&t.desc(), &Request::copy(), &Caps::TORCH, &strict).verdict, Verdict::Copy);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
     /// Read-only memory and targets without read-only tensors.

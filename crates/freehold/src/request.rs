@@ -15,6 +15,13 @@ pub enum CopyRule {
 }
 
 /// What the caller wants of a handover.
+///
+/// ```
+/// use freehold::{DType, Order, Request};
+///
+/// let rows = Request::convert().dtype(DType::F32).order(Order::C);
+/// assert_eq!(Request { copy: freehold::CopyRule::Never, ..rows }, Request::share().dtype(DType::F32).order(Order::C));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Request {
     /// The element type; `None` keeps the source's.

@@ -10,6 +10,16 @@ use crate::{Device, DeviceKind, DeviceSet, Policy, Request};
 
 /// A ledger, a policy and the memory resources in force. Cheap to clone; the process has a default one, which
 /// [`Runtime::global`] names.
+///
+/// ```
+/// use freehold::{DType, Runtime, Tensor, ledger::Level};
+///
+/// let apart = Runtime::new(Level::Records);
+/// let t = Tensor::zeros(DType::F32, &[256], &apart)?;
+/// assert_eq!(apart.ledger().live().len(), 1);
+/// assert_eq!(t.allocation().map(|(base, _)| base % 256), Some(0));
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Runtime(Option<Arc<State>>);
 

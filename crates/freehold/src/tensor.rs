@@ -234,6 +234,19 @@ pub(crate) fn unit_of(traits: Traits) -> StrideUnit {
 ///
 /// Cloning shares the handle. The memory is given back when the last clone and the last export are gone, on
 /// whatever thread that happens.
+///
+/// ```
+/// use freehold::{ExportOptions, Runtime, Tensor};
+///
+/// let mark = Runtime::global().ledger().mark();
+/// let t = Tensor::from_vec(vec![0u8; 12], &[3, 4])?;
+/// let capsule = t.to_versioned(&ExportOptions::default())?; // for another library
+/// drop(t);
+/// assert_eq!(Runtime::global().ledger().leaks(mark).len(), 2); // the owner, and whoever has the capsule
+/// drop(capsule);
+/// assert_eq!(Runtime::global().ledger().leaks(mark).len(), 0);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Tensor(pub(crate) Handle);
 

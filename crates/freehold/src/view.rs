@@ -28,6 +28,13 @@ elements!(i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u3
 
 /// Read access to a host tensor's elements, by value: the memory may be shared with code that writes to it, so no
 /// `&[T]` is handed out.
+///
+/// ```
+/// let t = freehold::Tensor::from_vec(vec![1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+/// let view = t.view::<f32>()?;
+/// assert_eq!((view.get(&[1, 0]), view.get(&[2, 0])), (Some(3.0), None));
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct View<'a, T> {
     tensor: &'a Tensor,
@@ -35,9 +42,18 @@ pub struct View<'a, T> {
 }
 
 /// Exclusive access to memory of ours that nobody else holds.
+///
+/// ```
+/// let mut t = freehold::Tensor::from(vec![1, 2, 3]);
+/// t.view_mut::<i32>()?.as_mut_slice()[0] = 10;
+/// let other = t.clone();
+/// assert!(t.view_mut::<i32>().is_err()); // somebody else has it now
+/// # drop(other);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ViewMut<'a, T> {
-    tensor: &'a mut Tensor,
+    pub(crate) tensor: &'a mut Tensor,
     marker: PhantomData<T>,
 }
 

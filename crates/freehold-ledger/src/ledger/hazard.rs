@@ -64,7 +64,7 @@ impl Ledger {
         drop(oldest);
     }
 
-    /// A holder with its framework and place, which are [`Label::NONE`] if it is not open.
+    /// A holder with its framework and place, which are [`Label::NONE`](crate::Label::NONE) if it is not open.
     pub fn party(&self, id: HolderId) -> Party {
         match self.record(id) {
             Some(record) => Party { id, framework: record.framework, site: record.site },

@@ -104,6 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "unpacks the page: safe code, and minutes of it where it is interpreted")]
     fn no_script_or_style_ends_its_own_element() {
         let page = page().unwrap();
         // The frame's own element of each kind, and one for each script of `build.rs`.

@@ -1,4 +1,4 @@
-//! Memory of CUDA devices, and page-locked host memory, as [`MemoryResource`](crate::MemoryResource)s.
+//! Memory of CUDA devices, and page-locked host memory, as [`MemoryResource`]s.
 //!
 //! | resource | name | where it comes from |
 //! |---|---|---|
