@@ -395,7 +395,7 @@ fn blocks_of(walk: &Walk, each: u64) -> u32 {
 /// that what is on the way at once lies together.
 fn blocks_of_run(count: u64, src: usize, dst: usize) -> u32 {
     // The elements of a thread: `run` in kernels/contiguous.cu.
-    let each = if dst > src { 16 } else { 8 };
+    let each = if dst > src && dst < 8 { 16 } else { 8 };
     count.div_ceil(u64::from(THREADS) * each).clamp(1, i32::MAX as u64) as u32
 }
 
