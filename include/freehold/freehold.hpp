@@ -989,9 +989,11 @@ error refuse(const finding &found, const DLTensor &dl, std::uint32_t flags, cons
                         number(reinterpret_cast<std::uintptr_t>(dl.data) % alignof(T)));
     case constraint::writable:
       return refuse(FH_REASON_RO01, "RO01", argument, "writable", -1, "writable", "read-only");
-    default:
-      return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, "a tensor", "an empty handle");
+    case constraint::none:
+    case constraint::handle:
+      break;
   }
+  return refuse(FH_REASON_AR01, "AR01", argument, "rank", -1, "a tensor", "an empty handle");
 }
 
 /** Decides and executes: one pass into new memory where the tensor is not as the function needs it. */
