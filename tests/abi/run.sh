@@ -155,6 +155,25 @@ pages() {
         build "version $other" "$BUILD/version.$other" "${compilers[0]%:*}" "${WARN[@]}" -I"$ROOT/include" "$BUILD/version.$other.c" &&
             run "version.$other" "$BUILD/version.$other"
     done
+    # In C++ whatever makes a tensor or a runtime asks: here the program answers for the library.
+    for other in 0 1; do
+        echo "#include <freehold/freehold.hpp>
+            uint32_t fh_abi_version(void) noexcept { return FH_ABI_VERSION + $other; }
+            int main() {
+              float x[2] = {1, 2};
+              const auto wrapped = freehold::try_wrap(x, {2}, freehold::unowned{});
+              const auto vector = freehold::try_wrap(std::vector<float>(2), {2});
+              const auto zeros = freehold::tensor::try_zeros(freehold::dtype_of<float>::value, {2});
+              bool runtime = true;
+              try { freehold::runtime own(FH_LEDGER_RECORDS); } catch (const freehold::error &e) { runtime = e.reason() != FH_REASON_AR01; }
+              for (const bool good : {wrapped.has_value(), vector.has_value(), zeros.has_value(), runtime}) {
+                if (good != !$other) return 1;
+              }
+              return 0;
+            }" >"$BUILD/version.$other.cc"
+        build "version $other (C++)" "$BUILD/version.$other.cpp" "${compilers[0]#*:}" -std=c++17 "${WARN[@]}" -I"$ROOT/include" \
+            "$BUILD/version.$other.cc" "${SHARED[@]}" && run "version.$other.cpp" "$BUILD/version.$other.cpp"
+    done
     for page in "$ROOT"/include/freehold/*; do
         page=${page##*/}
         for lang in c11 c++17; do

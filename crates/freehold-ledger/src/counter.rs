@@ -24,6 +24,8 @@ counters! {
     UnconsumedCapsules = "unconsumed_capsules";
     /// A capsule was offered that had been consumed.
     DoubleConsumed = "double_consumed";
+    /// The host waited for a device, for a handover. The ledger counts these itself.
+    HostWaits = "host_waits";
     /// A holder was closed that was not open. The ledger counts these itself.
     DoubleClosed = "double_closed";
     /// An owner was left alone because the interpreter was shutting down.

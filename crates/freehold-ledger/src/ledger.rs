@@ -159,11 +159,8 @@ impl Ledger {
                 let pair = (edge.from_framework, to, edge.verdict);
                 *shard.cold.lock().handovers.entry(pair).or_default() += 1;
             }
-            if edge.verdict == Verdict::Copy {
-                note_copy(shard, holder, edge, id, writer.number());
-            }
-            if edge.sync == Sync::Host {
-                note_wait(shard, holder, edge);
+            if edge.verdict == Verdict::Copy || edge.sync == Sync::Host {
+                self.note(shard, holder, edge, id, writer.number());
             }
         }
         id
@@ -178,10 +175,7 @@ impl Ledger {
         if let Some(shard) = self.shard_or_new(writer.shard()) {
             let pair = (edge.from_framework, edge.target(holder), edge.verdict);
             *shard.cold.lock().handovers.entry(pair).or_default() += 1;
-            note_copy(shard, holder, edge, id, writer.number());
-            if edge.sync == Sync::Host {
-                note_wait(shard, holder, edge);
-            }
+            self.note(shard, holder, edge, id, writer.number());
         }
     }
 
@@ -279,6 +273,19 @@ impl Ledger {
     pub fn count_by(&self, counter: Counter, n: u64) {
         if self.level() != Level::Off {
             self.counters[counter as usize].fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps of a copy, or of a wait of the host, what outlives the holder. Both take longer than this.
+    #[inline(never)]
+    fn note(&self, shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
+        let mut cold = shard.cold.lock();
+        if edge.verdict == Verdict::Copy {
+            cold.copied(Copy::new(holder, edge, id, clock::exact(), thread));
+        }
+        if edge.sync == Sync::Host {
+            cold.waited((edge.from_framework, edge.target(holder), holder.site));
+            self.count_always(Counter::HostWaits);
         }
     }
 
@@ -382,20 +389,6 @@ impl Ledger {
     fn started(&self, now: u64) {
         let _ = self.start.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
-}
-
-/// Keeps what was copied and why, beyond the life of the copy.
-#[inline(never)]
-fn note_copy(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
-    let copy = Copy::new(holder, edge, id, clock::exact(), thread);
-    shard.cold.lock().copied(copy);
-}
-
-/// Counts that the host waited for a device, which takes longer than this.
-#[cold]
-#[inline(never)]
-fn note_wait(shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>) {
-    shard.cold.lock().waited((edge.from_framework, edge.target(holder), holder.site));
 }
 
 impl Drop for Ledger {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use common::{array, copy, held_by, share};
-use freehold_ledger::{Edge, Format, HolderDesc, HolderFlags, Label, Ledger, Lent, Level, Snapshot, Sync};
+use freehold_ledger::{Counter, Edge, Format, HolderDesc, HolderFlags, Label, Ledger, Lent, Level, Snapshot, Sync};
 use freehold_tensor::{Code, DType, Device, DeviceKind, Steps};
 use serde_json::Value;
 
@@ -298,6 +298,7 @@ fn waits_for_a_device_count_by_place() {
         ("torch", "numpy", "once.py:1", 2),
     ];
     assert_eq!(found, expected);
+    assert_eq!(ledger.counted(Counter::HostWaits), 16);
     assert!(
         snapshot.text(Default::default()).contains("cupy -> numpy         8 times  at loop.py:2"),
         "{}",

@@ -43,10 +43,6 @@ pub(super) fn write(snapshot: &Snapshot, w: &mut dyn Write) -> io::Result<()> {
         out.sample("fh_events_total", &[("event", c.name)], c.count)?;
     }
 
-    out.family("fh_host_waits", "counter", "", "Handovers for which the host waited for a device.")?;
-    let waits = snapshot.findings.waits.iter().fold(0, |sum: u64, w| sum.saturating_add(w.count));
-    out.sample("fh_host_waits_total", &[], waits)?;
-
     let devices: Vec<(String, [u64; 3])> =
         live.by_device.iter().map(|d| (d.device.to_string(), [d.holders, d.buffers, d.bytes])).collect();
     let gauges = [

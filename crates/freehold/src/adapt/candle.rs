@@ -1,6 +1,6 @@
 //! candle: its tensors own their memory as vectors behind a lock, so what goes in is copied, once.
 
-use candle_core::{CpuStorage, Storage};
+use candle_core::{CpuStorage, Layout, Storage};
 
 use super::collect;
 use crate::{DType, Device, Error, ImportOptions, Label, Owner, RawTensor, Result, Tensor};
@@ -11,10 +11,10 @@ fn failed(error: &candle_core::Error) -> Error {
 }
 
 /// First element, whole allocation in bytes, dtype; `None` for storage that is not on the host or whose elements DLPack lacks.
-fn parts(storage: &Storage, offset: usize) -> Option<(*const u8, u64, (u64, u64), DType)> {
-    fn of<T>(values: &[T], offset: usize, dtype: DType) -> Option<(*const u8, u64, (u64, u64), DType)> {
+fn parts(storage: &Storage, offset: usize) -> Option<(*const u8, (u64, u64), DType)> {
+    fn of<T>(values: &[T], offset: usize, dtype: DType) -> Option<(*const u8, (u64, u64), DType)> {
         let first = values.as_ptr().wrapping_add(offset).cast();
-        Some((first, values.len() as u64, (values.as_ptr().addr() as u64, size_of_val(values) as u64), dtype))
+        Some((first, (values.as_ptr().addr() as u64, size_of_val(values) as u64), dtype))
     }
     let Storage::Cpu(storage) = storage else { return None };
     match storage {
@@ -31,6 +31,26 @@ fn parts(storage: &Storage, offset: usize) -> Option<(*const u8, u64, (u64, u64)
     }
 }
 
+/// candle's elements as they lie, read-only.
+///
+/// # Safety
+///
+/// * The elements stay where they are, and nobody writes to them, while the result or anything made from it lives.
+unsafe fn import(storage: &Storage, layout: &Layout, owner: Owner, options: ImportOptions) -> Result<Tensor> {
+    let Some((first, alloc, dtype)) = parts(storage, layout.start_offset()) else {
+        let got = format!("{:?} on {:?}", storage.dtype(), storage.device());
+        return Err(Error::argument("the tensor", got, "be on the host, of a dtype that both have"));
+    };
+    let shape: Vec<i64> = layout.dims().iter().map(|&n| n as i64).collect();
+    let strides: Vec<i64> = layout.stride().iter().map(|&n| n as i64).collect();
+    let (data, device) = (first.cast_mut(), Device::CPU);
+    let raw = RawTensor { data, shape: &shape, strides: Some(&strides), dtype, device, owner };
+    let (framework, traits) = (Label::intern("candle"), crate::Traits::READ_ONLY);
+    let options = ImportOptions { framework, traits, alloc: Some(alloc), ..options };
+    // SAFETY: forwarded from the caller; the layout is that of the storage.
+    unsafe { Tensor::from_raw(raw, &options) }
+}
+
 impl Tensor {
     /// candle's memory as a tensor, without a copy, read-only. The candle tensor is kept while it is shared.
     ///
@@ -43,33 +63,11 @@ impl Tensor {
     /// * Nobody changes the memory in place while the result or anything made from it lives: no `slice_set`, `scatter_set`,
     ///   in-place operation or `Var::set` on it or on a tensor that shares its storage. candle's lock does not cover our readers.
     pub unsafe fn from_candle(tensor: candle_core::Tensor) -> Result<Tensor> {
-        let shape: Vec<i64> = tensor.dims().iter().map(|&n| n as i64).collect();
-        let strides: Vec<i64> = tensor.stride().iter().map(|&n| n as i64).collect();
-        let found = {
-            let (storage, layout) = tensor.storage_and_layout();
-            parts(&storage, layout.start_offset())
-        };
-        let Some((first, _, alloc, dtype)) = found else {
-            let got = format!("{:?} on {:?}", tensor.dtype(), tensor.device());
-            return Err(Error::argument("the tensor", got, "be on the host, of a dtype that both have"));
-        };
-        let raw = RawTensor {
-            data: first.cast_mut(),
-            shape: &shape,
-            strides: Some(&strides),
-            dtype,
-            device: Device::CPU,
-            owner: Owner::Value(Box::new(tensor)),
-        };
-        let options = ImportOptions {
-            framework: Label::intern("candle"),
-            traits: crate::Traits::READ_ONLY,
-            alloc: Some(alloc),
-            ..ImportOptions::default()
-        };
-        // SAFETY: the elements are in a vector behind the tensor's lock, which candle never grows; the owner keeps it; that
-        // nobody writes is the caller's promise.
-        unsafe { Tensor::from_raw(raw, &options) }
+        let (storage, layout) = tensor.storage_and_layout();
+        let owner = Owner::Value(Box::new(tensor.clone()));
+        // SAFETY: the elements are in a vector behind the tensor's lock, which candle never grows; the owner keeps it; that nobody
+        // writes is the caller's promise.
+        unsafe { import(&storage, layout, owner, ImportOptions::default()) }
     }
 }
 
@@ -83,25 +81,9 @@ impl TryFrom<&candle_core::Tensor> for Tensor {
     fn try_from(tensor: &candle_core::Tensor) -> Result<Tensor> {
         // While candle's lock is held for reading nobody writes, and the copy is done before it is let go.
         let (storage, layout) = tensor.storage_and_layout();
-        let Some((first, _, _, dtype)) = parts(&storage, layout.start_offset()) else {
-            let got = format!("{:?} on {:?}", tensor.dtype(), tensor.device());
-            return Err(Error::argument("the tensor", got, "be on the host, of a dtype that both have"));
-        };
-        let shape: Vec<i64> = layout.dims().iter().map(|&n| n as i64).collect();
-        let strides: Vec<i64> = layout.stride().iter().map(|&n| n as i64).collect();
-        let raw = RawTensor {
-            data: first.cast_mut(),
-            shape: &shape,
-            strides: Some(&strides),
-            dtype,
-            device: Device::CPU,
-            owner: Owner::Borrowed,
-        };
-        let traits = crate::Traits::READ_ONLY;
-        let options =
-            ImportOptions { framework: Label::intern("candle"), traits, quiet: true, ..ImportOptions::default() };
+        let options = ImportOptions { quiet: true, ..ImportOptions::default() };
         // SAFETY: the lock is held until the copy is made, and the borrowed tensor ends before it.
-        let borrowed = unsafe { Tensor::from_raw(raw, &options) }?;
+        let borrowed = unsafe { import(&storage, layout, Owner::Borrowed, options) }?;
         let request = crate::Request::copy().order(crate::Order::C);
         crate::convert(&borrowed, &request, &crate::Caps::FREEHOLD, &crate::Policy::default())
     }
