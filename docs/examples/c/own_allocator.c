@@ -52,7 +52,7 @@ int main(void) {
   if (failed(fh_runtime_new(FH_LEDGER_RECORDS, NULL, &runtime, &error), error)) return 1;
 
   struct arena *arena = calloc(1, sizeof *arena);
-  if (arena == NULL || (arena->memory = malloc(ARENA_BYTES)) == NULL) return 1;
+  if (arena == NULL || (arena->memory = aligned_alloc(256, ARENA_BYTES)) == NULL) return 1; /* as its pieces */
   fh_device host = {.struct_size = sizeof host};
   host.device.device_type = kDLCPU;
   host.name = "arena";
