@@ -4,7 +4,9 @@ An array has a twin on the host, of the same layout, which says what its values 
 """
 
 import ctypes
+import gc
 import sys
+import time
 import types
 
 import numpy as np
@@ -13,11 +15,22 @@ import fake_cuda
 
 FAKE = fake_cuda.start()
 
-from capsules import DTYPES, Versioned  # noqa: E402, after the driver was chosen
+import freehold as fh  # noqa: E402, after the driver was chosen
+from capsules import DTYPES, Versioned  # noqa: E402
 from producers import Made, call_with_gil, take  # noqa: E402
 
 LEGACY = 1
 KINDS = {"device": 2, "pinned": 3, "managed": 13}
+
+
+def settle(until, seconds=5):
+    """What waits for a stream is given back by a thread, soon after."""
+    end = time.monotonic() + seconds
+    while not until() and time.monotonic() < end:
+        gc.collect()
+        fh.ledger.live()
+        time.sleep(0.002)
+    return until()
 
 
 def entered(device):

@@ -11,6 +11,7 @@ import fake_cuda
 FAKE = fake_cuda.start()
 
 import freehold as fh  # noqa: E402, after the driver was chosen
+from cuda_arrays import settle  # noqa: E402
 from producers import CUDA, Made, Modern  # noqa: E402
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -60,7 +61,8 @@ def test_a_device_tensor_is_shared_where_it_is(there):
     assert there.producer.calls[-1]["stream"] == stream
     FAKE.call("cuStreamDestroy_v2", stream)
     del tensor
-    gc.collect()
+    FAKE.drain()
+    assert settle(lambda: all(made.deletes for made in there.producer.exported))
     assert [made.deletes for made in there.producer.exported] == [1] * len(there.producer.exported)
 
 

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from cuda_arrays import FAKE, LEGACY, Array, CuPy, Interface, Memory, Producer, Stream, Taken, values
+from cuda_arrays import FAKE, LEGACY, Array, CuPy, Interface, Memory, Producer, Stream, Taken, settle, values
 
 import freehold as fh
 from capsules import DTYPES
@@ -38,16 +38,6 @@ def refused(code, call, *arguments, **named):
         call(*arguments, **named)
     assert caught.value.code == code, caught.value
     return caught.value
-
-
-def settle(until, seconds=5):
-    """What waits for a stream is given back by a thread, soon after."""
-    end = time.monotonic() + seconds
-    while not until() and time.monotonic() < end:
-        gc.collect()
-        fh.ledger.live()
-        time.sleep(0.002)
-    return until()
 
 
 @pytest.fixture(autouse=True)
