@@ -127,6 +127,14 @@ case ${1:-all} in
     tools) need_rust; need_rust_tools ;;
     python) need_rust; need_packages build ;;
     demo) need_rust; need_packages build; need_packages demo ;;
-    test | all) need_rust; need_packages build; need_packages test; need_packages frameworks; need_rust_tools ;;
+    test | all)
+        need_rust
+        need_packages build
+        # Cargo compiles while pip fetches.
+        need_rust_tools &
+        need_packages test
+        need_packages frameworks
+        wait $!
+        ;;
     *) die "unknown part '$1': rust, tools, python, demo, test or all" ;;
 esac
