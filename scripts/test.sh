@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one test command. Usage: scripts/test.sh [step...]; without steps, all of them, in the order below.
 #
-# Every step runs, also after a failure, and the last lines are one verdict a step. What cannot be run here (clang and
+# Every step runs, also after a failure, and the last lines are one verdict a step; where there are processors for it, two at a time. What cannot be run here (clang and
 # valgrind need root to install) is a SKIP with its reason; with CI=true or FREEHOLD_NO_SKIP=1 a skip fails the run.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -145,29 +145,66 @@ closing_line() {
         }'
 }
 
-summary=() closings=() failed=0
-for step in "${steps[@]}"; do
-    say "$step"
-    log=$LOGS/$step.log
-    start=$SECONDS
-    "step_$step" 2>&1 | tee "$log"
+# Runs one step, its output into its log and through $2, and leaves its verdict beside the log.
+run_step() {
+    local step=$1 log=$LOGS/$1.log start=$SECONDS status note closing verdict
+    "step_$step" 2>&1 | tee "$log" | "$2"
     status=${PIPESTATUS[0]}
     note=$(sed -n 's/^SKIP: //p' "$log" | sort -u | paste -sd ';' | sed 's/;/; /g')
     closing=$(closing_line "$log")
     # Interpreted and emulated, tests that cannot run so are left out by name; elsewhere nothing may be.
-    if [ "$step" != miri ] && [ "$step" != tsan ] && [ "$step" != aarch64 ] && [[ $closing =~ [1-9][0-9]*\ skipped ]]; then note="${note:+$note; }${BASH_REMATCH[0]}"; fi
+    case $step in
+        miri | tsan | aarch64) ;;
+        *) if [[ $closing =~ [1-9][0-9]*\ skipped ]]; then note="${note:+$note; }${BASH_REMATCH[0]}"; fi ;;
+    esac
     verdict=PASS
     if [ -n "$note" ]; then verdict=SKIP; else note=$(sed 's/^ *Summary \[[^]]*\] //; s/^=* *//; s/ *=*$//' <<<"$closing"); fi
     if [ "$status" -ne 0 ]; then verdict=FAIL note="exit $status, see ${log#"$ROOT"/}"; fi
-    if [ $verdict = FAIL ] || { [ $verdict = SKIP ] && [ -n "$NO_SKIP" ]; }; then failed=1; fi
-    summary+=("$(printf '%-4s  %-10s %4d s   %s' $verdict "$step" $((SECONDS - start)) "$note")")
-    case $step in rust | python) closings+=("$closing") ;; esac
+    printf '%-4s  %-13s %4d s   %s\n' $verdict "$step" $((SECONDS - start)) "$note" >"$LOGS/$step.verdict"
     # No later step uses what these built.
     if [ "${CI:-}" = true ]; then case $step in miri | loom | tsan | wheel) rm -rf "${TARGET:?}/$step" ;; esac; fi
+}
+silent() { cat >/dev/null; }
+
+# What builds in folders of its own and waits on one thread most of the time goes on beside the rest, from when `python` starts.
+# What it printed follows when the rest is done.
+BESIDE=() LANE=
+if [ $# -eq 0 ] && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then BESIDE=(miri loom tsan free-threaded); fi
+beside() { case " ${BESIDE[*]-} " in *" $1 "*) ;; *) return 1 ;; esac; }
+# Nothing goes on when this script is stopped.
+trap 'trap - INT TERM; kill 0' INT TERM
+
+rm -f "$LOGS"/*.verdict
+for step in "${steps[@]}"; do
+    if beside "$step"; then continue; fi
+    if [ "$step" = python ] && [ ${#BESIDE[@]} -gt 0 ]; then
+        say "beside what follows: ${BESIDE[*]}"
+        (for other in "${BESIDE[@]}"; do run_step "$other" silent; done) &
+        LANE=$!
+    fi
+    say "$step"
+    run_step "$step" cat
 done
+if [ -n "$LANE" ]; then
+    say "waiting for: ${BESIDE[*]}"
+    wait "$LANE"
+    for step in "${BESIDE[@]}"; do
+        say "$step"
+        cat "$LOGS/$step.log"
+    done
+fi
 
 echo
-printf '%s\n' "${summary[@]}"
+failed=0
+for step in "${steps[@]}"; do
+    verdict=$(cat "$LOGS/$step.verdict" 2>/dev/null || printf 'FAIL  %-13s it left no verdict' "$step")
+    printf '%s\n' "$verdict"
+    case $verdict in
+        PASS*) ;;
+        SKIP*) if [ -n "$NO_SKIP" ]; then failed=1; fi ;;
+        *) failed=1 ;;
+    esac
+done
 if [ $failed -ne 0 ] && [ -n "$NO_SKIP" ]; then echo "A skip counts as a failure here."; fi
-printf '%s\n' ${closings[@]+"${closings[@]}"}
+for step in "${steps[@]}"; do case $step in rust | python) closing_line "$LOGS/$step.log" ;; esac; done
 exit $failed
