@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The one test command. Usage: scripts/test.sh [step...]; without steps, all of them, in the order below.
 #
-# Every step runs, also after a failure, and the last lines are one verdict a step; where there are processors for it, two at a time. What cannot be run here (clang and
+# Every step runs, also after a failure, and the last lines are one verdict a step; where there are processors for it, two steps
+# run at a time. What cannot be run here (clang and
 # valgrind need root to install) is a SKIP with its reason; with CI=true or FREEHOLD_NO_SKIP=1 a skip fails the run.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"

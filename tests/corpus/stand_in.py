@@ -15,9 +15,9 @@ def as_package(name):
 
 
 def line_of(function, text):
-    """`file:line` of the line of a function that is the first with a text in it, as the ledger says it."""
+    """`file:line in function` of the line of a function that is the first with a text in it, as the ledger says it."""
     code = function.__code__
     lines = pathlib.Path(code.co_filename).read_text().splitlines()
     numbers = {line for _, _, line in code.co_lines() if line}
     found = next(number for number in sorted(numbers) if text in lines[number - 1])
-    return f"{code.co_filename}:{found}"
+    return f"{code.co_filename}:{found} in {code.co_qualname}"

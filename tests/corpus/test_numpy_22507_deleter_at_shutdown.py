@@ -48,4 +48,4 @@ def test_no_crash_and_the_late_holder_is_named():
     owner, holder = hazard["holders"]
     assert owner["framework"] == "numpy" and holder["framework"] == "consumer"
     line = 1 + next(i for i, text in enumerate(program.splitlines()) if "x.__dlpack__()" in text)
-    assert holder["site"] == f"<string>:{line}"
+    assert holder["site"] == f"<string>:{line} in consume"

@@ -42,7 +42,7 @@ def here(text, function):
     import inspect
 
     lines, first = inspect.getsourcelines(function)
-    return f"{__file__}:{first + next(i for i, line in enumerate(lines) if text in line)}"
+    return f"{__file__}:{first + next(i for i, line in enumerate(lines) if text in line)} in {function.__qualname__}"
 
 
 # -- identity --------------------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_b20_inside_a_training_loop_copies_are_errors_and_counted():
         fh.ledger.level = level
     sites = {copy["site"] for copy in sorted(fh.ledger.copies(), key=lambda copy: copy["at_ns"])[-len(batches) :]}
     assert len(sites) == 1, "one line of code, one site"
-    assert re.fullmatch(r".*test_rows_b_gotchas\.py:\d+", sites.pop())
+    assert re.fullmatch(r".*test_rows_b_gotchas\.py:\d+ in test_\w+", sites.pop())
 
 
 def test_b20_a_warning_names_the_line_that_copies():
