@@ -113,7 +113,9 @@ impl Subscriber for Log {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        number(metadata.level()) <= LEVEL.load(Ordering::Relaxed)
+        // A line a step: the event in a step's span says all that the span does. A copy has only the span.
+        (metadata.is_event() || metadata.name() == "freehold.copy")
+            && number(metadata.level()) <= LEVEL.load(Ordering::Relaxed)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

@@ -32,6 +32,13 @@ impl Findings {
 /// the first reason names the first field that fails. [`crate::execute`] carries the decision out; the only thing it
 /// can still find is a value that does not fit (`CA02`) or memory that cannot be had (`ME01`).
 pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Policy) -> Decision {
+    if trace::listens() {
+        return trace::decide_span(desc, caps).in_scope(|| weigh(desc, request, caps, policy));
+    }
+    weigh(desc, request, caps, policy)
+}
+
+fn weigh(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Policy) -> Decision {
     let mut decision = Decision {
         verdict: Verdict::Share,
         steps: Steps::empty(),
@@ -126,7 +133,7 @@ pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) ->
     }
     let codes: &[Code] = if hints_dtype(desc, caps) { &[Code::HT01] } else { &[] };
     if trace::listens() {
-        trace::plain_share(desc, caps, codes);
+        trace::decide_span(desc, caps).in_scope(|| trace::plain_share(desc, caps, codes));
     }
     Some(codes)
 }

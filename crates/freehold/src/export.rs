@@ -133,7 +133,22 @@ impl Tensor {
     ///
     /// `LZ01`, `BO01`, `ST03`: the bytes are not the values, or strides are not in elements. [`crate::execute`]
     /// resolves all three.
+    #[inline]
     pub fn to_versioned(&self, options: &ExportOptions<'_>) -> Result<VersionedCapsule> {
+        if trace::listens() {
+            self.traced(options, || self.make_versioned(options))
+        } else {
+            self.make_versioned(options)
+        }
+    }
+
+    /// Makes a capsule while somebody listens.
+    #[cold]
+    fn traced<T>(&self, options: &ExportOptions<'_>, make: impl FnOnce() -> T) -> T {
+        trace::export_span(self, options).in_scope(make)
+    }
+
+    fn make_versioned(&self, options: &ExportOptions<'_>) -> Result<VersionedCapsule> {
         self.check_describable()?;
         self.use_on(options.stream)?;
         let (major, minor) = if options.max_version.0 == dlpack::VERSION.0 {
@@ -177,7 +192,12 @@ impl Tensor {
     ///
     /// As [`Tensor::to_versioned`]; and `RO01` for read-only memory, which a legacy capsule cannot mark, unless
     /// [`ExportOptions::never_writes`].
+    #[inline]
     pub fn to_legacy(&self, options: &ExportOptions<'_>) -> Result<LegacyCapsule> {
+        if trace::listens() { self.traced(options, || self.make_legacy(options)) } else { self.make_legacy(options) }
+    }
+
+    fn make_legacy(&self, options: &ExportOptions<'_>) -> Result<LegacyCapsule> {
         self.check_describable()?;
         if !self.is_writable() && !options.never_writes {
             let mut message = Message::plain(

@@ -1,9 +1,13 @@
-//! What subscribers of `tracing` hear: `docs/tracing.md` lists the events and their fields, which are stable.
+//! What subscribers of `tracing` hear: `docs/tracing.md` lists the spans, the events and their fields, which are stable.
+//!
+//! A step is a span, so that it has a length and what it causes (a hazard, what a foreign deleter says) lands in it; the event
+//! inside says how it came out.
 //!
 //! Without a subscriber each place costs one relaxed load and a comparison: everything else is in functions of its own.
 
 use freehold_ledger::Party;
 use tracing::level_filters::LevelFilter;
+use tracing::{Span, debug_span};
 
 use crate::{Caps, Code, Decision, ExportOptions, HolderId, Label, Runtime, Tensor, TensorDesc};
 
@@ -11,6 +15,29 @@ use crate::{Caps, Code, Decision, ExportOptions, HolderId, Label, Runtime, Tenso
 #[inline]
 pub(crate) fn listens() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
+}
+
+/// Around a decision, whether it is carried out or not.
+#[cold]
+#[inline(never)]
+pub(crate) fn decide_span(desc: &TensorDesc<'_>, caps: &Caps) -> Span {
+    debug_span!(target: "freehold", "freehold.decide", from = desc.framework.as_str(), to = caps.name)
+}
+
+/// Around the making of a capsule, and what a consumer's stream waits for.
+#[cold]
+#[inline(never)]
+pub(crate) fn export_span(tensor: &Tensor, options: &ExportOptions<'_>) -> Span {
+    let (from, to) = (tensor.framework().as_str(), options.consumer.as_str());
+    debug_span!(target: "freehold", "freehold.export", from, to, parent = tensor.id().get(), site = options.site.as_str())
+}
+
+/// Around a deleter, and the owner's where it was the last.
+#[cold]
+#[inline(never)]
+pub(crate) fn release_span(tensor: &Tensor, holder: HolderId) -> Span {
+    let (from, parent) = (tensor.framework().as_str(), tensor.id().get());
+    debug_span!(target: "freehold", "freehold.release", from, holder = holder.get(), parent)
 }
 
 #[cold]
@@ -70,12 +97,12 @@ pub(crate) fn plain_share(desc: &TensorDesc<'_>, caps: &Caps, codes: &[Code]) {
 }
 
 /// A span around a copy: it ends when the last byte is written.
-pub(crate) fn copy(tensor: &Tensor, decision: &Decision, caps: &Caps, site: Label) -> tracing::Span {
+pub(crate) fn copy(tensor: &Tensor, decision: &Decision, caps: &Caps, site: Label) -> Span {
     if !listens() {
-        return tracing::Span::none();
+        return Span::none();
     }
     let steps: Vec<&str> = decision.steps.names().collect();
-    tracing::debug_span!(
+    debug_span!(
         target: "freehold",
         "freehold.copy",
         from = tensor.framework().as_str(),

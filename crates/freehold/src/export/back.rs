@@ -8,7 +8,7 @@ use freehold_ledger::{Counter, HolderFlags, HolderId};
 
 use super::{Block, block_layout};
 use crate::dlpack::{DLManagedTensor, DLManagedTensorVersioned};
-use crate::{Label, Runtime, block, canary, trace};
+use crate::{Label, Runtime, Tensor, block, canary, trace};
 
 type Deleter<M> = unsafe extern "C" fn(*mut M);
 
@@ -187,9 +187,23 @@ unsafe fn release<M>(managed: *mut M) {
     let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
     // SAFETY: acquired in `Tensor::block` with this layout.
     unsafe { block::release(block.cast(), block_layout::<M>(ndim)) };
-    if trace::listens() {
-        quietly(&tensor.0.runtime, || trace::release(&tensor, holder));
-    }
+    if trace::listens() { heard(tensor, holder, let_go) } else { give_back(tensor, holder, let_go) }
+}
+
+/// Gives the memory back while somebody listens, whatever becomes of the listener.
+#[cold]
+#[inline(never)]
+fn heard(tensor: Tensor, holder: HolderId, let_go: Option<fn(usize)>) {
+    let runtime = tensor.0.runtime.clone();
+    let mut span = None;
+    quietly(&runtime, || span = Some(trace::release_span(&tensor, holder).entered()));
+    quietly(&runtime, || trace::release(&tensor, holder));
+    give_back(tensor, holder, let_go);
+    quietly(&runtime, || drop(span));
+}
+
+#[inline(always)]
+fn give_back(tensor: Tensor, holder: HolderId, let_go: Option<fn(usize)>) {
     tensor.0.runtime.ledger().close(holder);
     if let Some(let_go) = let_go {
         quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));
