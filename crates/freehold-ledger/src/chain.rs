@@ -78,7 +78,7 @@ impl Ledger {
         if let Some(source) = &record.source {
             return self.record(source.from).filter(|from| from.id != record.id);
         }
-        let members = index.members(index.group_of(record.id)?);
+        let members = index.group_of(record.id)?.members();
         let earlier = members.iter().take_while(|id| **id != record.id).filter_map(|id| self.record(*id));
         earlier.filter(|other| other.role == Role::Holder && other.framework == record.framework).last()
     }

@@ -3,7 +3,7 @@
 use freehold_tensor::{Code, overlap};
 use serde::Serialize;
 
-use crate::index::{Group, Index};
+use crate::index::Group;
 use crate::record::Record;
 use crate::report::HolderReport;
 use crate::{HolderFlags, HolderId, Ledger, Role};
@@ -66,19 +66,19 @@ impl Ledger {
     /// owner and who borrowed from it can both write is what sharing is for, and is left out.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let index = self.index();
-        self.conflicts_in(&index, index.groups.iter())
+        self.conflicts_in(index.groups.iter())
     }
 
     /// As [`Ledger::conflicts`], in the buffer of one holder.
     pub fn conflicts_of(&self, id: HolderId) -> Vec<Conflict> {
         let index = self.index();
-        self.conflicts_in(&index, index.group_of(id).into_iter())
+        self.conflicts_in(index.group_of(id).into_iter())
     }
 
-    fn conflicts_in<'a>(&self, index: &Index, groups: impl Iterator<Item = &'a Group>) -> Vec<Conflict> {
+    fn conflicts_in<'a>(&self, groups: impl Iterator<Item = &'a Group>) -> Vec<Conflict> {
         let mut found = Vec::new();
         for group in groups {
-            let members = index.members(group).iter().take(COMPARED);
+            let members = group.members().iter().take(COMPARED);
             let records: Vec<Record> = members.filter_map(|id| self.record(*id)).collect();
             for (i, writer) in records.iter().enumerate().filter(|(_, writer)| can_write(writer)) {
                 for (j, other) in records.iter().enumerate() {

@@ -5,7 +5,8 @@
 //! signal) cannot block another.
 
 use std::fmt;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// A short name that was interned: a framework (`numpy`) or a call site (`train.py:31`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +70,13 @@ well_known! {
 /// Names start here; below are the well-known ones and room for more of them.
 const FIRST: u32 = 64;
 /// Twice as many places as names, so that a probe stays short. Miri needs seconds to set up a large table.
-const PLACES: usize = if cfg!(miri) { 1 << 10 } else { 2 * MAX_LABELS as usize };
+const PLACES: usize = if cfg!(loom) {
+    8
+} else if cfg!(miri) {
+    1 << 10
+} else {
+    2 * MAX_LABELS as usize
+};
 
 /// An interned name; never freed.
 struct Entry {
@@ -77,8 +84,15 @@ struct Entry {
     text: Box<str>,
 }
 
+#[cfg(not(loom))]
 static TABLE: [AtomicPtr<Entry>; PLACES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; PLACES];
+#[cfg(not(loom))]
 static COUNT: AtomicU32 = AtomicU32::new(0);
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref TABLE: [AtomicPtr<Entry>; PLACES] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
+    static ref COUNT: AtomicU32 = AtomicU32::new(0);
+}
 
 /// The first eight bytes of the well-known names, for those that have no more.
 const KEYS: [u64; WELL_KNOWN.len()] = {
@@ -284,7 +298,33 @@ impl fmt::Debug for Label {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+
+    #[test]
+    fn loom_threads_that_bring_one_name_get_one_label_and_find_the_name_there() {
+        loom::model(|| {
+            let others = ["one-name.py", "another.py"].map(|name| {
+                loom::thread::spawn(move || {
+                    let label = Label::intern(name);
+                    assert_eq!(label.as_str(), name);
+                    label
+                })
+            });
+            let label = Label::intern("one-name.py");
+            // Whatever is in the table is whole.
+            (0..PLACES as u32).map(|place| Label(FIRST + place).as_str()).for_each(|name| {
+                assert!(["", "one-name.py", "another.py"].contains(&name));
+            });
+            let [same, another] = others.map(|other| other.join().unwrap());
+            assert!(same == label && another != label);
+            assert_eq!(COUNT.load(Ordering::Relaxed), 2);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -90,7 +90,7 @@ impl Ledger {
             return;
         }
         let named = index.groups.iter().filter_map(|group| {
-            let record = index.members(group).iter().find_map(|id| self.record(*id))?;
+            let record = group.members().iter().find_map(|id| self.record(*id))?;
             Some(PeakHolder {
                 bytes: buffer_len(group, record.device),
                 device: record.device,

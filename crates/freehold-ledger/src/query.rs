@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use freehold_tensor::{Code, Device, Overlap, Strided, overlap};
 
 use crate::clock;
-use crate::index::{Group, Index, Space, is_handle};
+use crate::index::{Group, Space, is_handle};
 use crate::record::Record;
 use crate::report::{
     AliasReport, BufferReport, CopiedStats, CopyReport, CounterStats, DeviceStats, Findings, HandoverStats,
@@ -22,14 +22,14 @@ impl Ledger {
     pub fn live(&self) -> Vec<BufferReport> {
         let index = self.index();
         let mut buffers = Vec::with_capacity(index.groups.len());
-        buffers.extend(index.groups.iter().filter_map(|group| self.buffer(&index, group)));
+        buffers.extend(index.groups.iter().filter_map(|group| self.buffer(group)));
         buffers
     }
 
     /// The buffer at an address, with its owner and holders; `None` if nobody on the ledger holds one there.
     pub fn owner(&self, device: Device, address: u64) -> Option<BufferReport> {
         let index = self.index();
-        self.buffer(&index, index.group_at(device, address)?)
+        self.buffer(index.group_at(device, address)?)
     }
 
     /// The holders whose view may reach an address: its lowest byte is not after it, its highest not before it.
@@ -37,7 +37,7 @@ impl Ledger {
         let index = self.index();
         let Some(group) = index.group_at(device, address) else { return Vec::new() };
         let handle = is_handle(device.kind);
-        let mut members = self.members(&index, group);
+        let mut members = self.members(group);
         members.retain(|holder| {
             let start = holder.extent_start;
             if handle { holder.address == address } else { address >= start && address - start < holder.extent_bytes }
@@ -73,7 +73,7 @@ impl Ledger {
         let range = if handle { (view.address, view.address.saturating_add(1)) } else { (lo, hi) };
         let mut found = Vec::new();
         for group in index.groups_in(device, range.0, range.1) {
-            for &id in index.members(group) {
+            for &id in group.members() {
                 let Some(record) = self.record(id) else { continue };
                 let Some(other) = record.strided() else { continue };
                 if Space::of(record.device) != Space::of(device) {
@@ -221,7 +221,7 @@ impl Ledger {
         let index = self.index();
         let mut live = LiveStats { holders: 0, buffers: 0, bytes: 0, by_device: Vec::new() };
         for group in &index.groups {
-            let members = index.members(group);
+            let members = group.members();
             // The device as the first member names it: a space may have several names for one memory.
             let Some(device) = members.iter().find_map(|id| self.record(*id)).map(|record| record.device) else {
                 continue;
@@ -306,15 +306,15 @@ impl Ledger {
         w.write_all(b"\n")
     }
 
-    fn members(&self, index: &Index, group: &Group) -> Vec<HolderReport> {
-        let ids = index.members(group).iter();
+    fn members(&self, group: &Group) -> Vec<HolderReport> {
+        let ids = group.members().iter();
         ids.filter_map(|id| Some(self.report(group.id, &self.record(*id)?))).collect()
     }
 
     /// A buffer, unless all of its holders were closed since the index was made.
-    fn buffer(&self, index: &Index, group: &Group) -> Option<BufferReport> {
+    fn buffer(&self, group: &Group) -> Option<BufferReport> {
         // A million buffers of one holder each are the usual large ledger: nothing is reserved for what is not there.
-        let ids = index.members(group);
+        let ids = group.members();
         let mut records: Vec<Record> = Vec::with_capacity(ids.len());
         records.extend(ids.iter().filter_map(|id| self.record(*id)));
         let owner = records.iter().position(|record| record.role == Role::Owner);

@@ -1,9 +1,8 @@
 //! What one thread writes: its records and its totals.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::lock::Lock;
 use crate::slab::Slab;
+use crate::sync::{AtomicU64, Ordering};
 use crate::tally::{Cold, Pairs};
 
 /// One shard of a ledger.
@@ -84,5 +83,53 @@ impl Shard {
         }
         self.pairs.clear();
         *self.cold.lock() = Cold::default();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn open(shard: &Shard) -> (u32, u32) {
+        let before = shard.opened();
+        let place = shard.slab.reserve(&mut || panic!("nothing was closed twice")).expect("memory");
+        place.publish(1, 0);
+        shard.count_opened(before);
+        (place.index, place.generation)
+    }
+
+    #[test]
+    fn loom_who_sees_a_count_sees_what_was_counted() {
+        loom::model(|| {
+            let shard = Arc::new(Shard::new());
+            let (index, generation) = open(&shard);
+            // Its place is the next that is used, whatever comes back meanwhile.
+            let free = open(&shard);
+            assert!(shard.slab.close_own(free.0, free.1));
+            shard.count_closed();
+            let seen = shard.version();
+            let closer = {
+                let shard = Arc::clone(&shard);
+                loom::thread::spawn(move || {
+                    assert!(shard.slab.close_remote(index, generation, &mut || panic!("first")));
+                    shard.count_closed_by_other();
+                })
+            };
+            let reader = {
+                let shard = Arc::clone(&shard);
+                loom::thread::spawn(move || {
+                    let now = shard.version();
+                    let closed = shard.slab.live_generation(index) == 0;
+                    let opened = shard.slab.live_generation(free.0) != 0;
+                    assert!(now - seen <= u64::from(closed) + u64::from(opened));
+                })
+            };
+            assert_eq!(open(&shard).0, free.0);
+            closer.join().unwrap();
+            reader.join().unwrap();
+            assert_eq!((shard.opened(), shard.closed()), (3, 2));
+        });
     }
 }

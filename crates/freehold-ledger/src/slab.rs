@@ -13,50 +13,18 @@
 //!   second close of the same record races with it from another thread (a defect of the program: a deleter ran
 //!   twice), the writer finds a request for a generation that is over when it drains the stack, and reports it then.
 
-#[cfg(not(loom))]
-use std::alloc::Layout;
 use std::ptr;
 
-use crate::holder::SLOT_BITS;
 use crate::lock::Lock;
 use crate::record::{self, Ext, WORDS};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
-/// The index of a place: its chunk, then its offset there in this many bits.
-const OFFSET_BITS: u32 = 19;
-const OFFSET_MASK: u32 = (1 << OFFSET_BITS) - 1;
-const CHUNKS: usize = 1 << (SLOT_BITS - OFFSET_BITS);
-/// Places in the first chunk. Each further one has twice as many until the offset is used up, so that a small ledger
-/// is small and a place never moves.
-const FIRST_CHUNK: u32 = if cfg!(any(miri, loom)) { 4 } else { 64 };
-/// How many chunks are smaller than the largest.
-const SMALL_CHUNKS: u32 = OFFSET_BITS - FIRST_CHUNK.ilog2();
-/// Places in all of those.
-const SMALL_PLACES: u32 = (1 << OFFSET_BITS) - FIRST_CHUNK;
-/// The most places of a slab.
-const MAX_PLACES: u32 = SMALL_PLACES + ((CHUNKS as u32 - SMALL_CHUNKS) << OFFSET_BITS);
+mod changed;
+mod chunk;
 
-/// The index of the `n`th place.
-pub(crate) const fn nth(n: u32) -> u32 {
-    if n < SMALL_PLACES {
-        let chunk = (n + FIRST_CHUNK).ilog2() - FIRST_CHUNK.ilog2();
-        return chunk << OFFSET_BITS | (n + FIRST_CHUNK - (FIRST_CHUNK << chunk));
-    }
-    n - SMALL_PLACES + (SMALL_CHUNKS << OFFSET_BITS)
-}
-
-/// The `n` of which an index is [`nth`].
-pub(crate) const fn number(index: u32) -> u32 {
-    let (chunk, offset) = (index >> OFFSET_BITS, index & OFFSET_MASK);
-    if chunk < SMALL_CHUNKS {
-        return (FIRST_CHUNK << chunk) - FIRST_CHUNK + offset;
-    }
-    index - (SMALL_CHUNKS << OFFSET_BITS) + SMALL_PLACES
-}
-
-const fn places_in(chunk: usize) -> usize {
-    if (chunk as u32) < SMALL_CHUNKS { (FIRST_CHUNK as usize) << chunk } else { 1 << OFFSET_BITS }
-}
+use changed::Notes;
+use chunk::{CHUNKS, MAX_PLACES, OFFSET_BITS, OFFSET_MASK, free_chunk, new_chunk, places_in};
+pub(crate) use chunk::{nth, number};
 
 /// The state word: generation 32, thread 16, flags 15, live 1.
 pub(crate) mod state {
@@ -95,6 +63,7 @@ const _: () = assert!(size_of::<Slot>() == 128);
 /// A place that the writer took to open a record in.
 pub(crate) struct Reserved<'a> {
     pub(crate) slot: &'a Slot,
+    note: &'a AtomicU64,
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
@@ -108,6 +77,7 @@ impl Reserved<'_> {
             | (u64::from(flags) << state::FLAGS_SHIFT) & state::FLAGS_MASK
             | state::LIVE;
         self.slot.state.store(state, Ordering::Release);
+        changed::step(self.note);
     }
 }
 
@@ -125,6 +95,7 @@ pub(crate) struct Slab {
     /// How many places have ever been used, from the first. Written by the writer only.
     fresh: AtomicU32,
     chunks: [AtomicPtr<Slot>; CHUNKS],
+    notes: Notes,
     /// The parts of records that do not fit into a place.
     exts: Lock<ExtTable>,
     remote: RemoteStack,
@@ -148,6 +119,7 @@ impl Slab {
             free: AtomicU32::new(0),
             fresh: AtomicU32::new(0),
             chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            notes: Notes::new(),
             exts: Lock::new(ExtTable { entries: Vec::new(), free: Vec::new() }),
             remote: RemoteStack { top: AtomicU32::new(0) },
         }
@@ -187,7 +159,9 @@ impl Slab {
         let slot = unsafe { &*base.add((index & OFFSET_MASK) as usize) };
         self.free.store(slot.words[0].load(Ordering::Relaxed) as u32, Ordering::Relaxed);
         let generation = state::generation(slot.state.load(Ordering::Relaxed)) + 1;
-        Some(Reserved { slot, index, generation })
+        // SAFETY: the place is there, so its chunk is.
+        let note = unsafe { self.notes.own(index) };
+        Some(Reserved { slot, note, index, generation })
     }
 
     /// Puts at least one place on the free list and returns the head of it.
@@ -205,6 +179,9 @@ impl Slab {
         let index = nth(fresh);
         let chunk = (index >> OFFSET_BITS) as usize;
         if self.chunks[chunk].load(Ordering::Relaxed).is_null() {
+            if !self.notes.add(chunk) {
+                return None;
+            }
             let base = new_chunk(places_in(chunk))?;
             self.chunks[chunk].store(base, Ordering::Release);
         }
@@ -250,6 +227,8 @@ impl Slab {
             return false;
         }
         self.end(slot, generation);
+        // SAFETY: the place is there, so its chunk is.
+        changed::step(unsafe { self.notes.own(index) });
         self.recycle(slot, index, generation);
         true
     }
@@ -276,6 +255,8 @@ impl Slab {
                 // The place is on the stack already, for a request that came too late; this one took it over.
                 late();
             }
+            // SAFETY: the place is there, so its chunk is.
+            unsafe { self.notes.note_other(index) };
             return true;
         }
     }
@@ -328,15 +309,6 @@ impl Slab {
                 Err(now) => seen = now,
             }
         }
-    }
-
-    /// The generation of the live record in a place, from any thread; 0 if there is none.
-    pub(crate) fn live_generation(&self, index: u32) -> u32 {
-        let Some(slot) = self.slot(index) else { return 0 };
-        let state = slot.state.load(Ordering::Acquire);
-        let generation = state::generation(state);
-        let closed = state & state::LIVE == 0 || slot.remote.load(Ordering::Acquire) == generation;
-        if closed { 0 } else { generation }
     }
 
     /// Copies the live record in a place, from any thread; `None` if there is none or it ends meanwhile.
@@ -414,46 +386,6 @@ impl Drop for Slab {
             }
         }
     }
-}
-
-#[cfg(not(loom))]
-fn chunk_layout(slots: usize) -> Option<Layout> {
-    Layout::array::<Slot>(slots).ok()
-}
-
-#[cfg(not(loom))]
-fn new_chunk(slots: usize) -> Option<*mut Slot> {
-    // Zeroed pages cost nothing until they are used, so a chunk of many megabytes appears without a pause.
-    // SAFETY: the layout is not of size 0.
-    let base = unsafe { std::alloc::alloc_zeroed(chunk_layout(slots)?) }.cast::<Slot>();
-    // All zero is a valid `Slot`: integers inside atomics; generation 0, not live, on no list.
-    (!base.is_null()).then_some(base)
-}
-
-#[cfg(not(loom))]
-fn free_chunk(base: *mut Slot, slots: usize) {
-    if let Some(layout) = chunk_layout(slots) {
-        // SAFETY: `base` came from `new_chunk` with the same number of places; a `Slot` has nothing to drop.
-        unsafe { std::alloc::dealloc(base.cast(), layout) };
-    }
-}
-
-#[cfg(loom)]
-fn new_chunk(slots: usize) -> Option<*mut Slot> {
-    let slot = || Slot {
-        state: AtomicU64::new(0),
-        remote: AtomicU32::new(0),
-        remote_next: AtomicU32::new(0),
-        words: std::array::from_fn(|_| AtomicU64::new(0)),
-    };
-    let chunk: Box<[Slot]> = (0..slots).map(|_| slot()).collect();
-    Some(Box::into_raw(chunk).cast())
-}
-
-#[cfg(loom)]
-fn free_chunk(base: *mut Slot, slots: usize) {
-    // SAFETY: `base` came from `new_chunk` with the same number of places.
-    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(base, slots)) });
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Totals of one shard, and the copies it has seen.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use freehold_tensor::{Code, Steps, Verdict};
 use smallvec::SmallVec;
 
 use crate::history::History;
+use crate::sync::{AtomicU64, Ordering};
 use crate::{Edge, HolderDesc, HolderId, Label};
 
 /// The most recent copies that each shard keeps.
@@ -196,7 +196,7 @@ impl Copy {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -234,5 +234,40 @@ mod tests {
         pairs.each(&mut |(from, to, verdict), n| found.push((from.number(), to.number(), verdict, n)));
         found.sort_unstable_by_key(|entry| entry.0);
         assert_eq!(found, [(0, 0, Verdict::Share, 1), (131_135, 131_135, Verdict::Copy, 1)]);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn loom_a_pair_that_is_seen_was_counted() {
+        loom::model(|| {
+            let pairs = Arc::new(Pairs::new());
+            let writer = {
+                let pairs = Arc::clone(&pairs);
+                loom::thread::spawn(move || {
+                    assert!(pairs.count(Label::NUMPY, Label::TORCH, Verdict::Share));
+                    assert!(pairs.count(Label::NUMPY, Label::TORCH, Verdict::Share));
+                    assert!(pairs.count(Label::NUMPY, Label::JAX, Verdict::Copy));
+                })
+            };
+            let found = |pairs: &Pairs| {
+                let mut found = Vec::new();
+                pairs.each(&mut |(_, to, verdict), n| found.push((to, verdict, n)));
+                found.sort_unstable_by_key(|(to, _, _)| *to);
+                found
+            };
+            for (to, verdict, n) in found(&pairs) {
+                assert!(n >= 1 && n <= 1 + u64::from(to == Label::TORCH));
+                assert_eq!(verdict, if to == Label::TORCH { Verdict::Share } else { Verdict::Copy });
+            }
+            writer.join().unwrap();
+            let all = [(Label::TORCH, Verdict::Share, 2), (Label::JAX, Verdict::Copy, 1)];
+            assert_eq!(found(&pairs), all);
+        });
     }
 }

@@ -6,9 +6,10 @@
 //! whose thread-local storage is already being destroyed, and is written under a lock.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::holder::SHARD_BITS;
+use crate::sync::{AtomicU64, Ordering};
 
 /// How many shards a ledger can have.
 pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
@@ -16,11 +17,16 @@ pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
 pub(crate) const SHARED: usize = 0;
 
 /// One bit for each index, set while a thread has it; bit 0 is never given out.
+#[cfg(not(loom))]
 static CLAIMED: [AtomicU64; SHARDS / 64] = {
     let mut words = [const { AtomicU64::new(0) }; SHARDS / 64];
     words[0] = AtomicU64::new(1);
     words
 };
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref CLAIMED: [AtomicU64; SHARDS / 64] = std::array::from_fn(|word| AtomicU64::new(u64::from(word == 0)));
+}
 /// The number of the next thread.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -52,7 +58,7 @@ impl Drop for Claim {
         if index != 0 {
             // From here on this thread, which may still run destructors that close holders, writes shard 0.
             WRITER.with(|writer| writer.set(writer.get() & !(SHARDS as u32 - 1)));
-            CLAIMED[index as usize / 64].fetch_and(!(1 << (index % 64)), Ordering::Release);
+            give_back(index);
         }
     }
 }
@@ -99,7 +105,48 @@ fn claim_index() -> u32 {
     0
 }
 
-#[cfg(test)]
+/// Lets another thread have an index.
+fn give_back(index: u32) {
+    // Release: what this thread wrote to the index's shards must be visible to the next that has it.
+    CLAIMED[index as usize / 64].fetch_and(!(1 << (index % 64)), Ordering::Release);
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use std::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+
+    use super::*;
+
+    #[test]
+    fn loom_an_index_has_one_thread_at_a_time() {
+        loom::model(|| {
+            // What the owner of an index writes; loom reports a use beside another, and one that is not ordered after it.
+            let shards: Arc<[UnsafeCell<u32>; 3]> = Arc::new(std::array::from_fn(|_| UnsafeCell::new(0)));
+            let work = |shards: &[UnsafeCell<u32>; 3]| {
+                for _ in 0..2 {
+                    let index = claim_index();
+                    assert!(index == 1 || index == 2, "of two threads none has a third index");
+                    // SAFETY: loom checks that nobody else uses it meanwhile.
+                    shards[index as usize].with_mut(|value| unsafe { *value += 1 });
+                    give_back(index);
+                }
+            };
+            let other = {
+                let shards = Arc::clone(&shards);
+                loom::thread::spawn(move || work(&shards))
+            };
+            work(&shards);
+            other.join().unwrap();
+            // SAFETY: the other thread has ended.
+            let total: u32 = shards.iter().map(|shard| shard.with(|value| unsafe { *value })).sum();
+            assert_eq!(total, 4);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

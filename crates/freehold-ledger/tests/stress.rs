@@ -10,7 +10,7 @@ use std::sync::mpsc::{channel, sync_channel};
 
 use common::{array, copy, held_by, ledger, share};
 use freehold_ledger::{Counter, HolderDesc, HolderFlags, HolderId, Label, Ledger, Level};
-use freehold_tensor::{Code, Steps};
+use freehold_tensor::{Code, Device, Steps};
 
 const ROUNDS: u64 = if cfg!(miri) { 40 } else { 20_000 };
 
@@ -95,6 +95,45 @@ fn x12_a_record_that_several_threads_close_closes_once() {
     assert_eq!(ledger.counted(Counter::DoubleClosed), 2 * n, "{raced} of them raced");
     assert_eq!(ledger.stats().live.holders, 2 * n);
     assert!(again.into_iter().all(|id| ledger.close(id)));
+}
+
+/// A question that starts after a change sees it, whoever made the change, while other threads change and ask as well: each
+/// thread asks for what it opened, for what another thread opened, and again when that is closed and its address used anew.
+#[test]
+fn a_question_sees_every_change_before_it() {
+    const THREADS: usize = 3;
+    let ledger = ledger();
+    let rounds = if cfg!(miri) { 12 } else { ROUNDS / 10 };
+    let (mut senders, mut receivers): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| channel::<(HolderId, u64)>()).unzip();
+    senders.rotate_left(1);
+    std::thread::scope(|scope| {
+        for (thread, (send, receive)) in senders.drain(..).zip(receivers.drain(..)).enumerate() {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                let owner = |address| ledger.owner(Device::CPU, address);
+                let mut last = [0; 8];
+                for round in 0..rounds {
+                    let which = (round % 8) as usize;
+                    let address = 0x10_0000 * (thread as u64 + 1) + 0x1000 * which as u64;
+                    let id = ledger.open(&array(Label::NUMPY, address, &[3]), None);
+                    let buffer = owner(address + 8).expect("it was opened before");
+                    assert_eq!(buffer.members().map(|holder| holder.id).collect::<Vec<_>>(), [id]);
+                    assert!(buffer.id > last[which], "another buffer at an address that is used again");
+                    last[which] = buffer.id;
+                    send.send((id, address)).expect("it receives as often");
+                    let (id, address) = receive.recv().expect("it sends as often");
+                    assert_eq!(owner(address).and_then(|buffer| buffer.owner).map(|owner| owner.id), Some(id));
+                    assert!(ledger.close(id));
+                    assert!(owner(address).is_none(), "it was closed before");
+                    // A close by the thread that opened, too.
+                    let mine = ledger.open(&array(Label::TORCH, address + 0x800, &[3]), None);
+                    assert!(owner(address + 0x810).is_some() && ledger.close(mine) && owner(address + 0x810).is_none());
+                }
+            });
+        }
+    });
+    let n = 2 * rounds * THREADS as u64;
+    assert_eq!(totals(&ledger), (n, n, 0));
 }
 
 /// Flags that different threads set on one record are all there; none reaches a record that comes after it.

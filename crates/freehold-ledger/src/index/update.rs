@@ -1,136 +1,182 @@
 //! Bringing an index up to date when little has changed since it was made.
 //!
-//! The hot path leaves no note of what it did, so the places of every shard that did anything are looked at, one word
-//! each. What was opened is then grouped with the buffers it touches, what was closed leaves its own, and the result
-//! takes their place. After much change, and when much of the index is no longer used, all is grouped anew.
+//! The hot path only steps the note of a block of places, so the notes of every shard that did anything are compared,
+//! and the places of the blocks that changed are looked at, one word each. What was opened is then grouped with the
+//! buffers it touches, what was closed leaves its own, and the result takes their place. After much change, and when
+//! much of the index is no longer used, all is grouped anew.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Entry, Grouped, Index, STRIDE, Space, Span};
-use crate::{HolderId, Ledger, slab};
+use super::Index;
+use super::group::{Entry, Grouped};
+use super::spans::Span;
+use crate::{Ledger, slab};
+
+/// How far into the changes of a ledger an index goes.
+pub(super) struct Seen {
+    /// Of the ledger.
+    pub(super) version: u64,
+    shards: Vec<SeenShard>,
+}
+
+#[derive(Clone, Default)]
+struct SeenShard {
+    version: u64,
+    /// Of each block.
+    notes: Vec<u64>,
+}
+
+impl Seen {
+    pub(super) const fn nothing() -> Seen {
+        Seen { version: 0, shards: Vec::new() }
+    }
+
+    /// All changes up to this moment, but for the version of the ledger. Taken before the records are read.
+    pub(super) fn now(ledger: &Ledger) -> Seen {
+        let mut seen = Seen::nothing();
+        for (number, shard) in ledger.each_shard() {
+            *seen.shard(number) = SeenShard { version: shard.version(), notes: shard.slab.notes() };
+        }
+        seen
+    }
+
+    fn shard(&mut self, number: usize) -> &mut SeenShard {
+        if self.shards.len() <= number {
+            self.shards.resize(number + 1, SeenShard::default());
+        }
+        &mut self.shards[number]
+    }
+
+    pub(super) fn apply(&mut self, newer: Vec<Newer>) {
+        for Newer { shard, version, blocks } in newer {
+            let seen = self.shard(shard);
+            seen.version = version;
+            for (block, note) in blocks {
+                if seen.notes.len() <= block {
+                    seen.notes.resize(block + 1, 0);
+                }
+                seen.notes[block] = note;
+            }
+        }
+    }
+}
+
+/// What an update saw of a shard that had changed.
+pub(super) struct Newer {
+    shard: usize,
+    version: u64,
+    /// The blocks whose note was another.
+    blocks: Vec<(usize, u64)>,
+}
 
 /// What happened since an index was made.
 pub(super) struct Changes {
     /// The groups that an opened record belongs to, or a closed one was in.
-    pub(super) old: BTreeSet<u32>,
+    old: BTreeSet<u32>,
     /// What was opened, and what is live in those groups.
     pub(super) entries: Vec<Entry>,
+    pub(super) seen: Vec<Newer>,
 }
 
 impl Changes {
     /// `None` if there are many.
-    pub(super) fn since(index: &Index, ledger: &Ledger, versions: &[u64]) -> Option<Changes> {
+    pub(super) fn since(index: &Index, seen: &Seen, ledger: &Ledger) -> Option<Changes> {
         // So many can be grouped again in less time than all.
         let limit = 16 + index.records / 8;
-        let (mut old, mut entries, mut closed) = (BTreeSet::new(), Vec::new(), 0);
-        for (number, shard) in ledger.each_shard().filter(|(number, _)| index.versions[*number] != versions[*number]) {
-            let known = &index.of[number];
-            for n in 0..shard.slab.used() {
-                let (before, group) = known.get(n as usize).copied().unwrap_or((0, 0));
-                if before == shard.slab.live_generation(slab::nth(n)) {
-                    continue;
-                }
-                if before != 0 {
-                    old.insert(group);
-                    closed += 1;
-                }
-                entries.extend(ledger.record_in(number, slab::nth(n)).map(|record| Entry::new(&record, None)));
-                if closed + entries.len() > limit {
-                    return None;
-                }
+        let (mut old, mut entries, mut newer) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let mut closed = 0;
+        let nothing = SeenShard::default();
+        for (number, shard) in ledger.each_shard() {
+            let (seen, version) = (seen.shards.get(number).unwrap_or(&nothing), shard.version());
+            if seen.version == version {
+                continue;
             }
+            let (known, mut blocks) = (&index.of[number], Vec::new());
+            shard.slab.each_block(|block, note, places| {
+                if seen.notes.get(block).copied().unwrap_or(0) == note {
+                    return true;
+                }
+                blocks.push((block, note));
+                for n in places {
+                    let (before, group) = known.get(n as usize).copied().unwrap_or((0, 0));
+                    if before == shard.slab.live_generation(slab::nth(n)) {
+                        continue;
+                    }
+                    if before != 0 {
+                        old.insert(group);
+                        closed += 1;
+                    }
+                    entries.extend(ledger.record_in(number, slab::nth(n)).map(|record| Entry::new(&record, None)));
+                }
+                closed + entries.len() <= limit
+            });
+            if closed + entries.len() > limit {
+                return None;
+            }
+            newer.push(Newer { shard: number, version, blocks });
         }
         for entry in &entries {
             // An empty view is told by its address.
             let hi = entry.hi.max(entry.lo.saturating_add(1));
-            old.extend(index.spans_in(entry.space, entry.lo, hi).iter().map(|span| span.group));
+            old.extend(index.spans.touched(entry.space, entry.lo, hi));
             old.extend(index.position_of(entry.parent));
-            let inside =
-                |(space, at, _): &&(Space, u64, HolderId)| *space == entry.space && entry.lo <= *at && *at < hi;
-            old.extend(index.empty.iter().filter(inside).filter_map(|(_, _, id)| index.position_of(*id)));
+            old.extend(index.empty.between(entry.space, entry.lo, hi).filter_map(|id| index.position_of(id)));
         }
         let mut members = 0;
         for &position in &old {
             let group = &index.groups[position as usize];
-            members += group.len as usize;
+            members += group.members().len();
             if members > limit {
                 return None;
             }
-            let live = index.members(group).iter().filter_map(|id| ledger.record(*id));
+            let live = group.members().iter().filter_map(|id| ledger.record(*id));
             entries.extend(live.map(|record| Entry::new(&record, Some((group.id, group.generation)))));
         }
-        Some(Changes { old, entries })
+        Some(Changes { old, entries, seen: newer })
     }
 }
 
 impl Index {
-    /// Whether more than half of it is what no record uses any more.
+    /// Whether most of it is groups that no record is in any more. All places are read to make it anew, so there are
+    /// as many of those as makes that rare.
     pub(super) fn is_worn(&self) -> bool {
-        self.groups.len().max(self.members.len()) > 2 * self.records + 64
+        let places: usize = self.of.iter().map(Vec::len).sum();
+        self.groups.len() > 2 * self.records + 64 + places / 8
     }
 
     /// Puts groups in the place of those that their entries were in.
     pub(super) fn replace(&mut self, changes: &Changes, new: Grouped) {
         let mut free: HashMap<u64, u32> = HashMap::new();
-        let mut touched: Option<(usize, usize)> = None;
-        let mut touch = |from: usize, to: usize| {
-            touched = Some(touched.map_or((from, to), |(lo, hi)| (lo.min(from), hi.max(to))));
-        };
         for &position in &changes.old {
-            let group = self.groups[position as usize].clone();
-            for (i, span) in self.span_range(group.space, group.lo, group.hi).map(|i| (i, self.spans[i])) {
-                if span.group == position {
-                    touch(i, i + 1);
-                }
-            }
-            let first = group.first as usize;
-            for id in &self.members[first..first + group.len as usize] {
-                self.of[id.shard()][slab::number(id.slot()) as usize] = (0, 0);
-            }
-            self.records -= group.len as usize;
+            let group = &mut self.groups[position as usize];
             // Without members it is nobody's, until it gets some of them back.
-            let emptied = &mut self.groups[position as usize];
-            (emptied.len, emptied.lo, emptied.hi) = (0, 0, 0);
-            free.insert(group.id, position);
+            let (id, space) = (group.id, group.space);
+            let emptied = group.empty();
+            emptied.starts().for_each(|lo| self.spans.remove(space, lo));
+            for id in emptied.members() {
+                self.of[id.shard()][slab::number(id.slot()) as usize] = (0, 0);
+                self.empty.remove(*id);
+            }
+            self.records -= emptied.members().len();
+            free.insert(id, position);
         }
-        for span in &new.spans {
-            let at = self.spans.partition_point(|other| (other.space, other.lo) < (span.space, span.lo));
-            touch(at, at);
-        }
-
         let mut positions = Vec::with_capacity(new.groups.len());
-        for group in &new.groups {
-            let members = &new.members[group.first as usize..(group.first + group.len) as usize];
-            let first = self.members.len() as u32;
-            self.members.extend_from_slice(members);
-            self.records += members.len();
-            let moved = super::Group { first, ..group.clone() };
+        for group in new.groups {
+            self.records += group.members().len();
             // A new id is higher than every other, so the order of the groups stays that of their ids.
             let position = free.get(&group.id).copied().unwrap_or(self.groups.len() as u32);
             match self.groups.get_mut(position as usize) {
-                Some(place) => *place = moved,
-                None => self.groups.push(moved),
+                Some(place) => *place = group,
+                None => self.groups.push(group),
             }
             positions.push(position);
+        }
+        for span in new.spans {
+            self.spans.insert(Span { group: positions[span.group as usize], ..span });
         }
         for (entry, &group) in changes.entries.iter().zip(&new.of_entry) {
             super::place(&mut self.of, entry.id, positions[group as usize]);
         }
-
-        let kept = std::mem::take(&mut self.empty);
-        self.empty = kept.into_iter().filter(|(_, _, id)| self.position_of(*id).is_some()).collect();
-        let known: BTreeSet<HolderId> = self.empty.iter().map(|(_, _, id)| *id).collect();
-        self.empty.extend(super::empty_among(&changes.entries).filter(|(_, _, id)| !known.contains(id)));
-
-        if let Some((from, to)) = touched {
-            let kept = self.spans[from..to].iter().filter(|span| !changes.old.contains(&span.group)).copied();
-            let placed = new.spans.iter().map(|span| Span { group: positions[span.group as usize], ..*span });
-            let mut between: Vec<Span> = kept.chain(placed).collect();
-            between.sort_unstable_by_key(|span| (span.space, span.lo));
-            self.spans.splice(from..to, between);
-            self.heads.truncate(from / STRIDE);
-            let from = self.heads.len() * STRIDE;
-            self.heads.extend(self.spans[from..].iter().step_by(STRIDE).map(|span| (span.space, span.lo)));
-        }
+        self.empty.add(&changes.entries);
     }
 }

@@ -11,6 +11,7 @@ fn open(slab: &Slab, value: u64) -> (u32, u32) {
 
 #[cfg(not(loom))]
 mod plain {
+    use super::chunk::FIRST_CHUNK;
     use super::*;
 
     #[test]
