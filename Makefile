@@ -12,6 +12,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  make test STEPS='rust python'   only these steps of the tests"
+	@echo "  make bench-copy TABLE=transposes THREADS=1   only the tables whose title has a match, one thread"
 	@echo "  make install PREFIX=/opt/fh     headers, libraries, pkg-config and CMake files"
 
 setup: ## the virtual environment, its packages and the cargo tools, where they are missing
@@ -45,7 +46,7 @@ bench-python: ## every pair of frameworks, beside the target's own way in; docs/
 	@scripts/bench.sh python
 
 bench-copy: ## the copy and cast figures of docs/benchmarks.md, measured here
-	@scripts/bench.sh copies
+	@scripts/bench.sh copies $(if $(TABLE)$(THREADS),'$(or $(TABLE),.)') $(THREADS)
 
 bench-ledger: ## what the ledger costs, beside the primitives that could hold its records; docs/benchmarks.md, measured here
 	@scripts/bench.sh ledger

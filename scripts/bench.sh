@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there. Usage: bench.sh handovers|c|python|copies|ledger
+# Measures figures of docs/benchmarks.md on this machine, in one run, and writes them there.
+# Usage: bench.sh handovers|c|python|ledger|copies [TABLE [THREADS]]
+# TABLE, a regular expression, measures and replaces only the tables of copies whose title has a match; THREADS, 1 or 2, only
+# those of so many threads: bench.sh copies '^contiguous, DRAM' 1
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-handovers}
+only=${2:-} only_threads=${3:-}
+if [ "$what" != copies ] && [ -n "$only$only_threads" ]; then die "only copies are measured table by table"; fi
+case $only_threads in '' | 1 | 2) ;; *) die "1 or 2 threads, not '$only_threads'" ;; esac
 NANOBIND=3.1.0
 scripts/setup.sh test
 . scripts/lib.sh
@@ -61,12 +67,15 @@ python() {
 
 copies() {
     local threads
-    for threads in 1 2; do
+    for threads in ${only_threads:-1 2}; do
         say "copies, $threads threads"
-        "$PYTHON" tests/bench/copies.py "$threads" | tee -a "$results"
+        "$PYTHON" tests/bench/copies.py "$threads" "$only" | tee -a "$results"
     done
+    local titles=()
+    mapfile -t titles < <(printf '%s\n' "small copies, plan included" "what finding losses costs, 8192 elements" | grep -E -- "$only")
+    if [ ${#titles[@]} -eq 0 ] || [ "$only_threads" = 2 ]; then return; fi
     say "small copies, and the search for losses"
-    cargo bench --quiet -p freehold-tensor --bench small | tee -a "$results"
+    cargo bench --quiet -p freehold-tensor --bench small -- "${titles[@]}" | tee -a "$results"
 }
 
 ledger() {
@@ -81,5 +90,5 @@ case $what in
     c) scripts/build.sh library && c ;;
     *) die "unknown figures '$what': handovers, c, python, copies or ledger" ;;
 esac
-"$PYTHON" tests/bench/report.py docs/benchmarks.md "$what" <"$results"
+"$PYTHON" tests/bench/report.py docs/benchmarks.md "$what" ${only:+replace} <"$results"
 say "docs/benchmarks.md has the tables"

@@ -1,6 +1,7 @@
 """Times copies, casts and layout changes: Freehold beside memcpy, NumPy and PyTorch, into memory that is there.
 
-Usage: copies.py THREADS [FILTER]. Prints one JSON object a case. The contestants of one case take turns, round after
+Usage: copies.py THREADS [TABLE [ROW]], the last two regular expressions: only tables whose title, and rows whose
+name, has a match. Prints one JSON object a case. The contestants of one case take turns, round after
 round, so that a machine that slows down slows them all; the best round counts, because everything else on the machine
 can only add time. memcpy moves as many bytes as the case reads and writes together, so that GB/s can be compared.
 """
@@ -8,11 +9,12 @@ can only add time. memcpy moves as many bytes as the case reads and writes toget
 import ctypes
 import json
 import os
+import re
 import sys
 import time
 
 THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-FILTER = sys.argv[2] if len(sys.argv) > 2 else ""
+TABLE, ROW = (re.compile(sys.argv[i] if len(sys.argv) > i else "") for i in (2, 3))
 # Read when Freehold is imported.
 os.environ["FREEHOLD_NUM_THREADS"] = str(THREADS)
 
@@ -83,10 +85,15 @@ def memcpy_of(total):
     return call
 
 
+def wanted(table, row=""):
+    return TABLE.search(table) and (not row or ROW.search(row))
+
+
 def case(table, row, x, y, seconds=0.25):
-    """Prints one case: `x` is copied into `y`, both PyTorch tensors or NumPy arrays."""
-    if FILTER not in f"{table} {row}":
+    """Prints one case: `x` is copied into `y`, both PyTorch tensors or NumPy arrays, or calls that make them."""
+    if not wanted(table, row):
         return
+    x, y = (side() if callable(side) else side for side in (x, y))
     nx, ny = as_numpy(x), as_numpy(y)
     total = nx.nbytes + ny.nbytes
     contestants = {
@@ -108,7 +115,7 @@ def case(table, row, x, y, seconds=0.25):
 def reading():
     """What a cast that narrows comes near to: it reads most of what it moves, where memcpy reads half."""
     table = "reading alone (memchr), beside memcpy"
-    if THREADS > 1 or FILTER not in table:
+    if THREADS > 1 or not wanted(table):
         return
     for size, total in SIZES.items():
         memory = torch.ones(total, dtype=torch.uint8)
@@ -122,23 +129,29 @@ def casts():
     for size, total in SIZES.items():
         title = f"contiguous, {size}"
         n = total // 8
-        case(title, "float32 -> float32", values((n,), "float32"), values((n,), "float32"))
+        case(title, "float32 -> float32", lambda: values((n,), "float32"), lambda: values((n,), "float32"))
         for a, b in PAIRS:
             item = getattr(torch, a).itemsize + getattr(torch, b).itemsize
             n = total // item // 64 * 64
-            case(title, f"{a} -> {b}", values((n,), a), torch.zeros(n, dtype=getattr(torch, b)))
+            case(title, f"{a} -> {b}", lambda: values((n,), a), lambda: torch.zeros(n, dtype=getattr(torch, b)))
 
 
-def layouts():
+def transposes():
     title = "transposes"
     for rows, columns in ((1024, 1024), (4096, 4096), (8192, 8192), (5000, 3000)):
         for to in ("float32", "bfloat16"):
-            y = torch.zeros(columns, rows, dtype=getattr(torch, to))
-            case(title, f"float32 -> {to}, {rows} x {columns}", values((rows, columns), "float32").t(), y)
+            x = lambda: values((rows, columns), "float32").t()  # noqa: E731
+            y = lambda: torch.zeros(columns, rows, dtype=getattr(torch, to))  # noqa: E731
+            case(title, f"float32 -> {to}, {rows} x {columns}", x, y)
     for dtype in ("uint8", "int16", "float64"):
-        y = torch.zeros(4096, 4096, dtype=getattr(torch, dtype))
-        case(title, f"{dtype}, 4096 x 4096", values((4096, 4096), dtype).t(), y)
+        y = lambda: torch.zeros(4096, 4096, dtype=getattr(torch, dtype))  # noqa: E731
+        case(title, f"{dtype}, 4096 x 4096", lambda: values((4096, 4096), dtype).t(), y)
+
+
+def permutations():
     title = "permutations"
+    if not wanted(title):
+        return
     for channels in (1, 2, 3, 4, 16):
         nhwc = values((32, 224, 224, channels), "uint8")
         for to in ("uint8", "float32"):
@@ -148,9 +161,14 @@ def layouts():
     case(title, "float32 NCHW -> NHWC, 3 channels", nchw.permute(0, 2, 3, 1), torch.zeros(32, 224, 224, 3))
     nchw = values((32, 64, 112, 112), "float32")
     case(title, "float32 NCHW -> NHWC, 64 channels", nchw.permute(0, 2, 3, 1), torch.zeros(32, 112, 112, 64))
-    x = values((24, 36, 40, 44, 72), "float32").permute(4, 2, 0, 3, 1)
-    case(title, "float32, 5-D (4, 2, 0, 3, 1), 418 MiB", x, torch.zeros(x.shape), seconds=4)
+    x = lambda: values((24, 36, 40, 44, 72), "float32").permute(4, 2, 0, 3, 1)  # noqa: E731
+    case(title, "float32, 5-D (4, 2, 0, 3, 1), 418 MiB", x, lambda: torch.zeros(x().shape), seconds=4)
+
+
+def strides():
     title = "strides"
+    if not wanted(title):
+        return
     n = 16 * MIB
     case(title, "every other float32", values((2 * n,), "float32")[::2], torch.zeros(n))
     case(title, "float32 into every other", values((n,), "float32"), torch.zeros(2 * n)[::2])
@@ -167,4 +185,6 @@ def layouts():
 if __name__ == "__main__":
     reading()
     casts()
-    layouts()
+    transposes()
+    permutations()
+    strides()

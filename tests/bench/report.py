@@ -1,8 +1,11 @@
-"""Turns measurements (JSON lines on stdin) into the tables of docs/benchmarks.md, between the two marks of their kind."""
+"""Turns measurements (JSON lines on stdin) into the tables of docs/benchmarks.md, between the two marks of their kind.
+
+Usage: report.py PAGE KIND [replace]. With `replace`, only the tables that were measured; the others stay as they are."""
 
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import date
@@ -136,15 +139,26 @@ def ledger(lines) -> list[str]:
     return out
 
 
-def main(page: Path, what: str) -> None:
+def replaced(old: str, new: list[str], when: list[str]) -> str:
+    """The page's part with some of its tables measured anew: each says under its title when that was."""
+    parts = re.split(r"^### ", old.strip("\n"), flags=re.MULTILINE)
+    tables = {part.split("\n", 1)[0]: part for part in parts[1:]}
+    for part in re.split(r"^### ", "\n".join(new), flags=re.MULTILINE)[1:]:
+        title, rows = part.split("\n", 1)
+        tables[title] = "\n".join([title, "", *when, rows])
+    return "\n\n### ".join(part.strip("\n") for part in [parts[0], *tables.values()])
+
+
+def main(page: Path, what: str, some: bool) -> None:
     begin, end = f"<!-- {what} -->", f"<!-- /{what} -->"
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(begin, 1)
-    _, after = rest.split(end, 1)
-    body = "\n".join(machine(what) + {"handovers": handovers, "c": in_c, "python": pairs, "copies": copies, "ledger": ledger}[what](sys.stdin))
-    print(body)
+    old, after = rest.split(end, 1)
+    new = {"handovers": handovers, "c": in_c, "python": pairs, "copies": copies, "ledger": ledger}[what](sys.stdin)
+    body = replaced(old, new, machine(what)[:1]) if some else "\n".join(machine(what) + new)
+    print("\n".join(new) if some else body)
     page.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], "replace" in sys.argv[3:])

@@ -2,7 +2,8 @@
 //! them: `cargo bench -p freehold-tensor --bench small`. `FREEHOLD_SIMD` chooses the instruction set.
 //!
 //! Each line is one JSON object that `tests/bench/report.py` reads: the fastest of many batches of each contestant, who
-//! take turns, in ns a copy. Freehold's include the check of both layouts and the plan.
+//! take turns, in ns a copy. Freehold's include the check of both layouts and the plan. Arguments, if any, are the titles of the
+//! tables to measure.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -47,6 +48,8 @@ fn line(table: &str, row: &str, names: [&str; 2], ns: [f64; 2]) {
 }
 
 const SMALL: [&str; 2] = ["loop", "Freehold"];
+const SMALL_TITLE: &str = "small copies, plan included";
+const LOSSES_TITLE: &str = "what finding losses costs, 8192 elements";
 
 /// One run of `n` elements.
 fn run<A: Copy, B: Copy>(
@@ -72,7 +75,7 @@ fn run<A: Copy, B: Copy>(
         unsafe { copy(black_box(&dst), black_box(&src), &CopyOptions::new(OnLoss::Allow)) }
             .expect("nothing is checked");
     };
-    line("small copies, plan included", &format!("{row}, {n}"), SMALL, compare(by_loop, ours));
+    line(SMALL_TITLE, &format!("{row}, {n}"), SMALL, compare(by_loop, ours));
 }
 
 /// `f32` of `rows` x `cols`, the source with these strides, into a compact destination of the same or another dtype.
@@ -103,7 +106,7 @@ fn grid<B: Copy>(
         unsafe { copy(black_box(&dst), black_box(&src), &CopyOptions::new(OnLoss::Allow)) }
             .expect("nothing is checked");
     };
-    line("small copies, plan included", &format!("{row}, {rows} x {cols}"), SMALL, compare(by_loop, ours));
+    line(SMALL_TITLE, &format!("{row}, {rows} x {cols}"), SMALL, compare(by_loop, ours));
 }
 
 /// Every pair of real dtypes in which a value can be lost, unchecked and checked.
@@ -128,29 +131,38 @@ fn losses(memory: &mut [Memory; 2]) {
                 move || unsafe { copy(dst, src, &options) }.expect("nothing is lost")
             };
             let ns = compare(with(OnLoss::Allow), with(OnLoss::Error));
-            line("what finding losses costs, 8192 elements", &format!("{from} -> {to}"), ["unchecked", "checked"], ns);
+            line(LOSSES_TITLE, &format!("{from} -> {to}"), ["unchecked", "checked"], ns);
         }
     }
+}
+
+fn small(memory: &mut [Memory; 2]) {
+    for n in [4, 16, 64, 256, 512] {
+        run("float32 -> float64", (DType::F32, DType::F64), n, memory, |x: f32| f64::from(x));
+        run("int32 -> float32", (DType::I32, DType::F32), n, memory, |x: i32| x as f32);
+        run("float64 -> float32", (DType::F64, DType::F32), n, memory, |x: f64| x as f32);
+        run("float32 -> float32", (DType::F32, DType::F32), n, memory, |x: f32| x);
+    }
+    let (same, wider) = ((DType::F32, |x: f32| x), (DType::F64, |x: f32| f64::from(x)));
+    for side in [4, 8, 16, 32] {
+        let (rows, turned) = ([64, 1], [1, side as i64]);
+        grid("float32 rows of a wider matrix", same, [side, side], rows, memory);
+        grid("float32 transposed", same, [side, side], turned, memory);
+        let side = side.min(22);
+        grid("float32 rows of a wider matrix -> float64", wider, [side, side], rows, memory);
+        grid("float32 transposed -> float64", wider, [side, side], turned, memory);
+    }
+    grid("float32, every other of a run", same, [1, 512], [0, 2], memory);
 }
 
 fn main() {
     set_num_threads(1);
     let mut memory = [const { Memory([0; ROOM]) }; 2];
-    for n in [4, 16, 64, 256, 512] {
-        run("float32 -> float64", (DType::F32, DType::F64), n, &mut memory, |x: f32| f64::from(x));
-        run("int32 -> float32", (DType::I32, DType::F32), n, &mut memory, |x: i32| x as f32);
-        run("float64 -> float32", (DType::F64, DType::F32), n, &mut memory, |x: f64| x as f32);
-        run("float32 -> float32", (DType::F32, DType::F32), n, &mut memory, |x: f32| x);
+    // Cargo gives `--bench` besides.
+    let titles: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    for (title, measure) in [(SMALL_TITLE, small as fn(&mut [Memory; 2])), (LOSSES_TITLE, losses)] {
+        if titles.is_empty() || titles.iter().any(|wanted| wanted == title) {
+            measure(&mut memory);
+        }
     }
-    let (same, wider) = ((DType::F32, |x: f32| x), (DType::F64, |x: f32| f64::from(x)));
-    for side in [4, 8, 16, 32] {
-        let (rows, turned) = ([64, 1], [1, side as i64]);
-        grid("float32 rows of a wider matrix", same, [side, side], rows, &mut memory);
-        grid("float32 transposed", same, [side, side], turned, &mut memory);
-        let side = side.min(22);
-        grid("float32 rows of a wider matrix -> float64", wider, [side, side], rows, &mut memory);
-        grid("float32 transposed -> float64", wider, [side, side], turned, &mut memory);
-    }
-    grid("float32, every other of a run", same, [1, 512], [0, 2], &mut memory);
-    losses(&mut memory);
 }

@@ -1,4 +1,4 @@
-//! To the byte-sized float formats with AVX-512 VBMI, by way of `f32`: 64 values at a time, bit for bit as
+//! Wide floats to the byte-sized float formats with AVX-512 VBMI, by way of `f32`: 64 values at a time, bit for bit as
 //! [`Format::encode`] does.
 //!
 //! A value is rounded by adding the power of two whose last bit is that of the result: its own exponent's for what
@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx512::{Bf16, F16Quiet, F32, F64, Get};
+use super::avx512::{F32, F64, Get};
 use crate::copy::find::{Mode, pick};
 use crate::copy::format::{Format, MINI, Specials};
 use crate::copy::kernel::Kernel;
@@ -176,8 +176,6 @@ formats!(0 1 2 3 4 5 6 8 9 10);
 fn from_float<const F: usize>(from: Scalar, mode: Mode) -> Option<Kernel> {
     let Mode { saturate, .. } = mode;
     Some(match from {
-        Scalar::F16 => pick(saturate, run::<ToMini<F16Quiet, F, false>>, run::<ToMini<F16Quiet, F, true>>),
-        Scalar::BF16 => pick(saturate, run::<ToMini<Bf16, F, false>>, run::<ToMini<Bf16, F, true>>),
         Scalar::F32 => pick(saturate, run::<ToMini<F32, F, false>>, run::<ToMini<F32, F, true>>),
         Scalar::F64 => pick(saturate, run::<ToMini<F64, F, false>>, run::<ToMini<F64, F, true>>),
         _ => return None,

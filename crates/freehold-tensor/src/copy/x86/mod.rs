@@ -29,6 +29,7 @@ mod avx512_int;
 mod avx512_long;
 mod avx512_loss;
 mod avx512_mini;
+mod avx512_small;
 pub(super) mod matrix;
 mod table;
 
@@ -45,6 +46,7 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Opti
         Level::Avx512 => avx512::direct(from, to, mode),
         Level::Avx512Vbmi => table::direct(from, to)
             .or_else(|| avx512_e5m2::direct(from, to, mode))
+            .or_else(|| avx512_small::direct(from, to, mode))
             .or_else(|| avx512_mini::direct(from, to, mode))
             .or_else(|| avx512_bf16::direct(from, to, mode))
             .or_else(|| avx512::direct(from, to, mode)),
