@@ -87,6 +87,43 @@ impl Dialect {
     }
 }
 
+/// What to do about a refusal that is made before anybody knows who asked. It is written in Rust, until a face says otherwise
+/// ([`crate::Error::in_dialect`]).
+#[derive(Clone, Copy)]
+pub(crate) enum Advice {
+    OlderVersion,
+    VersionedCapsule,
+    OtherDevice,
+}
+
+impl Advice {
+    pub(crate) const ALL: [Advice; 3] = [Advice::OlderVersion, Advice::VersionedCapsule, Advice::OtherDevice];
+
+    pub(crate) fn say(self, dialect: Dialect) -> &'static str {
+        match (self, dialect) {
+            (Advice::OlderVersion, Dialect::Python) => {
+                "upgrade Freehold, or ask the producer for version 1 (max_version=(1, 3))"
+            }
+            (Advice::OlderVersion, _) => "upgrade Freehold, or ask the producer for version 1.3 at most",
+            (Advice::VersionedCapsule, Dialect::Python) => {
+                "ask for a versioned capsule: __dlpack__(max_version=(1, 0)) or later"
+            }
+            (Advice::VersionedCapsule, Dialect::C) => {
+                "ask for a versioned capsule: fh_export_versioned(tensor, (DLPackVersion){1, 3}, label, &out, &error)"
+            }
+            (Advice::VersionedCapsule, Dialect::Rust) => "ask for a versioned capsule: tensor.to_versioned(&options)",
+            (Advice::OtherDevice, Dialect::Python) => "use cpu, or run `python -m freehold doctor`",
+            (Advice::OtherDevice, Dialect::C) => "use (DLDevice){kDLCPU, 0}",
+            (Advice::OtherDevice, Dialect::Rust) => "use Device::CPU",
+        }
+    }
+
+    /// The same advice in a language, if a fix is one.
+    pub(crate) fn again(fix: &str, dialect: Dialect) -> Option<&'static str> {
+        Advice::ALL.into_iter().find(|advice| fix == advice.say(Dialect::Rust)).map(|advice| advice.say(dialect))
+    }
+}
+
 fn c_value(name: &str, value: &str) -> String {
     match (name, value) {
         ("on_loss", _) => format!("FH_ON_LOSS_{}", value.to_uppercase()),
@@ -139,4 +176,61 @@ pub(crate) fn rust_rule(rule: &str, value: &str) -> String {
 fn capital(word: &str) -> String {
     let mut chars = word.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ExportOptions, Tensor};
+
+    #[test]
+    fn each_face_is_told_what_to_write_in_its_own_language() {
+        let t = Tensor::from(vec![1.0f32]).read_only();
+        let refused = || t.to_legacy(&ExportOptions::default()).err().expect("it is read-only");
+        for (dialect, said) in [
+            (Dialect::Python, "__dlpack__(max_version="),
+            (Dialect::C, "fh_export_versioned("),
+            (Dialect::Rust, ".to_versioned("),
+        ] {
+            let error = refused().in_dialect(dialect);
+            assert!(error.fixes()[0].contains(said), "{error}");
+            assert_eq!(error.fixes().len(), refused().fixes().len());
+        }
+        for advice in Advice::ALL {
+            for dialect in [Dialect::C, Dialect::Rust] {
+                let said = advice.say(dialect);
+                assert!(!said.contains("max_version=") && !said.contains("python"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_and_rules_have_the_names_of_their_language() {
+        for (name, value, python, c, rust) in [
+            ("order", "F", "order=\"F\"", "request.order = FH_ORDER_F", ".order(Order::F)"),
+            (
+                "dtype",
+                "\"float32\"",
+                "dtype=\"float32\"",
+                "request.dtype = (DLDataType){2, 32, 1}",
+                ".dtype(DType::F32)",
+            ),
+            (
+                "device",
+                "cuda:1",
+                "device=\"cuda:1\"",
+                "request.device = (DLDevice){2, 1}",
+                ".device(Device::new(DeviceKind(2), 1))",
+            ),
+            ("writable", "False", "writable=False", "request.writable = FH_WRITABLE_NO", ".writable(false)"),
+            ("detach", "True", "detach=True", "request.detach = 1", ".detach()"),
+        ] {
+            let said = [Dialect::Python, Dialect::C, Dialect::Rust].map(|dialect| dialect.given(name, value));
+            assert_eq!(said, [python, c, rust]);
+        }
+        let text = "copies=\"error\" (asked: 8 B)";
+        assert_eq!(Dialect::Python.rule_text(text), text);
+        assert_eq!(Dialect::C.rule_text(text), "policy.copies = FH_COPIES_ERROR (asked: 8 B)");
+        assert_eq!(Dialect::Rust.rule_text(text), "Policy { copies: CopiesPolicy::Error } (asked: 8 B)");
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::ptr::NonNull;
 
+use crate::dialect::Advice;
 use crate::dlpack::{self, DLManagedTensorVersioned, DLPackVersion};
-use crate::{Code, Decision, Error, FieldError, Message, Reason, trace};
+use crate::{Code, Decision, Dialect, Error, FieldError, Message, Reason, trace};
 
 #[cold]
 #[inline(never)]
@@ -38,7 +39,7 @@ pub(super) unsafe fn refuse_major(raw: NonNull<DLManagedTensorVersioned>, versio
     let mut message = Message::plain(
         Code::VE01,
         format!("DLPack {major}.{minor}: unknown major version; contents not read, deleter called."),
-        "upgrade Freehold, or ask the producer for version 1 (max_version=(1, 3))",
+        Advice::OlderVersion.say(Dialect::Rust),
     );
     message.lines.push(format!("this build reads {}.x", dlpack::VERSION.0));
     let reason = Reason::text(Code::VE01, format!("{major}.{minor}; this build reads {}.x", dlpack::VERSION.0));
