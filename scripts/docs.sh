@@ -9,13 +9,14 @@ SITE=$ROOT/build/site
 # Of the Markdown, before anything is built from it.
 part_pages() { "$PYTHON" tests/docs/check.py links; }
 
-# The programs of the pages, against an installed library.
+# The programs of the pages and the samples of the headers, against an installed library.
 part_programs() {
     local prefix
     have pkg-config || { echo "SKIP: pkg-config is not installed"; return; }
     prefix=$(mktemp -d)
     PREFIX=$prefix DESTDIR='' scripts/install.sh install >/dev/null
     "$PYTHON" tests/docs/check.py programs "$prefix"
+    "$PYTHON" tests/docs/check.py samples "$prefix"
     rm -r "$prefix"
 }
 

@@ -115,6 +115,8 @@ step_install() { scripts/build.sh library && tests/install/run.sh; }
 step_examples() { scripts/build.sh library && tests/examples/run.sh; }
 # The book's examples in Python are step_python's.
 step_docs() { scripts/build.sh library && scripts/docs.sh; }
+# Run only by name: ten million random calls by each compiler's AddressSanitizer; step_abi makes few of them.
+step_fuzz() { scripts/build.sh library && FUZZ_CALLS=${FUZZ_CALLS:-10000000} tests/abi/run.sh fuzz; }
 # Run only by name: candle's crates take five minutes to compile.
 step_candle() {
     scripts/build.sh library && cargo nextest run -p freehold --features ndarray,candle --test candle && tests/examples/run.sh candle
@@ -128,7 +130,7 @@ done
 
 # Python packages are needed for the frameworks, for the real dlpack.h (apache-tvm-ffi ships it), and for CMake.
 case " ${steps[*]} " in
-    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" demo "* | *" install "* | *" examples "* | *" docs "* | \
+    *" python "* | *" corpus "* | *" exhaustive "* | *" abi "* | *" fuzz "* | *" demo "* | *" install "* | *" examples "* | *" docs "* | \
         *" wheel "* | *" free-threaded "*) scripts/setup.sh test || exit 1 ;;
     *) scripts/setup.sh tools || exit 1 ;;
 esac

@@ -2,6 +2,7 @@
 
     python tests/docs/check.py links                     # of the Markdown pages, and that SUMMARY.md lists each of them
     python tests/docs/check.py programs PREFIX [--update]  # ```c and ```cpp blocks, against the library installed there
+    python tests/docs/check.py samples PREFIX            # the \\code blocks of the headers, each in its frame of tests/docs/frames
     python tests/docs/check.py site DIR                  # links and anchors of the HTML in a folder
 
 A ```c or ```cpp block is a whole program: it is compiled with warnings as errors and run, and the ```text block that directly
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "interop"))
 from doc_examples import blocks, expected_output, matches  # noqa: E402
 
 DOCS = ROOT / "docs"
+FRAMES = ROOT / "tests" / "docs" / "frames"
 # Beside the book: pages that are read where the code is.
 BESIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -71,7 +73,12 @@ def check_links() -> list[str]:
 
 def run_program(prefix: str, page: Path, block) -> str:
     """Compiles and runs one program, and gives back what it printed."""
-    tool, standard = ("cc", "c11") if block.info == "c" else ("c++", "c++17")
+    # So that the compiler's messages show the page's own lines.
+    return compile_and_run(prefix, block.info, f'#line {block.first + 1} "{page}"\n{block.text}\n')
+
+
+def compile_and_run(prefix: str, language: str, program: str) -> str:
+    tool, standard = ("cc", "c11") if language == "c" else ("c++", "c++17")
     found = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "freehold"],
         env={**os.environ, "PKG_CONFIG_PATH": f"{prefix}/lib/pkgconfig"},
@@ -79,9 +86,8 @@ def run_program(prefix: str, page: Path, block) -> str:
     )  # fmt: skip
     flags = found.stdout.split()
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "a.c" if block.info == "c" else "a.cc")
-        # So that the compiler's messages show the page's own lines.
-        source.write_text(f'#line {block.first + 1} "{page}"\n{block.text}\n', encoding="utf-8")
+        source = Path(folder, "a.c" if language == "c" else "a.cc")
+        source.write_text(program, encoding="utf-8")
         warnings = ["-Wall", "-Wextra", "-pedantic", "-Werror"]
         built = subprocess.run(
             [tool, f"-std={standard}", *warnings, str(source), *flags, "-o", f"{folder}/a"], capture_output=True, text=True
@@ -124,6 +130,49 @@ def check_programs(prefix: str, update: bool) -> list[str]:
     print(f"{len(jobs)} programs")
     if not jobs:
         wrong.append("no program was found")
+    return wrong
+
+
+def samples() -> list[tuple[Path, int, str]]:
+    """The \\code blocks of the headers: the page, the first line, the text without the comment's stars."""
+    found = []
+    for page in sorted((ROOT / "include" / "freehold").glob("*.h*")):
+        first, lines = None, []
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            text = re.sub(r"^ *\* ?", "", line)
+            if text.strip() in ("\\code", "@code"):
+                first, lines = number + 1, []
+            elif text.strip() in ("\\endcode", "@endcode"):
+                found.append((page, first, "\n".join(lines)))
+                first = None
+            elif first is not None:
+                lines.append(text)
+    return found
+
+
+def check_samples(prefix: str) -> list[str]:
+    """A header's sample stands in the frame of the header's name: declarations before it, what must hold after it."""
+    wrong, seen = [], set()
+    found = samples()
+    for page, first, text in found:
+        language = "c" if page.suffix == ".h" else "cpp"
+        frame = FRAMES / f"{page.name}.{'c' if language == 'c' else 'cc'}"
+        where = f"{page.relative_to(ROOT)}:{first}"
+        if page.name in seen or not frame.exists():
+            wrong.append(f"{where}: no frame for this sample: {frame.relative_to(ROOT)} has one")
+            continue
+        seen.add(page.name)
+        before, after = frame.read_text(encoding="utf-8").split("/* sample */\n")
+        back = before.count("\n") + 2
+        program = f'{before}#line {first} "{page}"\n{text}\n#line {back} "{frame}"\n{after}'
+        try:
+            compile_and_run(prefix, language, program)
+        except (RuntimeError, subprocess.SubprocessError) as error:
+            wrong.append(f"{where}: {error}")
+    wrong += [f"{frame}: no sample for this frame" for frame in FRAMES.iterdir() if frame.stem not in seen]
+    print(f"{len(found)} samples of headers")
+    if not found:
+        wrong.append("no sample was found")
     return wrong
 
 
@@ -184,6 +233,8 @@ def main(arguments: list[str]) -> int:
             wrong = check_links()
         case ["programs", prefix]:
             wrong = check_programs(prefix, "--update" in arguments)
+        case ["samples", prefix]:
+            wrong = check_samples(prefix)
         case ["site", folder]:
             wrong = check_site(Path(folder))
         case _:

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use freehold::{Code, Error, Runtime};
+use freehold::{Code, Dialect, Error, Runtime};
 use freehold_ledger::Counter;
 
 use crate::error::{FH_INTERNAL, FH_INVALID_ARGUMENT, FH_OK, FH_OUT_OF_MEMORY, FH_REJECTED, fh_error, fh_status};
@@ -25,7 +25,7 @@ impl From<Error> for Failure {
             Code::IN01 => FH_INTERNAL,
             _ => FH_REJECTED,
         };
-        Self { status, error }
+        Self { status, error: error.in_dialect(Dialect::C) }
     }
 }
 
@@ -88,6 +88,15 @@ fn caught(payload: Box<dyn Any + Send>) -> Failure {
 mod tests {
     use super::*;
     use crate::error::{fh_error_free, fh_error_message, fh_error_reason};
+
+    #[test]
+    fn an_error_speaks_c() {
+        let t = freehold::Tensor::from(vec![1.0f32]).read_only();
+        let refused = t.to_legacy(&freehold::ExportOptions::default()).err().expect("it is read-only");
+        let failure = Failure::from(refused);
+        assert_eq!(failure.status, FH_REJECTED);
+        assert!(failure.error.fixes()[0].contains("fh_export_versioned("), "{}", failure.error);
+    }
 
     #[test]
     fn a_panic_becomes_an_error() {

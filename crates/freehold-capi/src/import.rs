@@ -30,6 +30,7 @@ unsafe impl Sized32 for fh_owner {
     const NAME: &'static str = "fh_owner";
 }
 
+#[inline]
 fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
     // What Freehold finds out or does itself is not the caller's to claim.
     let allowed = Traits::all() - (Traits::LEGACY | Traits::FROZEN);
@@ -41,6 +42,7 @@ fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
 /// # Safety
 ///
 /// * `text` is NULL or text.
+#[inline]
 unsafe fn options_of(runtime: Runtime, text: *const c_char) -> ImportOptions {
     // SAFETY: forwarded from the caller.
     let (framework, site) = unsafe { label(text) };
@@ -61,7 +63,11 @@ pub unsafe extern "C" fn fh_import_versioned(
         // SAFETY: the header asks for a runtime that lives or NULL, text or NULL, and a capsule that the caller owns.
         let tensor = unsafe {
             let options = options_of(runtime_of(runtime)?, label);
-            Tensor::from_versioned(managed, &options)?
+            // The options stay in registers: only what is out of the ordinary makes them anew, in memory.
+            match Tensor::plain_versioned(managed, &options) {
+                Some(tensor) => tensor,
+                None => versioned(managed, options.runtime, options.framework, options.site)?,
+            }
         };
         // SAFETY: checked above.
         unsafe { hand_out(out, tensor) };
@@ -69,6 +75,22 @@ pub unsafe extern "C" fn fh_import_versioned(
     };
     // SAFETY: the header asks for NULL or a writable place.
     unsafe { guard(error, body) }
+}
+
+/// # Safety
+///
+/// As [`Tensor::from_versioned`].
+#[cold]
+#[inline(never)]
+unsafe fn versioned(
+    managed: *mut DLManagedTensorVersioned,
+    runtime: Runtime,
+    framework: Label,
+    site: Label,
+) -> Outcome<Tensor> {
+    let options = ImportOptions { runtime, framework, site, ..ImportOptions::default() };
+    // SAFETY: forwarded from the caller.
+    Ok(unsafe { Tensor::from_versioned(managed, &options) }?)
 }
 
 /// Takes over a legacy capsule.
@@ -144,22 +166,37 @@ pub unsafe extern "C" fn fh_view_borrow(
 ) -> fh_status {
     let body = || {
         let out = output(out, "out")?;
-        let options = ImportOptions {
-            // SAFETY: the header asks for NULL or a runtime that lives.
-            runtime: unsafe { runtime_of(runtime) }?,
-            framework: Label::C,
-            traits: traits_of("flags", flags)?,
-            quiet: true,
-            ..ImportOptions::default()
-        };
+        // SAFETY: the header asks for NULL or a runtime that lives.
+        let runtime = unsafe { runtime_of(runtime) }?;
+        let options = look(runtime, traits_of("flags", flags)?);
         // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
-        let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
+        let tensor = match unsafe { Tensor::plain_borrowed(tensor, &options) } {
+            Some(tensor) => tensor,
+            // SAFETY: as above.
+            None => unsafe { borrowed(tensor, options.runtime, options.traits) }?,
+        };
         // SAFETY: checked above.
         unsafe { hand_out(out, tensor) };
         Ok(())
     };
     // SAFETY: the header asks for NULL or a writable place.
     unsafe { guard(error, body) }
+}
+
+/// A look opens no record.
+#[inline]
+fn look(runtime: Runtime, traits: Traits) -> ImportOptions {
+    ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() }
+}
+
+/// # Safety
+///
+/// As [`Tensor::from_dltensor`].
+#[cold]
+#[inline(never)]
+unsafe fn borrowed(tensor: *const DLTensor, runtime: Runtime, traits: Traits) -> Outcome<Tensor> {
+    // SAFETY: forwarded from the caller.
+    unsafe { adopt(tensor, Owner::Borrowed, &look(runtime, traits)) }
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
 //! `BoundaryError` and `BoundaryWarning`.
 
-use freehold::{Decision, Error};
+use freehold::{Decision, Dialect, Error};
 use pyo3::exceptions::{PyBufferError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -60,6 +60,7 @@ pub(crate) fn boundary_warning(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 /// The exception for an error.
 #[cold]
 pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
+    let error = error.in_dialect(Dialect::Python);
     let decision = error.decision().cloned();
     build(py, &error, decision).unwrap_or_else(|failed| failed)
 }

@@ -28,8 +28,24 @@ struct Cache {
     asked: Cell<bool>,
 }
 
+/// Gives back what the thread keeps when it ends.
+struct End;
+
 thread_local! {
+    // Apart from its end, because a thread-local without a destructor is one load and outlives all the others.
     static CACHE: Cache = const { Cache::new() };
+    static END: End = const { End };
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // From here on the thread, which may still run destructors that release blocks, keeps none.
+        CACHE.with(|cache| {
+            cache.asked.set(true);
+            cache.room.set(0);
+            cache.empty();
+        });
+    }
 }
 
 impl Cache {
@@ -39,11 +55,25 @@ impl Cache {
 
     #[inline]
     fn take(&self) -> Option<NonNull<u8>> {
+        let block = self.pop()?;
+        self.room.set(self.room.get() + 1);
+        Some(block)
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<NonNull<u8>> {
         let block = NonNull::new(self.head.get())?;
         // SAFETY: a block on the list holds the address of the next, which `put` wrote there.
         self.head.set(unsafe { block.cast::<*mut u8>().read() });
-        self.room.set(self.room.get() + 1);
         Some(block)
+    }
+
+    /// Gives back what is kept.
+    fn empty(&self) {
+        while let Some(block) = self.pop() {
+            // SAFETY: what is on the list has this layout and nobody else has it.
+            unsafe { dealloc(block.as_ptr(), BLOCK) };
+        }
     }
 
     /// Keeps a block; `false` where there is no room.
@@ -67,21 +97,14 @@ impl Cache {
     /// Makes room the first time, unless nothing is to be kept (`FREEHOLD_HOST_CACHE=0`, for tools that look for uses of
     /// freed memory).
     #[cold]
+    #[inline(never)]
     fn ask(&self) -> bool {
-        if self.asked.replace(true) || freehold_device::host_pool().limit() == 0 {
+        // Nothing is kept where nobody is sure to give it back: the thread is ending.
+        if self.asked.replace(true) || freehold_device::host_pool().limit() == 0 || END.try_with(|_| ()).is_err() {
             return false;
         }
         self.room.set(KEPT);
         true
-    }
-}
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        while let Some(block) = self.take() {
-            // SAFETY: what is on the list has this layout and nobody else has it.
-            unsafe { dealloc(block.as_ptr(), BLOCK) };
-        }
     }
 }
 
@@ -90,7 +113,7 @@ impl Drop for Cache {
 pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
     if KEEPS
         && layout.size() <= SIZE
-        && let Ok(Some(block)) = CACHE.try_with(Cache::take)
+        && let Some(block) = CACHE.with(Cache::take)
     {
         return block;
     }
@@ -105,7 +128,7 @@ pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
 #[inline]
 pub(crate) unsafe fn release(block: NonNull<u8>, layout: Layout) {
     // SAFETY: a block of at most `SIZE` bytes was acquired as `BLOCK`; the rest is the caller's word.
-    let kept = KEEPS && layout.size() <= SIZE && CACHE.try_with(|cache| unsafe { cache.put(block) }).unwrap_or(false);
+    let kept = KEEPS && layout.size() <= SIZE && CACHE.with(|cache| unsafe { cache.put(block) });
     if !kept {
         // SAFETY: allocated by `fresh` with the same rounding.
         unsafe { dealloc(block.as_ptr(), rounded(layout)) };
@@ -118,6 +141,7 @@ fn rounded(layout: Layout) -> Layout {
 }
 
 #[cold]
+#[inline(never)]
 fn fresh(layout: Layout) -> NonNull<u8> {
     let layout = rounded(layout);
     // SAFETY: no caller asks for a layout without a size: all begin with a struct.
@@ -148,7 +172,8 @@ mod tests {
         assert_eq!(Some(&last), kept.last());
         // SAFETY: taken from the cache.
         assert!(unsafe { cache.put(last) });
-        drop(cache);
+        cache.empty();
+        assert!(cache.take().is_none());
     }
 
     fn fresh_block() -> NonNull<u8> {

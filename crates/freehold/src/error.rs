@@ -6,7 +6,8 @@ use freehold_device::cuda::CudaError;
 use freehold_device::{AllocError, AllocReason};
 
 use crate::decision::{Detail, Reason};
-use crate::{Code, Decision, FieldError, Message};
+use crate::dialect::Advice;
+use crate::{Code, Decision, Dialect, FieldError, Message};
 
 /// The result of a fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,7 +64,7 @@ impl Error {
                 (Code::SY01, "do it before the capture, or on the stream that is captured")
             }
             CudaError::Unavailable(_) | CudaError::NoDevice { .. } => {
-                (Code::DV02, "use cpu, or run `python -m freehold doctor`")
+                (Code::DV02, Advice::OtherDevice.say(Dialect::Rust))
             }
             CudaError::Forked => (Code::DV02, "start the process with spawn instead of fork"),
             _ => (Code::DV02, "look at what used the device before: CUDA reports earlier failures late"),
@@ -75,6 +76,20 @@ impl Error {
     pub fn internal(what: &str) -> Self {
         let text = format!("internal defect: {what}");
         Self::rejected(Message::plain(Code::IN01, text, "report it with this message"), None)
+    }
+
+    /// The error in the language of a face that hands it on: its message was written in Rust if it was made before anybody knew who
+    /// asked.
+    #[must_use]
+    pub fn in_dialect(mut self, dialect: Dialect) -> Self {
+        if dialect != Dialect::Rust {
+            for fix in &mut self.0.message.fixes {
+                if let Some(said) = Advice::again(fix, dialect) {
+                    said.clone_into(fix);
+                }
+            }
+        }
+        self
     }
 
     /// The reason code.

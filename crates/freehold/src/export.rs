@@ -14,8 +14,9 @@ use freehold_ledger::{Edge, HolderId, Party};
 
 use crate::block;
 use crate::canary;
+use crate::dialect::Advice;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
-use crate::{Code, Decision, Error, Label, Message, Result, Sync, Tensor, Traits, Verdict, trace};
+use crate::{Code, Decision, Dialect, Error, Label, Message, Result, Sync, Tensor, Traits, Verdict, trace};
 
 mod back;
 
@@ -203,7 +204,7 @@ impl Tensor {
             let mut message = Message::plain(
                 Code::RO01,
                 format!("export({} -> legacy capsule) would lose READ_ONLY.", self.desc()),
-                "ask for a versioned capsule: __dlpack__(max_version=(1, 0)) or later",
+                Advice::VersionedCapsule.say(Dialect::Rust),
             );
             message
                 .lines

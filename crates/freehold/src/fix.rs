@@ -1,8 +1,9 @@
 //! Fixes: the call to make instead, in the caller's language, with everything else that was asked for.
 
-use crate::message::{Asked, Dialect, Verb};
+use crate::dialect::rust_rule;
+use crate::message::{Asked, Verb};
 use crate::policy::Policy;
-use crate::{Caps, CopyRule, OnLoss, Order, Request, Verdict, decide};
+use crate::{Caps, CopyRule, Dialect, OnLoss, Order, Request, Verdict, decide};
 
 /// A call that would do, before it is written in a language.
 pub(crate) struct Fix {
@@ -94,7 +95,9 @@ impl Fix {
             // The same call under another policy: outside Python, only the policy is worth a line.
             match asked.dialect {
                 Dialect::Python => {}
-                Dialect::C => return format!("{} fh_runtime_set_policy(rt, &policy, &error)", c_rule(rule, value)),
+                Dialect::C => {
+                    return format!("{}; fh_runtime_set_policy(rt, &policy, &error)", Dialect::C.rule(rule, value));
+                }
                 Dialect::Rust => return format!("Policy {{ {}, ..policy }}", rust_rule(rule, value)),
             }
         }
@@ -110,16 +113,19 @@ impl Fix {
                 // The caller has a request already: only what changes in it is worth a line.
                 let before = Fix { fill: false, ..Fix::new(asked, asked.verb, "") }.arguments(asked.request);
                 for (name, value) in arguments.iter().filter(|argument| !before.contains(argument)) {
-                    call.push_str(&format!(" request.{name} = {};", self.c_value(name, value)));
+                    call.push_str(&format!(" {};", Dialect::C.given(name, value)));
                 }
-                annotate(call, "//", &self.note_with_rule())
+                for (name, _) in before.iter().filter(|(name, _)| !arguments.iter().any(|(kept, _)| kept == name)) {
+                    call.push_str(&format!(" {};", Dialect::c_default(name)));
+                }
+                annotate(call, "//", &self.note_with_rule(asked.dialect))
             }
             Dialect::Rust => {
                 let mut call = format!("Request::{}()", self.verb.name());
                 for (name, value) in &arguments {
-                    call.push_str(&self.rust_argument(name, value));
+                    call.push_str(&Dialect::Rust.given(name, value));
                 }
-                annotate(call, "//", &self.note_with_rule())
+                annotate(call, "//", &self.note_with_rule(asked.dialect))
             }
         }
     }
@@ -152,74 +158,13 @@ impl Fix {
         annotate(call, "#", &self.note)
     }
 
-    fn note_with_rule(&self) -> String {
+    fn note_with_rule(&self, dialect: Dialect) -> String {
         match &self.rule {
-            Some((rule, value)) if self.note.is_empty() => format!("with the policy {rule}={value}"),
-            Some((rule, value)) => format!("with the policy {rule}={value}: {}", self.note),
+            Some((rule, value)) if self.note.is_empty() => format!("with {}", dialect.rule(rule, value)),
+            Some((rule, value)) => format!("with {}: {}", dialect.rule(rule, value), self.note),
             None => self.note.clone(),
         }
     }
-
-    fn c_value(&self, name: &str, value: &str) -> String {
-        match (name, value) {
-            ("on_loss", _) => format!("FH_ON_LOSS_{}", value.trim_matches('"').to_uppercase()),
-            ("dtype", _) => self
-                .request
-                .dtype
-                .map_or_else(|| value.to_owned(), |d| format!("(DLDataType){{{}, {}, {}}}", d.code, d.bits, d.lanes)),
-            ("device", _) => self
-                .request
-                .device
-                .map_or_else(|| value.to_owned(), |d| format!("(DLDevice){{{}, {}}}", d.kind.0, d.id)),
-            ("order", _) => format!("FH_ORDER_{}", value.trim_matches('"')),
-            ("writable", "True") => "FH_WRITABLE_YES".to_owned(),
-            ("writable", "False") => "FH_WRITABLE_NO".to_owned(),
-            (_, "True") => "1".to_owned(),
-            _ => value.to_owned(),
-        }
-    }
-
-    fn rust_argument(&self, name: &str, value: &str) -> String {
-        match name {
-            "detach" => ".detach()".to_owned(),
-            "freeze" => ".freeze()".to_owned(),
-            "writable" => format!(".writable({})", value.to_lowercase()),
-            "on_loss" => format!(".on_loss(OnLoss::{:?})", self.request.on_loss),
-            "dtype" => {
-                let dtype = self.request.dtype.map_or_else(String::new, |d| {
-                    if d.is_bool() { "BOOL".to_owned() } else { d.to_string().to_uppercase() }
-                });
-                format!(".dtype(DType::{dtype})")
-            }
-            "device" => {
-                let device = self.request.device.unwrap_or(crate::Device::CPU);
-                format!(".device(Device::new(DeviceKind({}), {}))", device.kind.0, device.id)
-            }
-            "order" => format!(".order(Order::{})", value.trim_matches('"')),
-            _ => format!(" /* {name}={value} */"),
-        }
-    }
-}
-
-fn c_rule(rule: &str, value: &str) -> String {
-    match (rule, value) {
-        ("max_copy_bytes", bytes) => format!("policy.max_copy_bytes = {bytes};"),
-        ("devices", "any") => "policy.devices = 0;".to_owned(),
-        _ => format!("policy.{rule} = FH_{}_{};", rule.to_uppercase(), value.to_uppercase()),
-    }
-}
-
-fn rust_rule(rule: &str, value: &str) -> String {
-    match (rule, value) {
-        ("max_copy_bytes", bytes) => format!("max_copy_bytes: Some({bytes})"),
-        ("devices", "any") => "devices: DeviceSet::ALL".to_owned(),
-        _ => format!("{rule}: {}Policy::{}", capital(rule), capital(value)),
-    }
-}
-
-fn capital(word: &str) -> String {
-    let mut chars = word.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 fn rule_of(verb: Verb) -> CopyRule {

@@ -220,11 +220,12 @@ impl LastHandle {
 }
 
 impl Drop for LastHandle {
-    #[inline(never)]
+    #[inline]
     fn drop(&mut self) {
         // Also if the owner's drop panics.
         struct Free(NonNull<Node>);
         impl Drop for Free {
+            #[inline]
             fn drop(&mut self) {
                 // SAFETY: acquired by a draft for `ndim`, and its contents are dropped.
                 unsafe { block::release(self.0.cast(), layout((*self.0.as_ptr()).ndim as usize)) }

@@ -27,14 +27,17 @@ fn is_opaque(kind: DeviceKind) -> bool {
     matches!(kind, DeviceKind::OPENCL | DeviceKind::VULKAN | DeviceKind::METAL | DeviceKind::WEBGPU)
 }
 
+/// Facts with which a tensor's layout is not the usual one.
+pub(crate) const NOT_PLAIN: Traits = Traits::PADDED.union(Traits::BYTE_STRIDES);
+
 /// What nearly every tensor is, in a third of the time: a plain dtype, host memory, no offset, sizes and strides that are
 /// positive and fit 30 bits. `None` says nothing: [`validate`] decides then, and says the same of what is accepted here.
 ///
 /// # Safety
 ///
 /// As [`validate`].
-#[inline]
-unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
+#[inline(always)]
+pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     /// Products of two such numbers, one for each dimension that a kept block has room for, are below 2^63.
     const BITS: u32 = 30;
     const MAX_PLAIN_NDIM: usize = 7;
@@ -52,29 +55,33 @@ unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     {
         return None;
     }
-    let (mut bits, mut numel, mut last) = (0, 1_i64, 0_i64);
-    // SAFETY: shape and strides have `ndim` values by the caller's word, and the draft room for them; all are written
-    // before the draft leaves the block, and a draft that is dropped is not read.
-    let dims = unsafe {
-        let mut draft = Draft::room(ndim);
-        let place = draft.place();
-        for i in 0..ndim {
+    // SAFETY: at most as many dimensions as a block has. All are written before the draft leaves the block, and a draft that is
+    // dropped is not read.
+    let mut draft = unsafe { Draft::room(ndim) };
+    let place = draft.place();
+    let (mut bits, mut numel, mut last, mut wraps) = (0, 1_i64, 0_i64, false);
+    for i in 0..ndim {
+        // SAFETY: shape and strides have `ndim` values by the caller's word, and the draft room for them.
+        let (n, s) = unsafe {
             let (n, s) = (t.shape.add(i).read_unaligned(), t.strides.add(i).read_unaligned());
             place.add(i).write(n);
             place.add(ndim + i).write(s);
-            // Signs too: a negative number has high bits.
-            bits |= n | s;
-            numel = numel.checked_mul(n)?;
-            last = last.wrapping_add(n.wrapping_sub(1).wrapping_mul(s));
-        }
-        draft
-    };
-    let end = last.checked_add(1)?.checked_mul(size)?;
-    let fits = (t.data.addr() as u64).checked_add_signed(end).is_some_and(|end| end <= i64::MAX.cast_unsigned());
+            (n, s)
+        };
+        // Signs too: a negative number has high bits.
+        bits |= n | s;
+        let (product, wrapped) = numel.overflowing_mul(n);
+        (numel, wraps) = (product, wraps | wrapped);
+        last = last.wrapping_add(n.wrapping_sub(1).wrapping_mul(s));
+    }
+    // Below 2^63 where the numbers are small enough, which is looked at here too.
+    let (bytes, wrapped) = last.wrapping_add(1).overflowing_mul(size);
+    let end = (t.data.addr() as u64).checked_add(bytes.cast_unsigned());
+    let fits = !wraps && !wrapped && end.is_some_and(|end| end <= i64::MAX.cast_unsigned());
     if bits >> BITS != 0 || numel == 0 || !fits {
         return None;
     }
-    Some(Valid { data: t.data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
+    Some(Valid { data: t.data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims: draft })
 }
 
 /// Checks a foreign tensor, by the short way where that is enough: see [`validate`].
@@ -84,7 +91,7 @@ unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
 /// As [`validate`].
 #[inline]
 pub(crate) unsafe fn check(t: *const DLTensor, traits: Traits) -> Result<Valid, FieldError> {
-    let short = !traits.intersects(Traits::PADDED | Traits::BYTE_STRIDES);
+    let short = !traits.intersects(NOT_PLAIN);
     // SAFETY: forwarded from the caller.
     match if short { unsafe { plain(t) } } else { None } {
         Some(valid) => Ok(valid),

@@ -60,26 +60,48 @@ fn with_cuda() -> Policy {
     Policy { available: HERE, ..Policy::DEFAULT }
 }
 
-/// The message of a call, in all three dialects, and the code that it must carry.
-fn told(source: &Source, request: &Request, caps: &Caps, policy: &Policy, owner: Option<&str>, code: Code) -> String {
-    let decision = decide(&source.desc(), request, caps, policy);
-    assert_eq!(decision.code(), Some(code), "{decision}");
-    let render = |dialect| {
-        let mut asked = Asked::new(source.desc(), request, caps, policy, dialect);
-        asked.owner = owner.map(str::to_owned);
-        Message::of(&asked, &decision)
-    };
-    let python = render(Dialect::Python);
-    let mut text = format!("{python}\n\n");
-    for (name, dialect) in [("C", Dialect::C), ("Rust", Dialect::Rust)] {
-        let message = render(dialect);
-        assert_eq!(message.headline, python.headline);
-        text.push_str(&format!("{name}: {}\n", message.fixes.join("\n   ")));
+const DIALECTS: [(&str, Dialect); 3] = [("", Dialect::Python), ("C: ", Dialect::C), ("Rust: ", Dialect::Rust)];
+
+/// One message in each language; what is Python's in it must be nowhere in the others.
+fn in_each(render: impl Fn(Dialect) -> Message) -> String {
+    let mut text = String::new();
+    for (name, dialect) in DIALECTS {
+        let message = render(dialect).to_string();
+        if dialect != Dialect::Python {
+            for python in [
+                "fh.",
+                "=True",
+                "=False",
+                "=None",
+                "dtype=",
+                "order=",
+                "writable=",
+                "max_version",
+                "t.cpu",
+                "x.",
+                "pip ",
+            ] {
+                assert!(!message.contains(python), "{python} in a message for {dialect:?}: {message}");
+            }
+        }
+        text.push_str(&format!("{name}{message}\n\n"));
     }
     text
 }
 
-/// The message of a refusal that an adapter makes.
+/// The message of a call, and the code that it must carry.
+fn told(source: &Source, request: &Request, caps: &Caps, policy: &Policy, owner: Option<&str>, code: Code) -> String {
+    let decision = decide(&source.desc(), request, caps, policy);
+    assert_eq!(decision.code(), Some(code), "{decision}");
+    in_each(|dialect| {
+        let mut asked = Asked::new(source.desc(), request, caps, policy, dialect);
+        // An adapter of Python names the owner as Python does.
+        asked.owner = owner.filter(|_| dialect == Dialect::Python).map(str::to_owned);
+        Message::of(&asked, &decision)
+    })
+}
+
+/// The message of a refusal that an adapter makes. What the adapter itself says is in the adapter's language.
 fn adapter(code: Code, verb: Verb, source: &str, caps: &Caps, detail: &str) -> String {
     let request = Request {
         copy: match verb {
@@ -89,17 +111,21 @@ fn adapter(code: Code, verb: Verb, source: &str, caps: &Caps, detail: &str) -> S
         },
         ..Request::default()
     };
-    let asked = Asked {
-        verb,
-        source: Some(source.to_owned()),
-        desc: None,
-        request: &request,
-        caps,
-        policy: &Policy::DEFAULT,
-        owner: None,
-        dialect: Dialect::Python,
-    };
-    Message::of(&asked, &Decision::reject(Reason::text(code, detail.to_owned()))).to_string()
+    in_each(|dialect| {
+        let asked = Asked {
+            verb,
+            source: Some(source.to_owned()),
+            desc: None,
+            request: &request,
+            caps,
+            policy: &Policy::DEFAULT,
+            owner: None,
+            dialect,
+        };
+        // What to do is the adapter's to say, and only Python has one for dates.
+        let detail = if dialect == Dialect::Python { detail } else { detail.split(": ").next().unwrap_or(detail) };
+        Message::of(&asked, &Decision::reject(Reason::text(code, detail.to_owned())))
+    })
 }
 
 macro_rules! snapshot {

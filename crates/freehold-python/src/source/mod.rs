@@ -115,7 +115,7 @@ impl From<PyErr> for Fail {
 
 impl From<Error> for Fail {
     fn from(error: Error) -> Self {
-        Fail::Error(error)
+        Fail::Error(error.in_dialect(freehold::Dialect::Python))
     }
 }
 

@@ -20,10 +20,10 @@ impl Tensor {
     /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
     #[inline]
     pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        let ledger = self.0.runtime.books();
-        if ledger.level() == Level::Off {
+        if self.0.runtime.ledger().level() == Level::Off {
             return;
         }
+        let ledger = self.0.runtime.books();
         let returned = returned();
         if returned.is_some() || ledger.watches() {
             return self.record_watched(site, returned);
