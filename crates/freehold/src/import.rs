@@ -102,6 +102,10 @@ impl Tensor {
             }
             dlpack::flags_of(&*at)
         };
+        // Who listens hears of the whole way.
+        if trace::listens() {
+            return None;
+        }
         if flags & !dlpack::FLAG_READ_ONLY != 0 || options.traits.intersects(validate::NOT_PLAIN | Traits::IS_COPIED) {
             return None;
         }
@@ -128,6 +132,7 @@ impl Tensor {
     ///
     /// As [`Tensor::from_versioned`], for a `DLManagedTensor`.
     pub unsafe fn from_legacy(raw: *mut DLManagedTensor, options: &ImportOptions) -> Result<Tensor> {
+        let _span = trace::import_span(options).entered();
         let raw = checked_pointer(raw)?;
         let mut traits = options.traits | Traits::LEGACY;
         // SAFETY: forwarded from the caller.
@@ -160,13 +165,14 @@ impl Tensor {
         options: &ImportOptions,
     ) -> Result<Tensor, (Error, Owner)> {
         // SAFETY: forwarded from the caller.
-        match unsafe { plain_view(tensor, options.traits) } {
-            Some(valid) => Ok(Self::build(valid, Place::default(), options.traits, owner, options)),
-            // SAFETY: forwarded from the caller.
-            None => match unsafe { described(tensor, options) } {
-                Ok((valid, place, traits)) => Ok(Self::build(valid, place, traits, owner, options)),
-                Err(error) => Err((error, owner)),
-            },
+        if let Some(valid) = unsafe { plain_view(tensor, options.traits) } {
+            return Ok(Self::build(valid, Place::default(), options.traits, owner, options));
+        }
+        let _span = trace::import_span(options).entered();
+        // SAFETY: forwarded from the caller.
+        match unsafe { described(tensor, options) } {
+            Ok((valid, place, traits)) => Ok(Self::build(valid, place, traits, owner, options)),
+            Err(error) => Err((error, owner)),
         }
     }
 
@@ -271,6 +277,7 @@ fn checked_pointer<T>(pointer: *mut T) -> Result<NonNull<T>> {
 /// As [`Tensor::from_versioned`].
 #[inline(never)]
 unsafe fn versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor> {
+    let _span = trace::import_span(options).entered();
     let raw = checked_pointer(raw)?;
     // SAFETY: the version is the first field, and readable whatever the major version is.
     let version = unsafe { (&raw const (*raw.as_ptr()).version).read() };
@@ -318,7 +325,7 @@ unsafe fn described(tensor: *const DLTensor, options: &ImportOptions) -> Result<
 /// As [`Tensor::from_dltensor`].
 #[inline(always)]
 unsafe fn plain_view(tensor: *const DLTensor, traits: Traits) -> Option<Valid> {
-    if tensor.is_null() || !tensor.is_aligned() || traits.intersects(validate::NOT_PLAIN) {
+    if tensor.is_null() || !tensor.is_aligned() || traits.intersects(validate::NOT_PLAIN) || trace::listens() {
         return None;
     }
     // SAFETY: forwarded from the caller; not NULL and aligned.

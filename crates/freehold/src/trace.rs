@@ -9,12 +9,25 @@ use freehold_ledger::Party;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, debug_span};
 
-use crate::{Caps, Code, Decision, ExportOptions, HolderId, Label, Runtime, Tensor, TensorDesc};
+use crate::{Caps, Code, Decision, ExportOptions, HolderId, ImportOptions, Label, Runtime, Tensor, TensorDesc};
 
 /// Whether anybody listens to what happens at every handover.
 #[inline]
 pub(crate) fn listens() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
+}
+
+/// Around the checks of a capsule and its way onto the ledger. A look at metadata is no import.
+#[inline]
+pub(crate) fn import_span(options: &ImportOptions) -> Span {
+    if listens() && !options.quiet { import_span_of(options) } else { Span::none() }
+}
+
+#[cold]
+#[inline(never)]
+fn import_span_of(options: &ImportOptions) -> Span {
+    let (framework, site) = (options.framework.as_str(), options.site.as_str());
+    debug_span!(target: "freehold", "freehold.import", framework, site)
 }
 
 /// Around a decision, whether it is carried out or not.

@@ -11,7 +11,7 @@ use crate::handle::Draft;
 use crate::tensor::{Owner, Tensor, unit_of};
 use crate::validate::Valid;
 use crate::view::Element;
-use crate::{Code, DType, Device, Error, Label, Layout, Message, Order, Result, Runtime, Traits};
+use crate::{Code, DType, Device, Error, Label, Layout, Message, Order, Result, Runtime, Traits, trace};
 
 /// A tensor without a capsule: pointer, metadata, owner.
 #[derive(Debug)]
@@ -84,6 +84,19 @@ impl Tensor {
     /// * As [`Tensor::from_raw`].
     #[inline]
     pub unsafe fn from_owned(owned: OwnedTensor, options: &ImportOptions) -> Result<Tensor> {
+        if trace::listens() { Self::traced_owned(owned, options) } else { Self::owned(owned, options) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn traced_owned(owned: OwnedTensor, options: &ImportOptions) -> Result<Tensor> {
+        let _span = trace::import_span(options).entered();
+        Self::owned(owned, options)
+    }
+
+    /// What the caller of [`Tensor::from_owned`] says is believed.
+    #[inline(always)]
+    fn owned(owned: OwnedTensor, options: &ImportOptions) -> Result<Tensor> {
         let OwnedTensor { data, shape, strides, dtype, device, owner } = owned;
         let mut traits = options.traits;
         dtype.validate().map_err(Error::capsule)?;
