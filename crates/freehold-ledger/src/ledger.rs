@@ -9,7 +9,8 @@ use freehold_tensor::{Code, Verdict};
 use crate::index::IndexCache;
 use crate::lock::Lock;
 use crate::record::{self, Record};
-use crate::shard::{Shard, bump};
+use crate::shard::Shard;
+use crate::sync::bump;
 use crate::tally::Copy;
 use crate::thread::{self, SHARDS, SHARED, Writer};
 use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, Sync, clock, history, slab};
@@ -111,24 +112,30 @@ impl Ledger {
         }
     }
 
+    /// The usual case, in the caller: what describes the holder then goes from registers into the record.
+    #[inline(always)]
     fn open_at(&self, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        let writer = thread::current();
+        let writer = thread::known();
         if writer.shard() == SHARED {
-            return self.open_shared(writer, level, holder, edge);
+            return self.open_unusual(level, holder, edge);
         }
         self.open_as(writer, level, holder, edge)
     }
 
+    /// By a thread that is new here, or that has no shard of its own.
     #[cold]
     #[inline(never)]
-    fn open_shared(&self, writer: Writer, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        let _writer = self.shared.lock();
+    fn open_unusual(&self, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        let writer = thread::current();
+        let _writer = (writer.shard() == SHARED).then(|| self.shared.lock());
         self.open_as(writer, level, holder, edge)
     }
 
     /// The caller is the writer of the shard: it has its index, or holds the lock of the shared one.
     #[inline(always)]
     fn open_as(&self, writer: Writer, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        // First, so that what follows does not wait for it.
+        let now = if level >= Level::Records as u8 { clock::coarse() } else { 0 };
         let Some(shard) = self.shard_or_new(writer.shard()) else {
             self.count_always(Counter::RecordsDropped);
             return HolderId::NONE;
@@ -138,7 +145,7 @@ impl Ledger {
             if let Some(place) = shard.slab.reserve(&mut || self.closed_twice(HolderId::NONE, 1)) {
                 let epoch = self.epoch.load(Ordering::Relaxed);
                 let before = shard.opened();
-                let opened = record::opened(clock::coarse(), before);
+                let opened = record::opened(now, before);
                 record::write(&shard.slab, &place.slot.words, holder, edge, epoch, opened);
                 place.publish(writer.number(), holder.flags.bits());
                 shard.count_opened(before);
@@ -185,19 +192,36 @@ impl Ledger {
     /// and recorded as a hazard.
     #[inline]
     pub fn close(&self, id: HolderId) -> bool {
-        id.is_none() || self.close_record(id)
+        id.is_none() || self.close_plain(id) || self.close_unusual(id)
     }
 
-    fn close_record(&self, id: HolderId) -> bool {
+    /// The usual case: an open record of the calling thread, at a level without a history. `false` if it is another.
+    #[inline(always)]
+    fn close_plain(&self, id: HolderId) -> bool {
+        if thread::known().shard() != id.shard() || id.shard() == SHARED {
+            return false;
+        }
+        if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
+            return false;
+        }
+        match self.shard(id.shard()) {
+            Some(shard) if shard.slab.close_own(id.slot(), id.generation()) => {
+                shard.count_closed();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_unusual(&self, id: HolderId) -> bool {
         if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
             return self.close_and_remember(id);
         }
         self.close_as(thread::current(), id)
     }
 
-    /// Apart from the other, which must stay short.
-    #[cold]
-    #[inline(never)]
     fn close_and_remember(&self, id: HolderId) -> bool {
         let writer = thread::current();
         let last = history::look(self, id);
@@ -208,7 +232,6 @@ impl Ledger {
         closed
     }
 
-    #[inline(always)]
     fn close_as(&self, writer: Writer, id: HolderId) -> bool {
         let Some(shard) = self.shard(id.shard()) else {
             self.closed_twice(id, 1);

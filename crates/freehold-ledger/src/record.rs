@@ -92,7 +92,7 @@ const fn pair(low: u32, high: u32) -> u64 {
 }
 
 /// Writes a record into a place that the writer reserved.
-#[inline]
+#[inline(always)]
 pub(crate) fn write(
     slab: &Slab,
     words: &[AtomicU64; WORDS],

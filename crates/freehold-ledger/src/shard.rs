@@ -2,7 +2,7 @@
 
 use crate::lock::Lock;
 use crate::slab::Slab;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, bump, replace};
 use crate::tally::{Cold, Pairs};
 
 /// One shard of a ledger.
@@ -26,12 +26,6 @@ struct Others {
     closed: AtomicU64,
 }
 
-/// Adds one to a counter that only one thread writes.
-#[inline]
-pub(crate) fn bump(counter: &AtomicU64, order: Ordering) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, order);
-}
-
 impl Shard {
     pub(crate) fn new() -> Shard {
         Shard {
@@ -49,7 +43,7 @@ impl Shard {
     #[inline]
     pub(crate) fn count_opened(&self, before: u64) {
         // Release: who sees the count must see the record, or a cached index would miss it for ever.
-        self.opened.store(before + 1, Ordering::Release);
+        replace(&self.opened, before + 1, Ordering::Release);
     }
 
     /// Counts a record that the writer closed.

@@ -6,7 +6,7 @@ use freehold_tensor::{Code, Steps, Verdict};
 use smallvec::SmallVec;
 
 use crate::history::History;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, bump, replace};
 use crate::{Edge, HolderDesc, HolderId, Label};
 
 /// The most recent copies that each shard keeps.
@@ -46,9 +46,9 @@ impl Pairs {
             let (place, count) = &self.entries[(start + probe) % Self::LEN];
             let found = place.load(Ordering::Relaxed);
             if found == key || found == 0 {
-                count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                bump(count, Ordering::Relaxed);
                 if found == 0 {
-                    place.store(key, Ordering::Release);
+                    replace(place, key, Ordering::Release);
                 }
                 return true;
             }

@@ -76,6 +76,12 @@ pub(crate) fn current() -> Writer {
     if value == 0 { register() } else { Writer(value) }
 }
 
+/// The calling thread, as one of the shared shard if it is not known yet.
+#[inline]
+pub(crate) fn known() -> Writer {
+    Writer(WRITER.with(Cell::get))
+}
+
 #[cold]
 fn register() -> Writer {
     let last = u32::from(u16::MAX);

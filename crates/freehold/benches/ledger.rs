@@ -215,7 +215,7 @@ fn a_million() {
     let ns = time_of(1000, 30, || assert!(black_box(LEDGER.aliases(owners[(next() / 64 % 1000) as usize])).is_empty()));
     line(TABLE, "aliases of a holder", "ns", ns, "at most 1 µs");
     // Kept current: a question after every change.
-    let ns = time_of(20, 3, || {
+    let ns = time_of(500, 30, || {
         let id = LEDGER.open(&holder(0x10), None);
         assert!(black_box(LEDGER.owner(Device::CPU, next())).is_some());
         LEDGER.close(id);

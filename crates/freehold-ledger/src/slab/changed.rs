@@ -15,7 +15,7 @@ use std::{ptr, slice};
 
 use super::chunk::{CHUNKS, OFFSET_BITS, OFFSET_MASK, number, places_in};
 use super::{Slab, Slot, state};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, bump};
 
 /// Places that share a note. Small ones make many notes to compare, large ones many places to look at.
 pub(super) const BLOCK: u32 = if cfg!(any(miri, loom)) { 2 } else { 256 };
@@ -103,7 +103,7 @@ const _: () = assert!(size_of::<Line>() == LINE * size_of::<AtomicU64>());
 /// Steps the writer's note of a block. For the writer only.
 #[inline]
 pub(super) fn step(note: &AtomicU64) {
-    note.store(note.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    bump(note, Ordering::Release);
 }
 
 impl Drop for Notes {

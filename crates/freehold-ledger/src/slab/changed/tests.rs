@@ -91,6 +91,22 @@ mod plain {
         assert_eq!(open(&slab), (own.0, own.1 + 1));
         assert_eq!((asked.ask(&slab), asked.generation(own.0)), (vec![block(own.0)], own.1 + 1));
     }
+
+    // In one order of events, because loom does not try it: behind the writer's own look at the state it forgets the looks
+    // of others.
+    #[test]
+    fn a_request_that_was_served_since_the_state_was_read_is_a_close_too() {
+        let slab = Slab::new();
+        let (index, generation) = open(&slab);
+        let slot = slab.slot(index).expect("there");
+        assert!(!is_closed(slot, generation));
+        assert!(slab.close_remote(index, generation, &mut || panic!("first")));
+        assert!(is_closed(slot, generation));
+        slab.drain(&mut || panic!("nothing was closed twice"));
+        assert!(is_closed(slot, generation), "the request is gone, and what it closed too");
+        assert_eq!(open(&slab), (index, generation + 1));
+        assert!(is_closed(slot, generation) && !is_closed(slot, generation + 1));
+    }
 }
 
 #[cfg(loom)]
