@@ -30,6 +30,17 @@ pub(super) trait Lanes: Copy {
     /// As for [`Lanes::scatter`] with a pitch of 16.
     unsafe fn store(self, dst: *mut u8);
 
+    /// [`Lanes::store`] past the caches, where the instruction set has that, to a multiple of the vector's size.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Lanes::store`]; `dst` is aligned, and a fence follows.
+    #[inline(always)]
+    unsafe fn stream(self, dst: *mut u8) {
+        // SAFETY: the caller's guarantees.
+        unsafe { self.store(dst) }
+    }
+
     /// In each lane: the pieces of `WIDTH` bytes (1, 2, 4 or 8) of `a` and `b` in turn, of their low halves and of
     /// their high halves.
     ///
@@ -221,6 +232,12 @@ pub(super) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn stream(self, dst: *mut u8) {
+            // SAFETY: the caller's 32 bytes, aligned.
+            unsafe { _mm256_stream_si256(dst.cast(), self.0) }
+        }
+
+        #[inline(always)]
         unsafe fn zip<const WIDTH: usize>(a: Self, b: Self) -> (Self, Self) {
             let (a, b) = (a.0, b.0);
             // SAFETY: the caller answers for the instruction set.
@@ -282,6 +299,12 @@ pub(super) mod x86 {
         unsafe fn store(self, dst: *mut u8) {
             // SAFETY: the caller's 64 bytes, at any alignment.
             unsafe { _mm512_storeu_si512(dst.cast(), self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn stream(self, dst: *mut u8) {
+            // SAFETY: the caller's 64 bytes, aligned.
+            unsafe { _mm512_stream_si512(dst.cast(), self.0) }
         }
 
         #[inline(always)]

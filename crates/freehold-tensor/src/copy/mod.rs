@@ -51,6 +51,7 @@ mod turn;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 mod way;
+mod whole;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -9,8 +9,7 @@ use super::stream::LINE;
 use super::strided::{Grid, move_grid};
 use super::turn::{self, Few, Kernel, VECTOR};
 use super::way::{BLOCK, LONG};
-#[cfg(target_arch = "x86_64")]
-use super::x86::matrix;
+use super::whole;
 
 /// Lines of a tile. The processor follows about so many of them with its prefetcher.
 const LINES: usize = 32;
@@ -33,11 +32,13 @@ pub(super) struct Tiles {
     pub lines: usize,
     kernel: Option<Kernel>,
     /// Bytes of an element while it is turned: those of the narrower side.
-    size: usize,
+    pub(super) size: usize,
     /// Converted before turning.
     early: bool,
     /// Whole tiles are turned where they lie.
     pub in_place: bool,
+    /// The most rows and lines of what is left of such a tile, which passes through blocks.
+    pub(super) strip: (usize, usize),
 }
 
 impl Tiles {
@@ -45,13 +46,8 @@ impl Tiles {
     pub(super) fn new(steps: &Steps, row: Axis, col: Axis, stream: bool) -> Tiles {
         let (ws, wd) = (steps.src_unit.block_size(), steps.dst_unit.block_size());
         let tiles = Tiles::of_sizes(steps.level, ws, wd, row, col, stream);
-        #[cfg(target_arch = "x86_64")]
-        if is_matrix(steps, row, col, stream) && (tiles.rows, tiles.lines) != (row.n, col.n) {
-            // Streamed, a row's piece is several lines of the cache on one page; otherwise few rows are followed for long.
-            let (rows, lines) = if stream { (64, 64) } else { (matrix::SIDE, 256) };
-            let (rows, lines) = (rows.min(row.n), lines.min(col.n));
-            let kernel = turn::kernel(steps.level, tiles.size, lines, rows);
-            return Tiles { rows, lines, kernel, in_place: true, ..tiles };
+        if let Some((rows, lines)) = whole::shape(steps, tiles.size, row, col, stream) {
+            return Tiles { rows, lines, strip: (tiles.rows, tiles.lines), in_place: true, ..tiles };
         }
         tiles
     }
@@ -88,7 +84,8 @@ impl Tiles {
                 (rows, if rows == row.n { col.n.min(fits(rows, 16, VECTOR)) } else { lines })
             }
         };
-        Tiles { rows, lines, kernel: turn::kernel(level, size, lines.min(col.n), rows), size, early, in_place: false }
+        let kernel = turn::kernel(level, size, lines.min(col.n), rows);
+        Tiles { rows, lines, kernel, size, early, in_place: false, strip: (rows, lines) }
     }
 
     /// Bytes from one row to the next in the block of turned rows. Rows that fit one vector lie next to each other:
@@ -109,58 +106,27 @@ impl Tiles {
     ///
     /// As for [`Steps::run`], for the elements of one tile of at most `rows` and `lines`.
     pub(super) unsafe fn copy(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
-        #[cfg(target_arch = "x86_64")]
         if self.in_place {
             // SAFETY: the caller's guarantees.
-            return unsafe { self.as_matrix(steps, dst, src, tile, stream) };
+            return unsafe { self.whole(steps, dst, src, tile, stream) };
         }
         // SAFETY: the caller's guarantees.
         unsafe { self.through_blocks(steps, dst, src, tile, stream) }
-    }
-
-    /// Turns what is whole sides of a tile where it lies, and the rest, a strip below and one beside it, through blocks.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Tiles::copy`], for elements as [`is_matrix`] has them.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn as_matrix(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
-        let whole = |n: usize| n - n % matrix::SIDE;
-        let (rows, cols) = (whole(tile.rows), if whole(tile.rows) == 0 { 0 } else { whole(tile.cols) });
-        if cols > 0 {
-            let block = turn::Block { lines: cols, rows, line_step: tile.col.src, row_step: tile.row.dst };
-            // SAFETY: the caller's guarantees for the tile's elements, of four bytes each, and the level, which has AVX2. Where
-            // rows are streamed they are whole lines of the cache apart, and a tile that does not start at one is not.
-            unsafe {
-                let (dst, src) = (dst.offset(tile.dst), src.offset(tile.src));
-                if stream && dst.addr().is_multiple_of(LINE) {
-                    matrix::turn::<true>(dst, src, block);
-                } else {
-                    matrix::turn::<false>(dst, src, block);
-                }
-            }
-        }
-        let at = |row: usize, col: usize, rows: usize, cols: usize| Tile {
-            rows,
-            cols,
-            dst: tile.dst + row as isize * tile.row.dst + col as isize * tile.col.dst,
-            src: tile.src + row as isize * tile.row.src + col as isize * tile.col.src,
-            ..tile
-        };
-        for rest in [at(0, cols, rows, tile.cols - cols), at(rows, 0, tile.rows - rows, tile.cols)] {
-            if rest.rows > 0 && rest.cols > 0 {
-                // SAFETY: elements of the caller's tile. Plain ones lose nothing.
-                unsafe { self.through_blocks(steps, dst, src, rest, stream) };
-            }
-        }
-        0
     }
 
     /// # Safety
     ///
     /// As for [`Tiles::copy`].
     #[inline(never)] // keeps the blocks out of the stack frame of copies that need none
-    unsafe fn through_blocks(&self, steps: &Steps, dst: *mut u8, src: *const u8, tile: Tile, stream: bool) -> usize {
+    pub(super) unsafe fn through_blocks(
+        &self,
+        steps: &Steps,
+        dst: *mut u8,
+        src: *const u8,
+        tile: Tile,
+        stream: bool,
+    ) -> usize {
+        debug_assert!(tile.rows * tile.cols * steps.src_unit.block_size().max(steps.dst_unit.block_size()) <= BLOCK);
         let mut blocks = [const { Block::new() }; 3];
         // Taken once: to borrow a block again would end what pointers into it may do.
         let [read, turned, out] = blocks.each_mut().map(Block::start);
@@ -376,19 +342,6 @@ impl Tiles {
         // SAFETY: the caller's guarantees.
         unsafe { (kernel.turn)(dst, values, block) };
     }
-}
-
-/// Whether whole tiles may be turned where they lie: elements of four bytes to which nothing happens, and rows that are
-/// whole lines of the cache apart, if they are streamed.
-#[cfg(target_arch = "x86_64")]
-fn is_matrix(steps: &Steps, row: Axis, col: Axis, stream: bool) -> bool {
-    steps.level != Level::Baseline
-        && steps.is_plain()
-        && (steps.src_unit, steps.dst_unit) == (Unit::Bytes(4), Unit::Bytes(4))
-        && (row.src, col.dst) == (4, 4)
-        && row.n >= matrix::SIDE
-        && col.n >= matrix::SIDE
-        && (!stream || row.dst % LINE as isize == 0)
 }
 
 const _: () = assert!(size_of::<Block>() >= BLOCK + 8 * VECTOR);

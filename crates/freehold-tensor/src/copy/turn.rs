@@ -30,6 +30,16 @@ pub(super) struct Block {
 ///   and does not overlap it.
 type Turn = unsafe fn(dst: *mut u8, src: *const u8, block: Block);
 
+/// Turns a block where it lies, and streams it if told to.
+///
+/// # Safety
+///
+/// * The machine has the level for which [`in_place`] gave it.
+/// * `src` is readable and initialised for the block, `dst` is writable for it and does not overlap it.
+/// * Its lines are as many as fill [`VECTOR`] bytes; its rows, multiples of what fills 16.
+/// * Where it is streamed, every row of `dst` starts at a multiple of [`VECTOR`] bytes, and a fence follows.
+pub(super) type InPlace = unsafe fn(dst: *mut u8, src: *const u8, block: Block, stream: bool);
+
 /// A way to turn blocks of one element size.
 #[derive(Clone, Copy)]
 pub(super) struct Kernel {
@@ -64,6 +74,20 @@ pub(super) fn kernel(level: Level, size: usize, lines: usize, rows: usize) -> Op
         Level::Neon => neon::kernel(size, lines, rows),
         #[cfg(not(target_arch = "x86_64"))]
         Level::Baseline => plain::kernel(size, lines, rows),
+    }
+}
+
+/// The kernel for blocks of `size`-byte elements (1, 2, 4 or 8) that are turned where they lie, where there is one.
+pub(super) fn in_place(level: Level, size: usize) -> Option<InPlace> {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx512Vbmi => avx512::in_place(size),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::in_place(size),
+        _ => {
+            let _ = size;
+            None
+        }
     }
 }
 
@@ -105,6 +129,23 @@ macro_rules! kernels {
             unsafe fn join<const SIZE: usize, const FEW: usize>(dst: *mut u8, src: *const u8, block: Block) {
                 // SAFETY: as above.
                 unsafe { super::join::<$wide, SIZE, FEW>(dst, src, block) }
+            }
+
+            $(#[$feature])?
+            unsafe fn lie<const SIZE: usize, const PER: usize>(dst: *mut u8, src: *const u8, block: Block, stream: bool) {
+                // SAFETY: as above.
+                unsafe { super::lie::<$wide, SIZE, PER>(dst, src, block, stream) }
+            }
+
+            #[allow(dead_code, reason = "only the wider sets of x86-64 were found to win")]
+            pub(super) fn in_place(size: usize) -> Option<InPlace> {
+                match size {
+                    1 => Some(lie::<1, 16>),
+                    2 => Some(lie::<2, 8>),
+                    4 => Some(lie::<4, 4>),
+                    8 => Some(lie::<8, 2>),
+                    _ => None,
+                }
             }
 
             pub(super) fn kernel(size: usize, lines: usize, rows: usize) -> Option<Kernel> {
@@ -207,22 +248,78 @@ unsafe fn turn<V: Lanes, const SIZE: usize, const PER: usize>(dst: *mut u8, src:
             unsafe {
                 let src = src.offset(line as isize * line_step).add(row * SIZE);
                 let dst = dst.offset(row as isize * row_step).add(line * SIZE);
-                let mut t: [V; PER] =
-                    std::array::from_fn(|i| V::gather(src.offset(i as isize * line_step), PER as isize * line_step));
-                if SIZE <= 1 {
-                    t = zip_groups::<V, SIZE, 1, PER>(t);
-                }
-                if SIZE <= 2 {
-                    t = zip_groups::<V, SIZE, 2, PER>(t);
-                }
-                if SIZE <= 4 {
-                    t = zip_groups::<V, SIZE, 4, PER>(t);
-                }
-                if SIZE <= 8 {
-                    t = zip_groups::<V, SIZE, 8, PER>(t);
-                }
-                for (q, v) in t.into_iter().enumerate() {
+                for (q, v) in zipped::<V, SIZE, PER>(src, line_step).into_iter().enumerate() {
                     v.store(dst.offset(q as isize * row_step));
+                }
+            }
+        }
+    }
+}
+
+/// `N` vectors, each `step` bytes after the one before. By a loop: what `array::from_fn` calls is not inlined, and its intrinsics
+/// not into it.
+///
+/// # Safety
+///
+/// As for [`Lanes::gather`] at each of them.
+#[inline(always)]
+unsafe fn gathered<V: Lanes, const N: usize>(src: *const u8, step: isize, pitch: isize) -> [V; N] {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let mut all = [V::gather(src, pitch); N];
+        let mut i = 1;
+        while i < N {
+            all[i] = V::gather(src.offset(i as isize * step), pitch);
+            i += 1;
+        }
+        all
+    }
+}
+
+/// The columns of `PER` elements of one vector of lines.
+///
+/// # Safety
+///
+/// 16 bytes of each line are readable; the caller answers for the instruction set.
+#[inline(always)]
+unsafe fn zipped<V: Lanes, const SIZE: usize, const PER: usize>(src: *const u8, line_step: isize) -> [V; PER] {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let mut t: [V; PER] = gathered(src, line_step, PER as isize * line_step);
+        if SIZE <= 1 {
+            t = zip_groups::<V, SIZE, 1, PER>(t);
+        }
+        if SIZE <= 2 {
+            t = zip_groups::<V, SIZE, 2, PER>(t);
+        }
+        if SIZE <= 4 {
+            t = zip_groups::<V, SIZE, 4, PER>(t);
+        }
+        if SIZE <= 8 {
+            t = zip_groups::<V, SIZE, 8, PER>(t);
+        }
+        t
+    }
+}
+
+/// Turns as many lines as fill a line of the cache, all along.
+///
+/// # Safety
+///
+/// As for [`InPlace`].
+#[inline(always)]
+unsafe fn lie<V: Lanes, const SIZE: usize, const PER: usize>(dst: *mut u8, src: *const u8, block: Block, stream: bool) {
+    let Block { rows, line_step, row_step, .. } = block;
+    let (vector, parts) = (V::COUNT * 16, VECTOR / (V::COUNT * 16));
+    for row in (0..rows).step_by(PER) {
+        // SAFETY: whole vectors of the caller's lines, 16 bytes of each, and of its rows.
+        unsafe {
+            let (src, dst) = (src.add(row * SIZE), dst.offset(row as isize * row_step));
+            for part in 0..parts {
+                let src = src.offset((part * vector / SIZE) as isize * line_step);
+                for (q, v) in zipped::<V, SIZE, PER>(src, line_step).into_iter().enumerate() {
+                    let to = dst.offset(q as isize * row_step).add(part * vector);
+                    if stream { v.stream(to) } else { v.store(to) }
                 }
             }
         }
@@ -281,7 +378,7 @@ unsafe fn split<V: Lanes, const SIZE: usize, const FEW: usize>(dst: *mut u8, src
         unsafe {
             let src = src.add(line * FEW * SIZE);
             let dst = dst.add(line * SIZE);
-            let parts: [V; FEW] = std::array::from_fn(|i| V::gather(src.add(16 * i), 16 * FEW as isize));
+            let parts: [V; FEW] = gathered(src, 16, 16 * FEW as isize);
             for (j, tables) in Tables::<SIZE, FEW>::SPLIT.iter().enumerate() {
                 pick_all(&parts, tables).store(dst.offset(j as isize * block.row_step));
             }
@@ -302,7 +399,7 @@ unsafe fn join<V: Lanes, const SIZE: usize, const FEW: usize>(dst: *mut u8, src:
         unsafe {
             let src = src.add(row * SIZE);
             let dst = dst.add(row * FEW * SIZE);
-            let lines: [V; FEW] = std::array::from_fn(|j| V::gather(src.offset(j as isize * block.line_step), 16));
+            let lines: [V; FEW] = gathered(src, block.line_step, 16);
             for (i, tables) in Tables::<SIZE, FEW>::JOIN.iter().enumerate() {
                 pick_all(&lines, tables).scatter(dst.add(16 * i), 16 * FEW as isize);
             }
@@ -322,66 +419,5 @@ unsafe fn pick_all<V: Lanes, const FEW: usize>(parts: &[V; FEW], tables: &[[u8; 
             all = all.or(part.pick(table));
         }
         all
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs a kernel on a block of one shape and compares with a loop over elements.
-    fn check(level: Level, size: usize, lines: usize, rows: usize) {
-        let found = kernel(level, size, lines, rows).expect("every such size has a kernel");
-        let vector = VECTOR * 4;
-        let line_step = rows * size + if found.few == Few::Rows(rows) { 0 } else { 5 };
-        let row_step = match found.few {
-            Few::Lines(_) => lines * size,
-            _ => lines.next_multiple_of(found.width) * size + 3,
-        };
-        let whole_lines = lines.next_multiple_of(found.width);
-        let src: Vec<u8> = (0..whole_lines * line_step + vector).map(|i| (i * 7 + i / 251) as u8).collect();
-        let mut dst = vec![0u8; rows.next_multiple_of(16) * row_step + vector];
-        let block = Block { lines, rows, line_step: line_step as isize, row_step: row_step as isize };
-        // SAFETY: both buffers hold the block with lines and rows counted up to whole vectors, and a vector more; the
-        // level is available.
-        unsafe { (found.turn)(dst.as_mut_ptr(), src.as_ptr(), block) };
-        for line in 0..lines {
-            for row in 0..rows {
-                let (d, s) = (row * row_step + line * size, line * line_step + row * size);
-                assert_eq!(dst[d..d + size], src[s..s + size], "{level:?} {size} {lines}x{rows} at {line}, {row}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_level_turns_every_shape() {
-        for level in Level::available() {
-            for size in [1, 2, 4, 8, 16] {
-                let shapes: &[usize] =
-                    if cfg!(miri) { &[1, 3, 17] } else { &[1, 2, 3, 4, 5, 15, 16, 17, 33, 64, 70, 129] };
-                for &lines in shapes {
-                    for &rows in shapes {
-                        check(level, size, lines, rows);
-                    }
-                }
-            }
-            assert!(kernel(level, 3, 8, 8).is_none());
-        }
-    }
-
-    #[test]
-    fn loops_pick_and_zip_like_instructions() {
-        use super::super::lanes::Plain;
-        let src: Vec<u8> = (0..64).collect();
-        // SAFETY: 16 readable bytes, 16 writable ones; loops run on every machine.
-        unsafe {
-            let mut out = [0; 16];
-            let table = [15, 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
-            Plain::gather(src.as_ptr(), 0).pick(&table).or(Plain::gather([0; 16].as_ptr(), 0)).store(out.as_mut_ptr());
-            assert_eq!(out, [15, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
-            let (a, b) = (Plain::gather(src.as_ptr(), 0), Plain::gather(src.as_ptr().add(16), 0));
-            Plain::zip::<4>(a, b).1.scatter(out.as_mut_ptr(), 16);
-            assert_eq!(out, [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31]);
-        }
     }
 }

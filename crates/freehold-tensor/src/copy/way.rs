@@ -80,10 +80,7 @@ impl Way {
             let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
             let long = !tiles.in_place && tiles.lines * wd >= 1024;
             let least = if joined || long { stream::PAST } else { STREAM_TILES };
-            // Turned where they lie, rows that are no whole lines apart would be streamed in halves of lines.
-            let uneven = tiles.in_place && row.dst % stream::LINE as isize != 0;
-            let stream =
-                !uneven && steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
+            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
             let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
             let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
             let lead = if cut { tiles.lead(wd) } else { 0 };

@@ -73,6 +73,17 @@ fn named_layouts_match_the_oracle_on_every_level() {
     let c4 = order(&[3, 2, 1, 0]);
     let cases: &[(&str, &[i64], Placement, Placement)] = &[
         ("transpose", &[70, 130], order(&[0, 1]), order(&[1, 0])),
+        ("whole lines apart", &[200, 320], order(&[0, 1]), Placement { misaligned: 0, ..order(&[1, 0]) }),
+        (
+            "lines backwards, rows not whole lines apart",
+            &[250, 301],
+            Placement {
+                negative: vec![false, true, false, false, false, false],
+                gaps: vec![3, 0, 0, 0, 0, 0],
+                ..order(&[0, 1])
+            },
+            Placement { misaligned: 0, ..order(&[1, 0]) },
+        ),
         ("NHWC to NCHW", &[2, 3, 9, 21], order(&[3, 0, 2, 1]), c4.clone()),
         ("NCHW to NHWC", &[2, 3, 9, 21], c4.clone(), order(&[3, 0, 2, 1])),
         ("many channels", &[2, 37, 8, 9], order(&[3, 0, 2, 1]), c4.clone()),
@@ -112,6 +123,7 @@ fn named_layouts_match_the_oracle_on_every_level() {
                     (DType::U8, DType::F32),
                     (DType::U4, DType::F32),
                     (DType::F32, DType::F4_E2M1FN),
+                    (DType::F64, DType::F8_E4M3FN),
                 ] {
                     let run = || check(from, to, shape, source, target, &CopyOptions::default(), 7);
                     println!("{name} {from} -> {to} {level:?}");

@@ -7,3 +7,4 @@ mod property;
 mod tables;
 
 pub(super) use oracle::{nearest_f16, power};
+mod turns;
