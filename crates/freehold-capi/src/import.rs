@@ -42,7 +42,6 @@ fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
 /// # Safety
 ///
 /// * `text` is NULL or text.
-#[inline]
 unsafe fn options_of(runtime: Runtime, text: *const c_char) -> ImportOptions {
     // SAFETY: forwarded from the caller.
     let (framework, site) = unsafe { label(text) };
@@ -62,11 +61,11 @@ pub unsafe extern "C" fn fh_import_versioned(
         let out = output(out, "out")?;
         // SAFETY: the header asks for a runtime that lives or NULL, text or NULL, and a capsule that the caller owns.
         let tensor = unsafe {
-            let options = options_of(runtime_of(runtime)?, label);
-            // The options stay in registers: only what is out of the ordinary makes them anew, in memory.
-            match Tensor::plain_versioned(managed, &options) {
+            let runtime = runtime_of(runtime)?;
+            let (framework, site) = crate::args::label(label);
+            match Tensor::plain_versioned(managed, &runtime, framework, site) {
                 Some(tensor) => tensor,
-                None => versioned(managed, options.runtime, options.framework, options.site)?,
+                None => versioned(managed, runtime, framework, site)?,
             }
         };
         // SAFETY: checked above.
@@ -168,12 +167,12 @@ pub unsafe extern "C" fn fh_view_borrow(
         let out = output(out, "out")?;
         // SAFETY: the header asks for NULL or a runtime that lives.
         let runtime = unsafe { runtime_of(runtime) }?;
-        let options = look(runtime, traits_of("flags", flags)?);
+        let traits = traits_of("flags", flags)?;
         // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
-        let tensor = match unsafe { Tensor::plain_borrowed(tensor, &options) } {
+        let tensor = match unsafe { Tensor::plain_borrowed(tensor, &runtime, Label::C, traits) } {
             Some(tensor) => tensor,
             // SAFETY: as above.
-            None => unsafe { borrowed(tensor, options.runtime, options.traits) }?,
+            None => unsafe { borrowed(tensor, runtime, traits) }?,
         };
         // SAFETY: checked above.
         unsafe { hand_out(out, tensor) };
@@ -183,20 +182,16 @@ pub unsafe extern "C" fn fh_view_borrow(
     unsafe { guard(error, body) }
 }
 
-/// A look opens no record.
-#[inline]
-fn look(runtime: Runtime, traits: Traits) -> ImportOptions {
-    ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() }
-}
-
 /// # Safety
 ///
 /// As [`Tensor::from_dltensor`].
 #[cold]
 #[inline(never)]
 unsafe fn borrowed(tensor: *const DLTensor, runtime: Runtime, traits: Traits) -> Outcome<Tensor> {
+    // A look opens no record.
+    let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
     // SAFETY: forwarded from the caller.
-    unsafe { adopt(tensor, Owner::Borrowed, &look(runtime, traits)) }
+    unsafe { adopt(tensor, Owner::Borrowed, &options) }
 }
 
 /// # Safety

@@ -53,14 +53,14 @@ impl Cache {
         Cache { head: Cell::new(ptr::null_mut()), room: Cell::new(0), asked: Cell::new(false) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self) -> Option<NonNull<u8>> {
         let block = self.pop()?;
         self.room.set(self.room.get() + 1);
         Some(block)
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&self) -> Option<NonNull<u8>> {
         let block = NonNull::new(self.head.get())?;
         // SAFETY: a block on the list holds the address of the next, which `put` wrote there.
@@ -81,7 +81,7 @@ impl Cache {
     /// # Safety
     ///
     /// * The block has the layout [`BLOCK`], and nothing uses it.
-    #[inline]
+    #[inline(always)]
     unsafe fn put(&self, block: NonNull<u8>) -> bool {
         let room = self.room.get();
         if room == 0 && !self.ask() {
@@ -108,12 +108,21 @@ impl Cache {
     }
 }
 
+/// What this thread keeps. Not `with` around the work: where that is not inlined, it is two calls more.
+#[inline(always)]
+fn cache<'a>() -> &'a Cache {
+    let here: *const Cache = CACHE.with(ptr::from_ref);
+    // SAFETY: a thread-local without a destructor is there until the thread is gone. `Cache` stays on its thread (it has cells), and
+    // no caller keeps the reference: it is used within one call.
+    unsafe { &*here }
+}
+
 /// Memory for a layout of at most 16-byte alignment, not initialised. Ends the process where there is none, as `Box` does.
-#[inline]
+#[inline(always)]
 pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
     if KEEPS
         && layout.size() <= SIZE
-        && let Some(block) = CACHE.with(Cache::take)
+        && let Some(block) = cache().take()
     {
         return block;
     }
@@ -125,10 +134,10 @@ pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
 /// # Safety
 ///
 /// * `acquire` returned the block for this layout, and nothing uses it any more.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn release(block: NonNull<u8>, layout: Layout) {
     // SAFETY: a block of at most `SIZE` bytes was acquired as `BLOCK`; the rest is the caller's word.
-    let kept = KEEPS && layout.size() <= SIZE && CACHE.with(|cache| unsafe { cache.put(block) });
+    let kept = KEEPS && layout.size() <= SIZE && unsafe { cache().put(block) };
     if !kept {
         // SAFETY: allocated by `fresh` with the same rounding.
         unsafe { dealloc(block.as_ptr(), rounded(layout)) };

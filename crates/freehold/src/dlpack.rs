@@ -62,6 +62,7 @@ impl ForeignCapsule {
     ///
     /// * `raw` is an initialised managed tensor that the caller owns and gives up.
     /// * Its deleter, if any, may be called from any thread.
+    #[inline]
     pub(crate) unsafe fn versioned(raw: NonNull<DLManagedTensorVersioned>) -> Option<Self> {
         // SAFETY: forwarded from the caller.
         unsafe { dlpark::Managed::from_raw(raw.as_ptr()) }.ok().map(|m| Self::Versioned(Capsule(m)))
@@ -72,6 +73,7 @@ impl ForeignCapsule {
     /// # Safety
     ///
     /// As [`ForeignCapsule::versioned`].
+    #[inline]
     pub(crate) unsafe fn legacy(raw: NonNull<DLManagedTensor>) -> Option<Self> {
         // SAFETY: forwarded from the caller.
         unsafe { dlpark::Managed::from_raw(raw.as_ptr()) }.ok().map(|m| Self::Legacy(Capsule(m)))

@@ -54,7 +54,7 @@ impl Draft {
     /// # Safety
     ///
     /// * Shape and strides are written before they are read, and before the draft is finished.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn room(ndim: usize) -> Draft {
         debug_assert!(ndim <= freehold_tensor::MAX_NDIM, "callers check");
         Draft { node: block::acquire(layout(ndim)).cast(), ndim }
@@ -95,7 +95,7 @@ impl Draft {
     }
 
     /// The first handle.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(self, inner: Inner) -> Handle {
         let Draft { node, ndim } = self;
         std::mem::forget(self);
@@ -220,7 +220,7 @@ impl LastHandle {
 }
 
 impl Drop for LastHandle {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // Also if the owner's drop panics.
         struct Free(NonNull<Node>);
@@ -238,8 +238,9 @@ impl Drop for LastHandle {
             let ndim = free.0.as_ref().ndim as usize;
             let shape = std::slice::from_raw_parts(dims(free.0), ndim);
             let strides = std::slice::from_raw_parts(dims(free.0).add(ndim), ndim);
-            (*free.0.as_ptr()).inner.end(shape, strides);
-            ptr::drop_in_place(&raw mut (*free.0.as_ptr()).inner);
+            let inner = &raw mut (*free.0.as_ptr()).inner;
+            (*inner).end(shape, strides);
+            Inner::drop_at(inner);
         }
     }
 }

@@ -79,47 +79,27 @@ impl Tensor {
     /// * `raw` is NULL or points to an initialised `DLManagedTensorVersioned` that the caller owns.
     /// * Where `ndim` is between 1 and 64, non-NULL `shape` and `strides` point to `ndim` values.
     /// * The memory it describes stays valid until its deleter is called, which may happen on any thread.
-    #[inline]
     pub unsafe fn from_versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor> {
         // SAFETY: forwarded from the caller; what the first does not take, it has not touched.
-        unsafe { Self::plain_versioned(raw, options).map_or_else(|| versioned(raw, options), Ok) }
+        unsafe { straight(raw, options.lean()).map_or_else(|| versioned(raw, options), Ok) }
     }
 
-    /// The straight line of [`Tensor::from_versioned`]; `None` says nothing, and nothing was taken.
+    /// The straight line of [`Tensor::from_versioned`] with default options, for a C interface: what it needs fits the registers.
+    /// `None` says nothing, and nothing was taken.
     ///
     /// # Safety
     ///
     /// As [`Tensor::from_versioned`].
     #[doc(hidden)]
-    #[inline(always)]
-    pub unsafe fn plain_versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Option<Tensor> {
-        let raw = NonNull::new(raw).filter(|raw| raw.is_aligned())?;
-        let at = raw.as_ptr();
-        // SAFETY: the caller says that a managed tensor is there. Its flags are read where the major version is ours.
-        let flags = unsafe {
-            if (&raw const (*at).version.major).read() != dlpack::VERSION.0 {
-                return None;
-            }
-            dlpack::flags_of(&*at)
-        };
-        // Who listens hears of the whole way.
-        if trace::listens() {
-            return None;
-        }
-        if flags & !dlpack::FLAG_READ_ONLY != 0 || options.traits.intersects(validate::NOT_PLAIN | Traits::IS_COPIED) {
-            return None;
-        }
-        let mut traits = options.traits;
-        traits.set(Traits::READ_ONLY, traits.contains(Traits::READ_ONLY) || flags != 0);
-        // SAFETY: forwarded from the caller. The capsule is given up once every field is valid.
-        let (valid, capsule) = unsafe {
-            let valid = validate::plain(&raw const (*at).dl_tensor)?;
-            (valid, ForeignCapsule::versioned(raw)?)
-        };
-        // SAFETY: the new tensor, which asks, owns the capsule.
-        let returned = || unsafe { export::returned(raw) };
-        let owner = Owner::Capsule(CapsuleOwner(capsule));
-        Some(Self::build_from(valid, Place::default(), traits, owner, options, returned))
+    pub unsafe fn plain_versioned(
+        raw: *mut DLManagedTensorVersioned,
+        runtime: &Runtime,
+        framework: Label,
+        site: Label,
+    ) -> Option<Tensor> {
+        let lean = Lean { runtime, framework, site, traits: Traits::empty(), alloc: None, quiet: false };
+        // SAFETY: forwarded from the caller.
+        unsafe { straight(raw, lean) }
     }
 
     /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
@@ -143,7 +123,7 @@ impl Tensor {
         let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
         // SAFETY: as above.
         let returned = || unsafe { export::returned(raw) };
-        Ok(Self::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
+        Ok(Self::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options.lean(), returned))
     }
 
     /// Wraps a `DLTensor` view with an owner.
@@ -158,14 +138,15 @@ impl Tensor {
     ///   [`Tensor::from_versioned`].
     /// * `owner` keeps the memory valid until it is dropped, on any thread; [`Owner::Callback`] and [`Owner::Raw`]
     ///   carry a function that may be called once with their context, on any thread.
-    #[inline]
     pub unsafe fn from_dltensor(
         tensor: *const DLTensor,
         owner: Owner,
         options: &ImportOptions,
     ) -> Result<Tensor, (Error, Owner)> {
         // SAFETY: forwarded from the caller.
-        if let Some(valid) = unsafe { plain_view(tensor, options.traits) } {
+        if !trace::listens()
+            && let Some(valid) = unsafe { plain_view(tensor, options.traits) }
+        {
             return Ok(Self::build(valid, Place::default(), options.traits, owner, options));
         }
         let _span = trace::import_span(options).entered();
@@ -176,22 +157,27 @@ impl Tensor {
         }
     }
 
-    /// The straight line of [`Tensor::from_dltensor`] for memory that nobody frees; `None` says nothing.
+    /// The straight line of [`Tensor::from_dltensor`] for a look at memory that nobody frees; `None` says nothing.
     ///
     /// # Safety
     ///
     /// As [`Tensor::from_dltensor`].
     #[doc(hidden)]
-    #[inline(always)]
-    pub unsafe fn plain_borrowed(tensor: *const DLTensor, options: &ImportOptions) -> Option<Tensor> {
+    pub unsafe fn plain_borrowed(
+        tensor: *const DLTensor,
+        runtime: &Runtime,
+        framework: Label,
+        traits: Traits,
+    ) -> Option<Tensor> {
         // SAFETY: forwarded from the caller.
-        let valid = unsafe { plain_view(tensor, options.traits) }?;
-        Some(Self::build(valid, Place::default(), options.traits, Owner::Borrowed, options))
+        let valid = unsafe { plain_view(tensor, traits) }?;
+        let lean = Lean { runtime, framework, site: Label::NONE, traits, alloc: None, quiet: true };
+        Some(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
     }
 
     #[inline]
     pub(crate) fn build(valid: Valid, place: Place, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
-        Self::build_from(valid, place, traits, owner, options, || None)
+        Self::build_from(valid, place, traits, owner, options.lean(), || None)
     }
 
     /// As [`Tensor::build`]; `returned` tells, if there is a record to open, whether the memory is an export of ours that
@@ -202,7 +188,7 @@ impl Tensor {
         place: Place,
         traits: Traits,
         owner: Owner,
-        options: &ImportOptions,
+        lean: Lean<'_>,
         returned: impl FnOnce() -> Option<Returned>,
     ) -> Tensor {
         let Valid { data, byte_offset, device, dtype, dims } = valid;
@@ -212,19 +198,19 @@ impl Tensor {
             device,
             dtype,
             traits,
-            framework: options.framework,
+            framework: lean.framework,
             owns_record: false,
             holder: HolderId::NONE,
-            alloc: Allocation::new(options.alloc.or(place.alloc)),
+            alloc: Allocation::new(lean.alloc.or(place.alloc)),
             flow: place.flow,
-            watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(&options.runtime) } else { None },
-            runtime: options.runtime.clone(),
+            watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(lean.runtime) } else { None },
+            runtime: lean.runtime.clone(),
             owner,
         }));
-        if !options.quiet {
-            tensor.record_import(options.site, returned);
+        if !lean.quiet {
+            tensor.record_import(lean.site, returned);
             if trace::listens() {
-                trace::import(&tensor, options.site);
+                trace::import(&tensor, lean.site);
             }
         }
         tensor
@@ -270,6 +256,61 @@ fn checked_pointer<T>(pointer: *mut T) -> Result<NonNull<T>> {
     }
 }
 
+/// What the straight line needs to know of an import: all of it fits the registers.
+#[derive(Clone, Copy)]
+struct Lean<'a> {
+    runtime: &'a Runtime,
+    framework: Label,
+    site: Label,
+    traits: Traits,
+    alloc: Option<(u64, u64)>,
+    quiet: bool,
+}
+
+impl ImportOptions {
+    #[inline(always)]
+    fn lean(&self) -> Lean<'_> {
+        let ImportOptions { runtime, framework, site, traits, alloc, quiet, .. } = self;
+        Lean { runtime, framework: *framework, site: *site, traits: *traits, alloc: *alloc, quiet: *quiet }
+    }
+}
+
+/// What nearly every versioned capsule is; `None` says nothing, and nothing was taken.
+///
+/// # Safety
+///
+/// As [`Tensor::from_versioned`].
+#[inline(always)]
+unsafe fn straight(raw: *mut DLManagedTensorVersioned, lean: Lean<'_>) -> Option<Tensor> {
+    let raw = NonNull::new(raw).filter(|raw| raw.is_aligned())?;
+    let at = raw.as_ptr();
+    // SAFETY: the caller says that a managed tensor is there. Its flags are read where the major version is ours.
+    let flags = unsafe {
+        if (&raw const (*at).version.major).read() != dlpack::VERSION.0 {
+            return None;
+        }
+        dlpack::flags_of(&*at)
+    };
+    // Who listens hears of the whole way.
+    if trace::listens() {
+        return None;
+    }
+    if flags & !dlpack::FLAG_READ_ONLY != 0 || lean.traits.intersects(validate::NOT_PLAIN | Traits::IS_COPIED) {
+        return None;
+    }
+    let mut traits = lean.traits;
+    traits.set(Traits::READ_ONLY, traits.contains(Traits::READ_ONLY) || flags != 0);
+    // SAFETY: forwarded from the caller. The capsule is given up once every field is valid.
+    let (valid, capsule) = unsafe {
+        let valid = validate::plain(&raw const (*at).dl_tensor)?;
+        (valid, ForeignCapsule::versioned(raw)?)
+    };
+    // SAFETY: the new tensor, which asks, owns the capsule.
+    let returned = || unsafe { export::returned(raw) };
+    let owner = Owner::Capsule(CapsuleOwner(capsule));
+    Some(Tensor::build_from(valid, Place::default(), traits, owner, lean, returned))
+}
+
 /// A versioned capsule of any kind.
 ///
 /// # Safety
@@ -301,7 +342,7 @@ unsafe fn versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions)
     let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
     // SAFETY: the new tensor, which asks, owns the capsule.
     let returned = || unsafe { export::returned(raw) };
-    Ok(Tensor::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
+    Ok(Tensor::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options.lean(), returned))
 }
 
 /// What is to be known of a struct of any kind.
@@ -325,7 +366,7 @@ unsafe fn described(tensor: *const DLTensor, options: &ImportOptions) -> Result<
 /// As [`Tensor::from_dltensor`].
 #[inline(always)]
 unsafe fn plain_view(tensor: *const DLTensor, traits: Traits) -> Option<Valid> {
-    if tensor.is_null() || !tensor.is_aligned() || traits.intersects(validate::NOT_PLAIN) || trace::listens() {
+    if tensor.is_null() || !tensor.is_aligned() || traits.intersects(validate::NOT_PLAIN) {
         return None;
     }
     // SAFETY: forwarded from the caller; not NULL and aligned.

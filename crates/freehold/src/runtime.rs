@@ -95,6 +95,12 @@ impl Runtime {
         Runtime(Some(Arc::new(State { ledger: Ledger::new(level), settings, registered: AtomicBool::new(false) })))
     }
 
+    /// Whether it is the process's own, of which nothing is counted.
+    #[inline]
+    pub(crate) fn is_global(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The ledger.
     #[inline]
     pub fn ledger(&self) -> &Ledger {

@@ -153,7 +153,7 @@ unsafe impl Sync for Inner {}
 
 impl Inner {
     /// The end of the tensor, before anything is given back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&mut self, shape: &[i64], strides: &[i64]) {
         if self.watch.is_some() {
             self.end_watch(Layout::new(shape, strides));
@@ -164,6 +164,26 @@ impl Inner {
         }
         if self.flow.is_some() {
             self.end_flow();
+        }
+    }
+
+    /// Drops the facts; for a capsule or a view, of which there is nothing else to give back, without a look at what is not there.
+    ///
+    /// # Safety
+    ///
+    /// * `inner` may be dropped, and is not used any more.
+    #[inline(always)]
+    pub(crate) unsafe fn drop_at(inner: *mut Inner) {
+        // SAFETY: the caller gives it up. `Owner::drop` does nothing for these two kinds, so that what is in them is all.
+        unsafe {
+            if (*inner).flow.is_none() && (*inner).watch.is_none() && (*inner).runtime.is_global() {
+                match &mut (*inner).owner {
+                    Owner::Capsule(capsule) => return std::ptr::drop_in_place(capsule),
+                    Owner::Borrowed => return,
+                    _ => {}
+                }
+            }
+            std::ptr::drop_in_place(inner);
         }
     }
 

@@ -18,11 +18,15 @@ impl Tensor {
     }
 
     /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        if self.0.runtime.ledger().level() == Level::Off {
-            return;
+        if self.0.runtime.ledger().level() != Level::Off {
+            self.record_import_on(site, returned);
         }
+    }
+
+    #[inline]
+    fn record_import_on(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
         let ledger = self.0.runtime.books();
         let returned = returned();
         if returned.is_some() || ledger.watches() {
