@@ -104,7 +104,7 @@ impl Ledger {
     /// Opens a record for a holder that came to be, and counts the handover if there was one.
     ///
     /// The id is [`HolderId::NONE`] below [`Level::Records`], and where there is no memory for a record (counted).
-    #[inline]
+    #[inline(always)]
     pub fn open(&self, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
         match self.level.load(Ordering::Relaxed) {
             0 => HolderId::NONE,
