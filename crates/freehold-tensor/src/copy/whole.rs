@@ -14,6 +14,8 @@ use super::stream::LINE;
 use super::tiles::Tiles;
 use super::turn;
 use super::way::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use super::x86::matrix;
 
 /// Bytes of a line of a whole tile, on the side that is turned: several lines of the cache on one page.
 const PIECE: usize = 256;
@@ -100,6 +102,22 @@ impl Tiles {
         let direct = !stream || even && tile.lead == 0 && tile.last;
         let pitch = tile.cols * size;
         debug_assert!(direct || tile.rows * pitch <= BLOCK, "{} rows of {} elements", tile.rows, tile.cols);
+        #[cfg(target_arch = "x86_64")]
+        if direct && size == 4 && steps.is_plain() && tile.rows.is_multiple_of(8) {
+            let block =
+                turn::Block { lines: tile.cols, rows: tile.rows, line_step: tile.col.src, row_step: tile.row.dst };
+            // SAFETY: the caller's tile of whole sides, with a level that has AVX2: it turns elements in place. Rows that are
+            // streamed are whole lines of the cache.
+            unsafe {
+                let from = src.offset(tile.src);
+                if stream {
+                    matrix::turn::<true>(start, from, block)
+                } else {
+                    matrix::turn::<false>(start, from, block)
+                }
+            }
+            return 0;
+        }
         let line_step = (tile.rows * size) as isize;
         debug_assert!(side as isize * line_step <= BLOCK as isize);
         let mut lost = 0;

@@ -5,24 +5,17 @@
 //! and above, everything is the same as the least value that is too large. So the numbers come out of tables of one or two
 //! vectors.
 
-use std::arch::x86_64::*;
+//!
+//! The loop is one for all formats, and what a format is, data: a loop for each would be a tenth of a megabyte.
 
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+use crate::copy::ahead;
 use crate::copy::find::{Mode, pick};
 use crate::copy::format::{self, BF16, F16, Format, MINI, Specials};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, drive};
-
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
-#[target_feature(
-    enable = "avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
-)]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees; bodies of this module need no other features.
-    unsafe { drive::<B>(dst, src, n) }
-}
 
 /// For each exponent that matters, counted from [`Numbers::base`].
 #[repr(align(64))]
@@ -34,6 +27,22 @@ struct Table {
     drop: [u16; 64],
     /// Just less than half of what they can say.
     half: [u16; 64],
+}
+
+/// What the loop has to know of a pair of formats.
+struct Pair {
+    table: &'static Table,
+    /// The largest magnitude that is told from others.
+    most: u16,
+    /// What is below is zero.
+    base: u16,
+    /// Magnitudes above are NaN to be mended.
+    infinity: u16,
+    sign: u8,
+    /// Ones where a zero keeps its sign.
+    signed_zero: u64,
+    format: usize,
+    saturate: bool,
 }
 
 /// The numbers of a pair of formats.
@@ -61,8 +70,28 @@ impl<const HALF: bool, const F: usize, const SATURATE: bool> Numbers<HALF, F, SA
     };
     /// Whether the exponents that matter are too many for tables of one vector.
     const WIDE: bool = (Self::MOST >> Self::SOURCE.man_bits) as i32 - Self::BASE >= 32;
-    /// Whether a NaN becomes what is beyond the largest code.
-    const NAN_IS_BEYOND: bool = !SATURATE && matches!(Self::FORMAT.specials, Specials::Fn | Specials::Fnuz);
+    /// What NaN are above: nothing, where one becomes what is beyond the largest code.
+    const INFINITY: u16 = {
+        let beyond = !SATURATE && matches!(Self::FORMAT.specials, Specials::Fn | Specials::Fnuz);
+        if beyond {
+            0x7fff
+        } else if HALF {
+            0x7c00
+        } else {
+            0x7f80
+        }
+    };
+    const PAIR: &Pair = &Pair {
+        table: &Numbers::<HALF, F, false>::TABLE,
+        most: Self::MOST,
+        base: (Self::BASE as u16) << Self::SOURCE.man_bits,
+        infinity: Self::INFINITY,
+        sign: Self::FORMAT.sign_bit() as u8,
+        // No negative zero where its code is NaN.
+        signed_zero: if matches!(Self::FORMAT.specials, Specials::Fnuz) { 0 } else { !0 },
+        format: F,
+        saturate: SATURATE,
+    };
     const TABLE: Table = {
         let mut table = Table { above: [0; 64], drop: [0; 64], half: [0; 64] };
         let (bits, keep) = (Self::SOURCE.man_bits as i32, Self::FORMAT.man_bits as i32);
@@ -90,44 +119,6 @@ impl<const HALF: bool, const F: usize, const SATURATE: bool> Numbers<HALF, F, SA
     };
 }
 
-struct ToMini<const HALF: bool, const F: usize, const SATURATE: bool>;
-
-impl<const HALF: bool, const F: usize, const SATURATE: bool> ToMini<HALF, F, SATURATE> {
-    /// Codes of 32 values, without signs.
-    ///
-    /// # Safety
-    ///
-    /// The machine has the features of [`run`].
-    #[inline(always)]
-    unsafe fn encode(x: __m512i) -> __m512i {
-        let table = const { &Numbers::<HALF, F, SATURATE>::TABLE };
-        let most = const { Numbers::<HALF, F, SATURATE>::MOST };
-        let base =
-            const { (Numbers::<HALF, F, SATURATE>::BASE as u16) << Numbers::<HALF, F, SATURATE>::SOURCE.man_bits };
-        // SAFETY: the caller's guarantee; a table is two vectors long.
-        unsafe {
-            let constant = |bits: u16| _mm512_set1_epi16(bits as i16);
-            let magnitude = _mm512_min_epu16(_mm512_and_si512(x, constant(0x7fff)), constant(most));
-            let magnitude = if base == 0 { magnitude } else { _mm512_subs_epu16(magnitude, constant(base)) };
-            let exponent = if HALF { _mm512_srli_epi16::<10>(magnitude) } else { _mm512_srli_epi16::<7>(magnitude) };
-            let of = |table: &[u16; 64]| {
-                let low = _mm512_loadu_si512(table.as_ptr().cast());
-                if const { Numbers::<HALF, F, SATURATE>::WIDE } {
-                    _mm512_permutex2var_epi16(low, exponent, _mm512_loadu_si512(table.as_ptr().add(32).cast()))
-                } else {
-                    _mm512_permutexvar_epi16(exponent, low)
-                }
-            };
-            let mantissa = _mm512_sub_epi16(magnitude, of(&table.above));
-            let drop = of(&table.drop);
-            // To nearest, and a tie to even.
-            let odd = _mm512_and_si512(_mm512_srlv_epi16(mantissa, drop), constant(1));
-            let rounded = _mm512_add_epi16(_mm512_add_epi16(mantissa, of(&table.half)), odd);
-            _mm512_srlv_epi16(rounded, drop)
-        }
-    }
-}
-
 /// The low or the high byte of every lane of two vectors.
 const fn bytes(high: bool) -> [u8; 64] {
     let mut order = [0; 64];
@@ -139,69 +130,113 @@ const fn bytes(high: bool) -> [u8; 64] {
     order
 }
 
-impl<const HALF: bool, const F: usize, const SATURATE: bool> Body for ToMini<HALF, F, SATURATE> {
-    const N: usize = 64;
-    const SRC: usize = 2;
-    const DST: usize = 1;
-    #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees.
-        unsafe { convert::<HALF, F, SATURATE>(dst, src, 1) };
-        0
-    }
-    #[inline(always)]
-    unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees.
-        unsafe { convert::<HALF, F, SATURATE>(dst, src, 4) };
-        0
-    }
-}
-
-/// So many times 64 values.
-///
-/// A function of its own, or its code would be in every kernel several times.
+/// Codes of 32 values, without signs.
 ///
 /// # Safety
 ///
-/// As for so many calls of [`Body::step`] of [`ToMini`], on a machine that has these features.
+/// The machine has the features of [`convert`].
+#[inline(always)]
+unsafe fn encode<const HALF: bool, const WIDE: bool>(x: __m512i, pair: &Pair) -> __m512i {
+    // SAFETY: the caller's guarantee; a table is two vectors long.
+    unsafe {
+        let constant = |bits: u16| _mm512_set1_epi16(bits as i16);
+        let magnitude = _mm512_min_epu16(_mm512_and_si512(x, constant(0x7fff)), constant(pair.most));
+        let magnitude = _mm512_subs_epu16(magnitude, constant(pair.base));
+        let exponent = if HALF { _mm512_srli_epi16::<10>(magnitude) } else { _mm512_srli_epi16::<7>(magnitude) };
+        let of = |table: &[u16; 64]| {
+            let low = _mm512_loadu_si512(table.as_ptr().cast());
+            if WIDE {
+                _mm512_permutex2var_epi16(low, exponent, _mm512_loadu_si512(table.as_ptr().add(32).cast()))
+            } else {
+                _mm512_permutexvar_epi16(exponent, low)
+            }
+        };
+        let mantissa = _mm512_sub_epi16(magnitude, of(&pair.table.above));
+        let drop = of(&pair.table.drop);
+        // To nearest, and a tie to even.
+        let odd = _mm512_and_si512(_mm512_srlv_epi16(mantissa, drop), constant(1));
+        let rounded = _mm512_add_epi16(_mm512_add_epi16(mantissa, of(&pair.table.half)), odd);
+        _mm512_srlv_epi16(rounded, drop)
+    }
+}
+
+/// # Safety
+///
+/// `src` is readable for 64 values and `dst` writable for them, at any alignment, on a machine with the features of [`convert`].
+#[inline(always)]
+unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8, pair: &Pair) {
+    // SAFETY: the caller's guarantees; loads and stores take any alignment.
+    unsafe {
+        let x = [_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast())];
+        let narrow = |x: [__m512i; 2], order: &[u8; 64]| {
+            _mm512_permutex2var_epi8(x[0], _mm512_loadu_si512(order.as_ptr().cast()), x[1])
+        };
+        let codes = [encode::<HALF, WIDE>(x[0], pair), encode::<HALF, WIDE>(x[1], pair)];
+        let codes = narrow(codes, const { &bytes(false) });
+        let signs = _mm512_movepi8_mask(narrow(x, const { &bytes(true) }));
+        let signs = signs & (_mm512_test_epi8_mask(codes, codes) | pair.signed_zero);
+        let signed = _mm512_or_si512(codes, _mm512_maskz_mov_epi8(signs, _mm512_set1_epi8(pair.sign as i8)));
+        _mm512_storeu_si512(dst.cast(), signed);
+        let magnitude = |x| _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
+        let largest = _mm512_max_epu16(magnitude(x[0]), magnitude(x[1]));
+        if _mm512_cmpgt_epu16_mask(largest, _mm512_set1_epi16(pair.infinity as i16)) != 0 {
+            mend::<HALF>(dst, x, pair);
+        }
+    }
+}
+
+/// Converts `n` values.
+///
+/// # Safety
+///
+/// As for [`Kernel`], on a machine that has these features.
 #[inline(never)]
 #[target_feature(
     enable = "avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
 )]
-unsafe fn convert<const HALF: bool, const F: usize, const SATURATE: bool>(dst: *mut u8, src: *const u8, steps: usize) {
-    let format = const { MINI[F] };
-    for step in 0..steps {
-        let (dst, src) = (dst.wrapping_add(step * 64), src.wrapping_add(step * 128));
-        // SAFETY: the caller's guarantees; loads and stores take any alignment.
-        unsafe {
-            let x = [_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast())];
-            let code = |x| ToMini::<HALF, F, SATURATE>::encode(x);
-            let narrow = |x: [__m512i; 2], order: &[u8; 64]| {
-                _mm512_permutex2var_epi8(x[0], _mm512_loadu_si512(order.as_ptr().cast()), x[1])
-            };
-            let codes = narrow([code(x[0]), code(x[1])], const { &bytes(false) });
-            let tops = narrow(x, const { &bytes(true) });
-            let sign = _mm512_set1_epi8(format.sign_bit() as i8);
-            const AND_OR: i32 = 0xea; // a & b | c
-            let signed = if matches!(format.specials, Specials::Fnuz) {
-                // No negative zero where its code is NaN.
-                let not_zero = _mm512_test_epi8_mask(codes, codes);
-                _mm512_or_si512(codes, _mm512_maskz_mov_epi8(not_zero & _mm512_movepi8_mask(tops), sign))
-            } else if format.sign_bit() == 0x80 {
-                _mm512_ternarylogic_epi64::<AND_OR>(tops, sign, codes)
-            } else {
-                _mm512_or_si512(codes, _mm512_maskz_mov_epi8(_mm512_movepi8_mask(tops), sign))
-            };
-            _mm512_storeu_si512(dst.cast(), signed);
-            if !(const { Numbers::<HALF, F, SATURATE>::NAN_IS_BEYOND }) {
-                let infinity = _mm512_set1_epi16(if HALF { 0x7c00 } else { 0x7f80 });
-                let magnitude = |x| _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
-                let largest = _mm512_max_epu16(magnitude(x[0]), magnitude(x[1]));
-                if _mm512_cmpgt_epu16_mask(largest, infinity) != 0 {
-                    mend::<HALF, F, SATURATE>(dst, x);
-                }
+unsafe fn convert<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8, n: usize, pair: &Pair) {
+    const N: usize = 64;
+    let ahead = ahead::distance(n * 2, n);
+    let mut i = 0;
+    // SAFETY: steps of 64 of the caller's values, the last of which may reach into the one before it; where there are fewer, they
+    // pass through buffers, of which all that is read is initialised.
+    unsafe {
+        while i + N <= n {
+            if ahead != 0 {
+                ahead::near(src.wrapping_add(i * 2), N * 2, ahead);
             }
+            step::<HALF, WIDE>(dst.add(i), src.add(i * 2), pair);
+            i += N;
         }
+        if i < n && n >= N {
+            step::<HALF, WIDE>(dst.add(n - N), src.add((n - N) * 2), pair);
+        } else if i < n {
+            let (mut values, mut codes) = ([0u16; N], [MaybeUninit::<u8>::uninit(); N]);
+            std::ptr::copy_nonoverlapping(src, values.as_mut_ptr().cast(), n * 2);
+            step::<HALF, WIDE>(codes.as_mut_ptr().cast(), values.as_ptr().cast(), pair);
+            std::ptr::copy_nonoverlapping(codes.as_ptr().cast(), dst, n);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`convert`].
+unsafe fn run<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE: bool>(
+    dst: *mut u8,
+    src: *const u8,
+    n: usize,
+) -> usize {
+    // SAFETY: the caller's guarantees.
+    unsafe { convert::<HALF, WIDE>(dst, src, n, Numbers::<HALF, F, SATURATE>::PAIR) };
+    0
+}
+
+fn from_bf16<const F: usize, const SATURATE: bool>() -> Kernel {
+    if const { Numbers::<false, F, SATURATE>::WIDE } {
+        run::<false, true, F, SATURATE>
+    } else {
+        run::<false, false, F, SATURATE>
     }
 }
 
@@ -212,14 +247,14 @@ unsafe fn convert<const HALF: bool, const F: usize, const SATURATE: bool>(dst: *
 /// `dst` is writable for 64 bytes.
 #[cold]
 #[inline(never)]
-unsafe fn mend<const HALF: bool, const F: usize, const SATURATE: bool>(dst: *mut u8, x: [__m512i; 2]) {
+unsafe fn mend<const HALF: bool>(dst: *mut u8, x: [__m512i; 2], pair: &Pair) {
     // SAFETY: all bits of vectors are values of integers.
     let x: [u16; 64] = unsafe { std::mem::transmute(x) };
     for (i, x) in x.into_iter().enumerate() {
         let value = if HALF { format::f16_to_f32(x) } else { format::bf16_to_f32(x) };
         if value.is_nan() {
             // SAFETY: byte `i` of the caller's 64.
-            unsafe { dst.add(i).write(MINI[F].encode(value, SATURATE) as u8) };
+            unsafe { dst.add(i).write(MINI[pair.format].encode(value, pair.saturate) as u8) };
         }
     }
 }
@@ -234,8 +269,8 @@ macro_rules! formats {
             }
             let saturate = mode.saturate;
             Some(match (from, format) {
-                $((Scalar::F16, $f) => pick(saturate, run::<ToMini<true, $f, false>>, run::<ToMini<true, $f, true>>),
-                (Scalar::BF16, $f) => pick(saturate, run::<ToMini<false, $f, false>>, run::<ToMini<false, $f, true>>),)*
+                $((Scalar::F16, $f) => pick(saturate, run::<true, false, $f, false>, run::<true, false, $f, true>),
+                (Scalar::BF16, $f) => pick(saturate, from_bf16::<$f, false>(), from_bf16::<$f, true>()),)*
                 _ => return None,
             })
         }

@@ -30,6 +30,7 @@ mod avx512_long;
 mod avx512_loss;
 mod avx512_mini;
 mod avx512_small;
+pub(super) mod matrix;
 mod table;
 
 use super::find::Mode;
