@@ -84,6 +84,13 @@ impl fmt::Debug for DeviceKind {
 }
 
 /// A device: its type and its index (`DLDevice`).
+///
+/// ```
+/// use freehold_tensor::{Device, DeviceKind};
+///
+/// assert_eq!(Device::parse("cuda:1"), Some(Device::new(DeviceKind::CUDA, 1)));
+/// assert_eq!(Device::CPU.to_string(), "cpu");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Device {

@@ -5,6 +5,14 @@ use std::fmt;
 use crate::FieldError;
 
 /// An element type exactly as DLPack carries it (`DLDataType`): code, bits of one lane, lanes.
+///
+/// ```
+/// use freehold_tensor::DType;
+///
+/// assert_eq!(DType::from_name("bfloat16"), Some(DType::BF16));
+/// assert_eq!(DType::BF16.to_string(), "bf16");
+/// assert!(DType { code: 2, bits: 24, lanes: 1 }.validate().is_err()); // no float has 24 bits
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct DType {

@@ -57,6 +57,17 @@ impl Extent {
 ///
 /// Dimensions of size 1 have strides without meaning: producers really write 0, 3 or 777 there (dlpack.h does not
 /// forbid it), so every question below ignores them, and every layout with a dimension of size 0 is compact.
+///
+/// ```
+/// use freehold_tensor::{Layout, Order, compact_strides};
+///
+/// let strides = compact_strides(&[2, 3], Order::C)?;
+/// let rows = Layout::new(&[2, 3], &strides);
+/// assert!(rows.is_c_contiguous() && rows.numel() == Ok(6));
+/// assert!(!Layout::new(&[2, 3], &[1, 2]).is_c_contiguous()); // column-major
+/// assert!(Layout::new(&[1, 3], &[777, 1]).is_c_contiguous()); // a stride over one element says nothing
+/// # Ok::<(), freehold_tensor::FieldError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout<'a> {
     /// Elements along each dimension.

@@ -52,6 +52,22 @@ struct Term {
 }
 
 /// Whether two views share a byte. Both layouts must have passed [`Layout::validate`].
+///
+/// ```
+/// use freehold_tensor::{DType, Layout, Overlap, StrideUnit, Strided, overlap};
+///
+/// // Every other element of one buffer: the even ones, and the odd ones.
+/// let even = Strided {
+///     address: 4096,
+///     layout: Layout::new(&[8], &[2]),
+///     dtype: DType::F32,
+///     padded: false,
+///     unit: StrideUnit::Elements,
+/// };
+/// let odd = Strided { address: 4100, ..even };
+/// assert_eq!(overlap(&even, &odd), Overlap::None);
+/// assert_eq!(overlap(&even, &Strided { address: 4104, ..even }), Overlap::Some);
+/// ```
 pub fn overlap(a: &Strided<'_>, b: &Strided<'_>) -> Overlap {
     let (Some((a_lo, a_hi)), Some((b_lo, b_hi))) = (range(a), range(b)) else { return Overlap::None };
     if a_lo >= b_hi || b_lo >= a_hi {

@@ -64,6 +64,16 @@ impl std::fmt::Display for DeviceSet {
 }
 
 /// What a target takes.
+///
+/// ```
+/// use freehold::{Caps, Code, Policy, Request, Tensor, decide};
+///
+/// // A target of your own: as NumPy, with memory that begins at multiples of 64 bytes.
+/// let mine = Caps { name: "mine", alignment: 64, ..Caps::NUMPY };
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let decision = decide(&t.desc(), &Request::convert(), &mine, &Policy::default());
+/// assert_eq!(decision.has(Code::AG01), t.data_ptr().addr() % 64 != 0);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Caps {
     /// The target's name, as `to=` spells it.

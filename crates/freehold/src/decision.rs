@@ -97,6 +97,15 @@ impl Reason {
 }
 
 /// What will happen at the boundary, computed from metadata alone.
+///
+/// ```
+/// use freehold::{Caps, Code, DType, Policy, Request, Tensor, decide};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let decision = decide(&t.desc(), &Request::convert().dtype(DType::F64), &Caps::NUMPY, &Policy::default());
+/// assert_eq!(decision.to_string(), "copy (cast) 16 B: CA01");
+/// assert!(decision.is_ok() && decision.code() == Some(Code::CA01));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Decision {
     /// Share, copy or reject.

@@ -13,6 +13,15 @@ use crate::{Code, Decision, Dialect, FieldError, Message};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a handover did not happen. One word wide; everything else is behind it.
+///
+/// ```
+/// use freehold::{Code, Tensor};
+///
+/// let error = Tensor::from_vec(vec![1.0f32; 5], &[2, 3]).unwrap_err();
+/// assert_eq!(error.code(), Code::AR01);
+/// assert!(error.to_string().starts_with("[AR01] shape is [2, 3]; it must hold 5 elements."));
+/// assert!(!error.fixes().is_empty());
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {

@@ -7,6 +7,7 @@
 //! What nearly every tensor is goes by a straight line (`plain_*`): each field is checked once and written where it stays. What
 //! it does not take, it has not touched, and the whole way (`versioned`, `legacy`, `described`) says why or takes it.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -300,14 +301,13 @@ unsafe fn straight(raw: *mut DLManagedTensorVersioned, lean: Lean<'_>) -> Option
     }
     let mut traits = lean.traits;
     traits.set(Traits::READ_ONLY, traits.contains(Traits::READ_ONLY) || flags != 0);
-    // SAFETY: forwarded from the caller. The capsule is given up once every field is valid.
-    let (valid, capsule) = unsafe {
-        let valid = validate::plain(&raw const (*at).dl_tensor)?;
-        (valid, ForeignCapsule::versioned(raw)?)
-    };
+    // SAFETY: the caller gives the capsule up if every field is valid; until then it is not dropped.
+    let capsule = ManuallyDrop::new(unsafe { ForeignCapsule::versioned(raw) }?);
+    // SAFETY: forwarded from the caller.
+    let valid = unsafe { validate::plain(&raw const (*at).dl_tensor) }?;
     // SAFETY: the new tensor, which asks, owns the capsule.
     let returned = || unsafe { export::returned(raw) };
-    let owner = Owner::Capsule(CapsuleOwner(capsule));
+    let owner = Owner::Capsule(CapsuleOwner(ManuallyDrop::into_inner(capsule)));
     Some(Tensor::build_from(valid, Place::default(), traits, owner, lean, returned))
 }
 

@@ -42,6 +42,17 @@ impl Verb {
 }
 
 /// What was asked, for a message about the answer.
+///
+/// ```
+/// use freehold::{Asked, Caps, Dialect, Message, Policy, Request, Tensor, decide};
+///
+/// let t = Tensor::from(vec![1.0f32]).read_only();
+/// let (request, policy) = (Request::share(), Policy::default());
+/// let decision = decide(&t.desc(), &request, &Caps::TORCH, &policy);
+/// let asked = Asked::new(t.desc(), &request, &Caps::TORCH, &policy, Dialect::Rust);
+/// let message = Message::of(&asked, &decision);
+/// assert!(message.fixes[0].starts_with("Request::copy()"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
     /// The call.

@@ -1,5 +1,7 @@
 //! Validation of a foreign `DLTensor`: every field, before it is used.
 
+use std::mem::ManuallyDrop;
+
 use freehold_tensor::{MAX_NDIM, compact_strides};
 
 use crate::dlpack::{DLTensor, device_from, dtype_from};
@@ -57,7 +59,7 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     }
     // SAFETY: at most as many dimensions as a block has. All are written before the draft leaves the block, and a draft that is
     // dropped is not read.
-    let mut draft = unsafe { Draft::room(ndim) };
+    let mut draft = ManuallyDrop::new(unsafe { Draft::room(ndim) });
     let place = draft.place();
     let (mut bits, mut numel, mut last, mut wraps) = (0, 1_i64, 0_i64, false);
     for i in 0..ndim {
@@ -78,10 +80,19 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     let (bytes, wrapped) = last.wrapping_add(1).overflowing_mul(size);
     let end = (t.data.addr() as u64).checked_add(bytes.cast_unsigned());
     let fits = !wraps && !wrapped && end.is_some_and(|end| end <= i64::MAX.cast_unsigned());
+    let dims = ManuallyDrop::into_inner(draft);
     if bits >> BITS != 0 || numel == 0 || !fits {
+        // By value, so that what is accepted stays in registers.
+        abandon(dims);
         return None;
     }
-    Some(Valid { data: t.data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims: draft })
+    Some(Valid { data: t.data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
+}
+
+#[cold]
+#[inline(never)]
+fn abandon(dims: Draft) {
+    drop(dims);
 }
 
 /// Checks a foreign tensor, by the short way where that is enough: see [`validate`].
