@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import gc
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,21 @@ def test_an_offset_is_honoured():
     x = pa.array([1.0, 2.0, 3.0, 4.0])
     view = fh.share(x[1:3], "numpy")
     assert view.tolist() == [2, 3] and pointer(view) == x.buffers()[1].address + 8
+
+
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: pa.chunked_array([x])])
+def test_slices_of_an_array_are_views_of_one_buffer_whichever_way_they_come_in(make):
+    x = pa.array(np.arange(8.0))
+    first, rest = fh.share(make(x[1:3])), fh.share(make(x[3:]))
+    assert first.data_ptr == x.buffers()[1].address + 8 and rest.data_ptr == first.data_ptr + 16
+    owners = [fh.ledger.owner(t) for t in (first, rest)]
+    assert owners[0]["id"] == owners[1]["id"]
+
+
+def test_arrow_warns_of_nothing_on_the_way_in():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fh.share(pa.array([1.0, 2.0]), "numpy").tolist() == [1, 2]
 
 
 def test_the_array_lives_as_long_as_the_view():

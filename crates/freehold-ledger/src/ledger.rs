@@ -42,6 +42,8 @@ pub struct Ledger {
     /// Held while a shard is added.
     growth: Lock<()>,
     pub(crate) hazards: Lock<Hazards>,
+    /// How many there were, for who only asks whether there is a new one.
+    pub(crate) hazard_count: AtomicU64,
     counters: [AtomicU64; Counter::ALL.len()],
     pub(crate) index: Lock<IndexCache>,
     /// See [`Ledger::before_answers`].
@@ -78,6 +80,7 @@ impl Ledger {
             shared: Lock::new(()),
             growth: Lock::new(()),
             hazards: Lock::new(Hazards::none()),
+            hazard_count: AtomicU64::new(0),
             counters: [const { AtomicU64::new(0) }; Counter::ALL.len()],
             index: Lock::new(IndexCache::new()),
             look: OnceLock::new(),

@@ -403,6 +403,6 @@ fn used_bytes<'a>(records: impl Iterator<Item = &'a Record>) -> u64 {
     total.saturating_add(stretch.map_or(0, |(from, to, sum)| sum.min(to - from)))
 }
 
-fn merge<K: Eq + Hash + Copy>(into: &mut HashMap<K, u64>, from: &HashMap<K, u64>) {
+fn merge<K: Eq + Hash + Copy, S>(into: &mut HashMap<K, u64>, from: &HashMap<K, u64, S>) {
     from.iter().for_each(|(key, n)| *into.entry(*key).or_default() += n);
 }

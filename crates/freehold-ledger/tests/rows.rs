@@ -158,7 +158,9 @@ fn a39_a_change_of_a_lent_buffer_is_a_hazard_with_the_holders_name() {
     assert_eq!(ledger.aliases(owner)[0].holder.flags, HolderFlags::FROZEN);
 
     let buffer = ledger.holder(lent).expect("open").buffer;
+    assert_eq!(ledger.hazard_count(), 0);
     ledger.hazard(Code::AL01, &[lent], format!("buffer #{buffer} changed while lent to torch"));
+    assert_eq!(ledger.hazard_count(), 1);
     assert!(ledger.update_flags(lent, HolderFlags::empty(), HolderFlags::FROZEN));
     assert_eq!(ledger.holder(lent).expect("open").flags, HolderFlags::empty());
     ledger.close(lent);
@@ -211,6 +213,7 @@ fn x12_a_deleter_that_runs_twice_is_a_hazard() {
     assert!(ledger.close(HolderId::NONE), "nothing was recorded, so nothing is wrong");
     assert_eq!(ledger.counted(Counter::DoubleClosed), 2);
     assert_eq!(ledger.hazards().len(), 2);
+    assert_eq!(ledger.hazard_count(), 2);
     assert!(ledger.hazards().iter().all(|hazard| hazard.code == Code::CP01));
 }
 

@@ -337,14 +337,16 @@ pub(crate) fn plainly<'py>(
     never_copies: bool,
 ) -> Option<*mut ffi::PyObject> {
     gil::drain(py);
-    if crate::ledger::watches() {
+    if crate::ledger::has_news() {
         return None;
     }
     let kind = source::known(x)?;
     let is_same = target.is_of(kind);
     let site = site::here(py);
     let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, consumer: target, site };
-    let imported = source::look(x, kind, &ask)?;
+    let Some(imported) = source::look(x, kind, &ask) else {
+        return Some(through_python(py, x, kind, target, never_copies, &ask));
+    };
     if let Ok(Imported { tensor, built: false }) = &imported
         && !pins(tensor)
         && let Ok(devices) = policy::devices(py)
@@ -357,6 +359,22 @@ pub(crate) fn plainly<'py>(
         return Some(given(py, target.export(py, tensor, hinted(codes), site)));
     }
     Some(as_it_comes(py, x, target, never_copies, imported))
+}
+
+/// A plain call for a source that is imported through Python.
+fn through_python<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    kind: Kind,
+    target: Target,
+    never_copies: bool,
+    ask: &Ask<'_, 'py>,
+) -> *mut ffi::PyObject {
+    Python::attach(|_| {
+        let request = if never_copies { Request::share() } else { Request::convert() };
+        let imported = source::import(x, kind, ask);
+        given(py, Call { x, target, request, fill: None }.go_on(py, kind, ask.site, imported))
+    })
 }
 
 /// The rest of a call that was begun plainly and is not.
@@ -421,20 +439,24 @@ fn hint_pinned(tensor: &Tensor, decision: &mut Decision) {
 /// A decision with the hints of a plain share, for the ledger's edge; `None` where there are none.
 #[inline]
 fn hinted(codes: &[Code]) -> Option<&'static Decision> {
-    static HINTED: OnceLock<Decision> = OnceLock::new();
-    (!codes.is_empty()).then(|| {
-        HINTED.get_or_init(|| {
-            let desc = TensorDesc {
-                address: 0,
-                device: Device::CPU,
-                dtype: DType::F64,
-                layout: Layout::new(&[], &[]),
-                traits: Traits::empty(),
-                framework: Label::NUMPY,
-            };
-            decide(&desc, &Request::share(), &Caps::TORCH, &Policy::DEFAULT)
-        })
-    })
+    static HINTED: [OnceLock<Decision>; 3] = [const { OnceLock::new() }; 3];
+    if codes.is_empty() {
+        return None;
+    }
+    let (read_only, wide) = (codes.contains(&Code::RO02), codes.contains(&Code::HT01));
+    let made = HINTED[usize::from(read_only) + usize::from(read_only && wide)].get_or_init(|| {
+        let desc = TensorDesc {
+            address: 0,
+            device: Device::CPU,
+            dtype: if wide { DType::F64 } else { DType::F32 },
+            layout: Layout::new(&[], &[]),
+            traits: if read_only { Traits::READ_ONLY } else { Traits::empty() },
+            framework: Label::NUMPY,
+        };
+        decide(&desc, &Request::share(), &Caps { read_only: true, ..Caps::TORCH }, &Policy::DEFAULT)
+    });
+    debug_assert_eq!(made.codes().as_slice(), codes);
+    Some(made)
 }
 
 /// Decides and executes on a tensor of ours, for a result of ours.

@@ -48,7 +48,7 @@ pub(crate) fn _road(x: &Bound<'_, PyAny>) -> PyResult<&'static str> {
         Adapter::Dlpack { versioned: true, .. }
         | Adapter::OwnDlpack { versioned: true }
         | Adapter::Jax { versioned: true }
-        | Adapter::TensorFlow
+        | Adapter::TensorFlow { .. }
         | Adapter::Paddle(None) => "__dlpack__",
         Adapter::Dlpack { .. } | Adapter::OwnDlpack { .. } | Adapter::Jax { .. } | Adapter::OrtValue => {
             "__dlpack__ without max_version"
@@ -58,7 +58,7 @@ pub(crate) fn _road(x: &Bound<'_, PyAny>) -> PyResult<&'static str> {
         Adapter::Buffer => "buffer protocol",
         Adapter::ArrayInterface | Adapter::OwnArrayInterface => "__array_interface__",
         Adapter::CudaArrayInterface | Adapter::OwnCudaArrayInterface => "__cuda_array_interface__",
-        Adapter::Arrow => "Arrow C data",
+        Adapter::Arrow | Adapter::ArrowNumbers => "Arrow C data",
         Adapter::Scalar | Adapter::Sequence => "values",
         Adapter::TorchWrapper | Adapter::NoStorage | Adapter::None => "none",
     })

@@ -339,22 +339,27 @@ pub(crate) fn watch() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Whether there is anything to warn of, perhaps.
+/// How many hazards there were when they were last looked through.
+static LOOKED_AT: AtomicU64 = AtomicU64::new(0);
+
+/// Whether there is anything to warn of, perhaps: where nothing is watched, or nothing came up, that is known without a lock.
 #[inline]
-pub(crate) fn watches() -> bool {
-    WATCHED.load(Ordering::Relaxed)
+pub(crate) fn has_news() -> bool {
+    let news = || ledger().hazard_count() != LOOKED_AT.load(Ordering::Relaxed) || ledger().level() >= Level::Canaries;
+    WATCHED.load(Ordering::Relaxed) && news()
 }
 
 /// Warns about what was written to while it was lent frozen, once each.
 #[inline]
 pub(crate) fn warn_of_hazards(py: Python<'_>) -> PyResult<()> {
-    if WATCHED.load(Ordering::Relaxed) { warn_now(py) } else { Ok(()) }
+    if has_news() { warn_now(py) } else { Ok(()) }
 }
 
 #[cold]
 fn warn_now(py: Python<'_>) -> PyResult<()> {
     let seen = WARNED_NS.load(Ordering::Relaxed);
     crate::moved::look(py);
+    let count = ledger().hazard_count();
     for hazard in ledger().hazards() {
         if matches!(hazard.code, Code::AL01 | Code::CP03) && hazard.at_ns > seen {
             WARNED_NS.fetch_max(hazard.at_ns, Ordering::Relaxed);
@@ -362,5 +367,6 @@ fn warn_now(py: Python<'_>) -> PyResult<()> {
             warn(py, &text, &text)?;
         }
     }
+    LOOKED_AT.store(count, Ordering::Relaxed);
     Ok(())
 }

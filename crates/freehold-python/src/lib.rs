@@ -34,6 +34,7 @@ mod target;
 mod tensor;
 mod verbs;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 // The C interface is exported beside the module: C++ that links this library shares its runtime and its ledger.
@@ -48,6 +49,15 @@ fn need_gil(py: Python<'_>) -> PyResult<()> {
     let text = "this version of freehold needs the GIL, which a free-threaded Python turns on when freehold is imported, \
                 unless it is told not to: unset PYTHON_GIL, and drop -X gil=0";
     Err(pyo3::exceptions::PyImportError::new_err(text))
+}
+
+/// Refuses to run in a sub-interpreter: what is given back goes to the main one's queue, and statics hold its objects. PyO3
+/// refuses a second interpreter, and does not know which is the main one.
+fn need_main_interpreter() -> PyResult<()> {
+    // SAFETY: the interpreter that imports this is attached; both functions only look a pointer up.
+    let main = unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() };
+    let text = "freehold does not support sub-interpreters: import it in the main interpreter";
+    main.then_some(()).ok_or_else(|| pyo3::exceptions::PyImportError::new_err(text))
 }
 
 /// The native half of the package `freehold`.
@@ -79,6 +89,7 @@ mod _freehold {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        need_main_interpreter()?;
         #[cfg(Py_GIL_DISABLED)]
         need_gil(py)?;
         tensor::install(py);

@@ -453,6 +453,26 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
     Ok(())
 }
 
+/// Puts a copy on record that a target made itself, byte for byte, into memory of its own: what [`copy_into`] does beside
+/// copying.
+pub fn copied_by_target(source: &Tensor, target: Label, asked: &Asked<'_>, site: Label) {
+    let request = Request { copy: crate::CopyRule::Always, ..Request::default() };
+    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
+    let _span = trace::copy(source, &decision, asked.caps, site).entered();
+    let codes = decision.codes();
+    let edge = Edge {
+        from: source.0.holder,
+        from_framework: source.framework(),
+        to: target,
+        verdict: Verdict::Copy,
+        steps: decision.steps,
+        reasons: &codes,
+        bytes: source.nbytes(),
+        sync: decision.sync,
+    };
+    source.copied_away(&edge, site);
+}
+
 /// Whether the destination of [`copy_into`] can take the source.
 fn check_destination(source: &Tensor, target: &Tensor, asked: &Asked<'_>) -> Result<()> {
     let (what, code) = if !target.is_writable() {

@@ -96,11 +96,13 @@ proptest! {
         // The short way says nothing that the long one does not.
         for policy in ["", "readonly=reject,alias=trust,copies=error,sync=error,max_copy_bytes=0", "devices=cuda"] {
             let policy = Policy::parse(policy).expect("valid");
-            if let Some(codes) = shares_plainly(&source.desc(), caps, policy.devices) {
+            for caps in [caps, &Caps::JAX, &Caps::TENSORFLOW, &Caps::PYARROW, &Caps::PYARROW_TENSOR, &Caps::PADDLE] {
+                let Some(codes) = shares_plainly(&source.desc(), caps, policy.devices) else { continue };
                 for request in [Request::share(), Request::convert()] {
                     let long = decide(&source.desc(), &request, caps, &policy);
                     prop_assert_eq!(long.verdict, Verdict::Share);
-                    prop_assert!(long.writable && !long.trusted && !long.bit_view && long.device == source.device());
+                    prop_assert_eq!(long.writable, source.is_writable());
+                    prop_assert!(!long.trusted && !long.bit_view && long.device == source.device());
                     prop_assert_eq!(long.codes().to_vec(), codes.to_vec());
                 }
             }

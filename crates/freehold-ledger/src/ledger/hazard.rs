@@ -1,6 +1,7 @@
 //! What went wrong, or may: recorded, counted, and looked for before anybody asks.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 
 use freehold_tensor::Code;
 use smallvec::SmallVec;
@@ -59,9 +60,17 @@ impl Ledger {
         let oldest = if hazards.recent.len() >= HAZARDS_KEPT { hazards.recent.pop_front() } else { None };
         hazards.dropped += u64::from(oldest.is_some());
         hazards.recent.push_back(hazard);
+        // Once it can be listed.
+        self.hazard_count.fetch_add(1, Ordering::Release);
         drop(hazards);
         // Its memory is given back after the lock.
         drop(oldest);
+    }
+
+    /// How many hazards there were, those that are no longer kept included: one load and no lock, for who asks after every call.
+    #[inline]
+    pub fn hazard_count(&self) -> u64 {
+        self.hazard_count.load(Ordering::Acquire)
     }
 
     /// A holder with its framework and place, which are [`Label::NONE`](crate::Label::NONE) if it is not open.

@@ -46,6 +46,17 @@ pub(super) fn import(x: &Bound<'_, PyAny>, framework: Label, ask: &Ask<'_, '_>) 
     }
 }
 
+pub(super) use super::arrow_numbers::is_of_numbers;
+
+/// An array of numbers, whose own capsule takes a sixth of the interface's time; where it gives none (nulls) the interface
+/// says why.
+pub(super) fn import_numbers(x: &Bound<'_, PyAny>, framework: Label, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    match super::arrow_numbers::import(x, &ask.options(framework, READ_ONLY, None))? {
+        Some(tensor) => Ok(tensor.into()),
+        None => import(x, framework, ask),
+    }
+}
+
 const READ_ONLY: Traits = Traits::READ_ONLY.union(Traits::IMMUTABLE);
 
 /// What a format string says.

@@ -11,7 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyComplex, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple, PyType};
 
-use super::{exchange, frame, jax, onnxruntime, paddle, protocol, tensorflow, torch};
+use super::{arrow, exchange, frame, jax, onnxruntime, paddle, protocol, tensorflow, torch};
 use crate::names::{imported, top_module};
 use crate::numpy_abi;
 use crate::tensor::PyTensor;
@@ -37,8 +37,8 @@ pub(crate) enum Adapter {
     OwnDlpack { versioned: bool },
     /// `jax.Array`; `versioned` as for `Dlpack`.
     Jax { versioned: bool },
-    /// Tensors and variables of TensorFlow.
-    TensorFlow,
+    /// Tensors and variables of TensorFlow; `eager`: the type of those that have their values.
+    TensorFlow { eager: bool },
     /// `paddle.Tensor`, with its C exchange table.
     Paddle(Option<NonNull<DLPackExchangeAPI>>),
     /// A type whose objects stand for tensors that do not exist yet.
@@ -63,6 +63,8 @@ pub(crate) enum Adapter {
     OwnCudaArrayInterface,
     /// The Arrow C data interface.
     Arrow,
+    /// Arrow's own arrays of numbers, which have `__dlpack__`, too.
+    ArrowNumbers,
     /// A NumPy scalar.
     NumpyScalar,
     /// A Python number.
@@ -89,9 +91,10 @@ impl Kind {
                 Adapter::Exchange(_)
                     | Adapter::Dlpack { .. }
                     | Adapter::Jax { .. }
-                    | Adapter::TensorFlow
+                    | Adapter::TensorFlow { .. }
                     | Adapter::Paddle(_)
                     | Adapter::Arrow
+                    | Adapter::ArrowNumbers
             )
     }
 }
@@ -239,7 +242,8 @@ fn probe(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Kind> {
     // Before `__dlpack__`: Arrow's own arrays have both, and only this one tells of nulls. Not where there is an array
     // interface: Pillow's images have both, and to Arrow they are a list of pixels of four bytes.
     if class.hasattr("__arrow_c_array__")? && !class.hasattr("__array_interface__")? {
-        return known(Adapter::Arrow, framework());
+        let numbers = arrow::is_of_numbers(x, class)?;
+        return known(if numbers { Adapter::ArrowNumbers } else { Adapter::Arrow }, framework());
     }
     if class.hasattr("__dlpack__")? {
         let versioned = protocol::takes_max_version(x, class)?;

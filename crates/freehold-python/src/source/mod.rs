@@ -3,6 +3,7 @@
 
 mod arrow;
 mod arrow_abi;
+mod arrow_numbers;
 pub(crate) mod buffer;
 pub(crate) mod capsule;
 pub(crate) mod exchange;
@@ -152,7 +153,7 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
         Adapter::OwnDlpack { versioned } => protocol::import(x, versioned, kind.framework, ask, Traits::empty()),
         Adapter::OrtValue => onnxruntime::import(x, kind.framework, ask),
         Adapter::Jax { versioned } => jax::import(x, versioned, ask),
-        Adapter::TensorFlow => tensorflow::import(x, ask),
+        Adapter::TensorFlow { eager } => tensorflow::import(x, eager, ask),
         Adapter::Paddle(table) => paddle::import(x, table, ask),
         Adapter::NoStorage => Err(jax::refuse_tracer(x)),
         Adapter::Capsule => capsule::import(x, Label::UNKNOWN, ask, Traits::empty()).map(Imported::from),
@@ -164,6 +165,7 @@ fn import_other(x: &Bound<'_, PyAny>, kind: Kind, ask: &Ask<'_, '_>) -> Result<I
             buffer::import_cuda_array_interface(x, kind.framework, ask)
         }
         Adapter::Arrow => arrow::import(x, kind.framework, ask),
+        Adapter::ArrowNumbers => arrow::import_numbers(x, kind.framework, ask),
         Adapter::NumpyScalar => numpy::import_scalar(x, ask),
         Adapter::Scalar | Adapter::Sequence => sequence::import(x, ask),
         Adapter::None => Err(refuse(x)),

@@ -65,7 +65,7 @@ fn says_where(framework: Label) -> bool {
 }
 
 /// `x.__dlpack__()` without a stream, with the names and values of its arguments made once.
-fn plain_capsule<'py>(x: &Bound<'py, PyAny>, versioned: bool) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn plain_capsule<'py>(x: &Bound<'py, PyAny>, versioned: bool) -> PyResult<Bound<'py, PyAny>> {
     static ARGUMENTS: PyOnceLock<(Py<PyTuple>, Py<PyTuple>)> = PyOnceLock::new();
     let py = x.py();
     let name = pyo3::intern!(py, "__dlpack__");

@@ -174,7 +174,9 @@ fn leaf<'py>(x: &Bound<'py, PyAny>, walk: &mut Walk<'_, 'py>) -> Result<(), Fail
         let adapter = kind_of(x)?.adapter;
         let scalar = matches!(adapter, Adapter::NumpyScalar);
         return match adapter {
-            Adapter::None | Adapter::Scalar | Adapter::Sequence | Adapter::Arrow => Err(no_number(x, walk)),
+            Adapter::None | Adapter::Scalar | Adapter::Sequence | Adapter::Arrow | Adapter::ArrowNumbers => {
+                Err(no_number(x, walk))
+            }
             _ if walk.values.is_empty() || (scalar && walk.scalars) => {
                 walk.mixed |= !walk.values.is_empty();
                 walk.scalars &= scalar;

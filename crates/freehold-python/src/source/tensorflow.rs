@@ -3,10 +3,12 @@
 
 use freehold::{Code, Label, Traits};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyCapsule, PyType};
 
-use super::{Adapter, Ask, Fail, Imported, Kind, protocol};
-use crate::names::{Named, imported, type_name};
+use super::{Adapter, Ask, Fail, Imported, Kind, capsule, protocol};
+use crate::names::{Named, Sought, imported, type_name};
+
+static EAGER: Sought = Sought::new("tensorflow.python.framework.ops", &["EagerTensor"]);
 
 /// What a type of TensorFlow offers.
 pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
@@ -15,14 +17,38 @@ pub(super) fn kind(x: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<
         // While TensorFlow is being imported it has nothing yet.
         let Some(base) = tf.getattr_opt(name)? else { return Ok(None) };
         if class.is_subclass(&base)? {
-            return Ok(Some(Kind { adapter: Adapter::TensorFlow, framework: Label::TENSORFLOW }));
+            let eager = EAGER.get(x.py()).is_some_and(|eager| class.is(eager));
+            return Ok(Some(Kind { adapter: Adapter::TensorFlow { eager }, framework: Label::TENSORFLOW }));
         }
     }
     Ok(None)
 }
 
+/// Numbers of the dtypes (`types.proto`) that have a capsule: all floats, integers, complex and truth values of 8 bits and more.
+/// Others are asked for their names.
+const PLAIN: [i64; 15] = [1, 2, 3, 4, 5, 6, 8, 9, 10, 14, 17, 18, 19, 22, 23];
+
+/// A tensor that has its values, by the function that its `__dlpack__` calls: Python's part of that, and to find out what
+/// the type says already, takes four times as long. `None` if something is out of the ordinary.
+fn import_eager(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Option<Result<Imported, Fail>> {
+    static TO_CAPSULE: Sought = Sought::new("tensorflow.python.pywrap_tfe", &["TFE_ToDlpackCapsule"]);
+    let py = x.py();
+    let dtype: i64 = x.call_method0(pyo3::intern!(py, "_datatype_enum")).ok()?.extract().ok()?;
+    if ask.stream.is_some() || !PLAIN.contains(&dtype) {
+        return None;
+    }
+    let made = TO_CAPSULE.get(py)?.call1((x,)).ok()?;
+    if !made.is_instance_of::<PyCapsule>() {
+        return None;
+    }
+    Some(capsule::import(&made, Label::TENSORFLOW, ask, Traits::IMMUTABLE).map(Imported::from))
+}
+
 /// A tensor or variable.
-pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+pub(super) fn import(x: &Bound<'_, PyAny>, eager: bool, ask: &Ask<'_, '_>) -> Result<Imported, Fail> {
+    if eager && let Some(imported) = import_eager(x, ask) {
+        return imported;
+    }
     static SPARSE: Named = Named::new("tensorflow", &["SparseTensor"]);
     static RAGGED: Named = Named::new("tensorflow", &["RaggedTensor"]);
     static VARIABLE: Named = Named::new("tensorflow", &["Variable"]);
@@ -37,7 +63,7 @@ pub(super) fn import(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Result<Imported
     }
     if x.is_instance(VARIABLE.get(py)?)? {
         // An assignment makes a new buffer while somebody has the old one, so the value that is lent stays what it is.
-        return import(&x.call_method0("value")?, ask);
+        return import(&x.call_method0("value")?, false, ask);
     }
     if !x.hasattr("__dlpack__")? {
         return Err(Fail::refused(Code::LY03, notation(x), "inside a tf.function a tensor has no values yet")

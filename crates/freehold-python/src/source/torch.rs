@@ -33,7 +33,7 @@ unsafe impl Send for Torch {}
 unsafe impl Sync for Torch {}
 
 /// An attribute of tensors, most of them yes or no.
-enum Flag {
+pub(super) enum Flag {
     /// The C function of a `getset_descriptor`.
     Getter { get: ffi::getter, closure: *mut c_void, _keep: Py<PyAny> },
     /// The C function of a method without arguments.
@@ -42,8 +42,13 @@ enum Flag {
     Attribute(&'static str),
 }
 
+// SAFETY: static functions with the object that keeps them, used with the GIL held.
+unsafe impl Send for Flag {}
+// SAFETY: as above.
+unsafe impl Sync for Flag {}
+
 impl Flag {
-    fn find(base: &Bound<'_, PyAny>, name: &'static str) -> PyResult<Flag> {
+    pub(super) fn find(base: &Bound<'_, PyAny>, name: &'static str) -> PyResult<Flag> {
         let descriptor = base.getattr(name)?;
         let class = descriptor.get_type_ptr();
         let owner = base.as_ptr().cast::<ffi::PyTypeObject>();
@@ -83,7 +88,7 @@ impl Flag {
     }
 
     #[inline]
-    fn of(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(super) fn of(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {
         let answer = self.value(x)?;
         // SAFETY: the constant lives as long as the interpreter.
         if answer.as_ptr() == unsafe { ffi::Py_True() } { Ok(true) } else { answer.is_truthy() }

@@ -1,14 +1,15 @@
 //! `mlx.core.array`s. MLX holds only memory that it allocated: its own import copies, and halves 64-bit floats on the way. So
 //! an array of the right shape and dtype is made, and its memory filled in the one pass that was decided.
 
+use freehold::dlpack::{CAPSULE_LEGACY, DLManagedTensor};
 use freehold::{Asked, Caps, DType, Decision, Dialect, Label, Layout, Policy, Request, Tensor, Traits, decide};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{Framework, Handover, Target};
 use crate::names::Named;
 use crate::source;
-use crate::tensor::PyTensor;
 
 pub(super) static FRAMEWORK: Framework = Framework {
     name: "mlx",
@@ -56,22 +57,23 @@ fn receive(
     handover: &Handover<'_, '_>,
     source: &Tensor,
     decision: &Decision,
-    fill: &dyn Fn(&Tensor) -> PyResult<()>,
+    fill: &dyn Fn(Option<&Tensor>) -> PyResult<()>,
 ) -> PyResult<Py<PyAny>> {
     let py = handover.py;
-    let array = match filled_at_once(py, source, decision)? {
-        Some(array) => array,
-        None => zeros(py, source.shape(), decision.dtype)?,
-    };
+    if let Some(array) = filled_at_once(py, source, decision)? {
+        fill(None)?;
+        return Ok(array.unbind());
+    }
+    let array = zeros(py, source.shape(), decision.dtype)?;
     let memory = source::of_own(&array, Label::MLX, handover.site)?;
     if decision.bytes_copied > 0 {
-        fill(&memory)?;
+        fill(Some(&memory))?;
     }
     Ok(array.unbind())
 }
 
-/// An array that MLX made from the values, for a few that it takes as they are: that is in memory at once. Zeros are made
-/// by MLX's own thread, and to wait for it costs more than the values twice.
+/// An array that MLX made from the values, for a few that it takes as they are: that is in memory at once, and the one copy
+/// that was decided. Zeros are made by MLX's own thread, and to wait for it costs more than a copy.
 fn filled_at_once<'py>(py: Python<'py>, source: &Tensor, decision: &Decision) -> PyResult<Option<Bound<'py, PyAny>>> {
     static ARRAY: Named = Named::new("mlx.core", &["array"]);
     const FEW: u64 = 1 << 14;
@@ -85,8 +87,53 @@ fn filled_at_once<'py>(py: Python<'py>, source: &Tensor, decision: &Decision) ->
     {
         return Ok(None);
     }
-    let array = ARRAY.get(py)?.call1((PyTensor::object(py, source.clone())?,))?;
-    Ok(Some(array))
+    ARRAY.get(py)?.call1((lent(py, source)?,)).map(Some)
+}
+
+/// A capsule's content, and what keeps what it points to.
+#[repr(C)]
+struct Lent {
+    managed: DLManagedTensor,
+    _tensor: Tensor,
+}
+
+/// A capsule of a tensor that is read during one call: no holder, so not on the ledger, which has the copy.
+fn lent<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
+    let managed = DLManagedTensor {
+        dl_tensor: tensor.as_dltensor(),
+        manager_ctx: std::ptr::null_mut(),
+        deleter: Some(give_back),
+    };
+    let lent = Box::into_raw(Box::new(Lent { managed, _tensor: tensor.clone() })).cast::<DLManagedTensor>();
+    // SAFETY: the pointer is not NULL, the name is static, and the destructor frees what nobody consumed. The managed tensor is
+    // the first field of the box.
+    unsafe {
+        let capsule = ffi::PyCapsule_New(lent.cast(), CAPSULE_LEGACY.as_ptr(), Some(destroy));
+        if capsule.is_null() {
+            give_back(lent);
+        }
+        Bound::from_owned_ptr_or_err(py, capsule)
+    }
+}
+
+/// # Safety
+///
+/// * `managed` is the first field of a box that `lent` made, and is given up.
+unsafe extern "C" fn give_back(managed: *mut DLManagedTensor) {
+    // SAFETY: by the caller's word. The caller's own handle on the tensor outlives this one, so nothing else is dropped with it.
+    drop(unsafe { Box::from_raw(managed.cast::<Lent>()) });
+}
+
+/// # Safety
+///
+/// * Called by the interpreter, with a capsule that `lent` made and that is being freed.
+unsafe extern "C" fn destroy(capsule: *mut ffi::PyObject) {
+    // SAFETY: a capsule that still has its name still owns the box; the test sets no exception.
+    unsafe {
+        if ffi::PyCapsule_IsValid(capsule, CAPSULE_LEGACY.as_ptr()) != 0 {
+            give_back(ffi::PyCapsule_GetPointer(capsule, CAPSULE_LEGACY.as_ptr()).cast());
+        }
+    }
 }
 
 /// An array of zeros, once they are there.

@@ -52,9 +52,12 @@ pub(crate) struct Framework {
     /// The stream of a device on which it works now, by DLPack's number; `None` where it does not say.
     stream: Option<fn(Python<'_>, Device) -> Option<Stream>>,
     export: fn(&Handover<'_, '_>, Tensor) -> PyResult<Py<PyAny>>,
-    /// For a target that only holds memory of its own: makes a new object, and has `fill` write its values.
+    /// For a target that only holds memory of its own: makes a new object, and has `fill` write its values, or note that
+    /// the target wrote them.
     #[expect(clippy::type_complexity, reason = "used once, and named by its field")]
-    receive: Option<fn(&Handover<'_, '_>, &Tensor, &Decision, &dyn Fn(&Tensor) -> PyResult<()>) -> PyResult<Py<PyAny>>>,
+    receive: Option<
+        fn(&Handover<'_, '_>, &Tensor, &Decision, &dyn Fn(Option<&Tensor>) -> PyResult<()>) -> PyResult<Py<PyAny>>,
+    >,
 }
 
 /// What an export is told.
@@ -255,10 +258,14 @@ impl Target {
         asked: &Asked<'_>,
         site: Label,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let Target::Other(Framework { receive: Some(receive), .. }) = self else {
+        let Target::Other(Framework { receive: Some(receive), label, .. }) = self else {
             return self.export(py, source.clone(), Some(decision), site);
         };
-        let fill = |into: &Tensor| {
+        let fill = |into: Option<&Tensor>| {
+            let Some(into) = into else {
+                freehold::copied_by_target(source, *label, asked, site);
+                return Ok(());
+            };
             // SAFETY: the destination was made for this call, so no other thread knows of it.
             py.detach(|| unsafe { freehold::copy_into(source, into, asked, site) }).map_err(|error| raise(py, error))
         };

@@ -75,19 +75,22 @@ impl Offer {
 
 #[pymethods]
 impl Offer {
-    #[pyo3(signature = (*_arguments, **wishes))]
+    // Those that every consumer passes are named, so that no dictionary is made for them.
+    #[pyo3(signature = (*_arguments, stream=None, max_version=None, dl_device=None, copy=None, **_wishes))]
+    #[expect(clippy::too_many_arguments, reason = "the signature is the protocol's")]
     fn __dlpack__(
         &self,
         py: Python<'_>,
         _arguments: &Bound<'_, PyTuple>,
-        wishes: Option<&Bound<'_, PyDict>>,
+        stream: Option<&Bound<'_, PyAny>>,
+        max_version: Option<&Bound<'_, PyAny>>,
+        dl_device: Option<&Bound<'_, PyAny>>,
+        copy: Option<&Bound<'_, PyAny>>,
+        _wishes: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyCapsule>> {
+        let _ = (max_version, dl_device, copy);
         if let Some(tensor) = &self.tensor {
-            let stream = match wishes {
-                Some(wishes) => wishes.get_item(pyo3::intern!(py, "stream"))?,
-                None => None,
-            };
-            let stream = optional(stream.as_ref(), stream_argument)?;
+            let stream = optional(stream, stream_argument)?;
             tensor.use_on(stream).map_err(|error| raise(py, error))?;
         }
         Ok(self.capsule.clone_ref(py))

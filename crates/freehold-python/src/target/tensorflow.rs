@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use super::offer::{Reads, capsule};
 use super::{Framework, Handover};
-use crate::names::Named;
+use crate::names::{Named, Sought};
 
 pub(super) static FRAMEWORK: Framework = Framework {
     name: "tensorflow",
@@ -21,7 +21,22 @@ pub(super) static FRAMEWORK: Framework = Framework {
 
 fn export(handover: &Handover<'_, '_>, tensor: Tensor) -> PyResult<Py<PyAny>> {
     static FROM_DLPACK: Named = Named::new("tensorflow", &["experimental", "dlpack", "from_dlpack"]);
-    let from_dlpack = FROM_DLPACK.get(handover.py)?;
+    static TAKE: Sought = Sought::new("tensorflow.python.pywrap_tfe", &["TFE_FromDlpackCapsule"]);
+    let py = handover.py;
+    let from_dlpack = FROM_DLPACK.get(py)?;
     let capsule = capsule(handover, &tensor, Label::TENSORFLOW, Reads::LegacyImmutable)?;
-    from_dlpack.call1((capsule,)).map(Bound::unbind)
+    // What `from_dlpack` calls, where this release of TensorFlow has it and the context is there.
+    match (TAKE.get(py), context(py)) {
+        (Some(take), Some(context)) => take.call1((capsule, context)),
+        _ => from_dlpack.call1((capsule,)),
+    }
+    .map(Bound::unbind)
+}
+
+/// The handle of the context of eager operations, if it was made. Not kept: a test may have TensorFlow make another.
+fn context(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    static MODULE: Sought = Sought::new("tensorflow.python.eager.context", &[]);
+    let context = MODULE.get(py)?.getattr_opt(pyo3::intern!(py, "_context")).ok()??;
+    let handle = context.getattr_opt(pyo3::intern!(py, "_context_handle")).ok()??;
+    (!handle.is_none()).then_some(handle)
 }

@@ -80,6 +80,12 @@ impl Tensor {
         self.0.runtime.ledger().copied(self.0.holder, &desc, edge);
     }
 
+    /// Notes a copy of this tensor into memory that has no record.
+    pub(crate) fn copied_away(&self, edge: &Edge<'_>, site: Label) {
+        let desc = self.0.holder_desc(self.layout(), Role::Holder, site);
+        self.0.runtime.ledger().copied(HolderId::NONE, &desc, edge);
+    }
+
     /// The record of somebody to whom the memory goes.
     #[inline]
     pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
