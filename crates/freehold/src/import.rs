@@ -144,8 +144,8 @@ impl Tensor {
         owner: Owner,
         options: &ImportOptions,
     ) -> Result<Tensor, (Error, Owner)> {
-        // SAFETY: forwarded from the caller.
         if !trace::listens()
+            // SAFETY: forwarded from the caller.
             && let Some(valid) = unsafe { plain_view(tensor, options.traits) }
         {
             return Ok(Self::build(valid, Place::default(), options.traits, owner, options));
