@@ -11,8 +11,9 @@ impl Tensor {
     #[inline]
     pub(crate) fn record(&mut self, role: Role, site: Label, edge: Option<&Edge<'_>>) {
         let ledger = self.0.runtime.books();
-        if ledger.level() != Level::Off {
-            let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
+        let level = ledger.level();
+        if level != Level::Off {
+            let id = ledger.open_under(level, &self.0.holder_desc(self.layout(), role, site), edge);
             self.own(id);
         }
     }
@@ -21,14 +22,15 @@ impl Tensor {
     #[inline]
     pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
         let ledger = self.0.runtime.books();
-        if ledger.level() == Level::Off {
+        let level = ledger.level();
+        if level == Level::Off {
             return;
         }
         let returned = returned();
-        if returned.is_some() || ledger.watches() {
+        if returned.is_some() || level >= Level::Canaries {
             return self.record_watched(site, returned);
         }
-        let id = ledger.open(&self.0.holder_desc(self.layout(), Role::Owner, site), None);
+        let id = ledger.open_under(level, &self.0.holder_desc(self.layout(), Role::Owner, site), None);
         self.own(id);
     }
 
@@ -80,7 +82,8 @@ impl Tensor {
     #[inline]
     pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
         let ledger = self.0.runtime.ledger();
-        if ledger.level() == Level::Off {
+        let level = ledger.level();
+        if level == Level::Off {
             return HolderId::NONE;
         }
         let inner = &*self.0;
@@ -91,6 +94,6 @@ impl Tensor {
             flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
         }
         let desc = inner.holder_desc(self.layout(), Role::Holder, site);
-        ledger.open(&HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
+        ledger.open_under(level, &HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
     }
 }
