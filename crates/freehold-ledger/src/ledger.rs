@@ -109,15 +109,17 @@ impl Ledger {
     /// The id is [`HolderId::NONE`] below [`Level::Records`], and where there is no memory for a record (counted).
     #[inline(always)]
     pub fn open(&self, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        match self.level.load(Ordering::Relaxed) {
-            0 => HolderId::NONE,
-            level => self.open_at(level, holder, edge),
-        }
+        self.open_under(self.level(), holder, edge)
     }
 
-    /// The usual case, in the caller: what describes the holder then goes from registers into the record.
+    /// As [`Ledger::open`], for a caller that has looked at the level.
+    ///
+    /// The usual case is in the caller: what describes the holder then goes from registers into the record.
     #[inline(always)]
-    fn open_at(&self, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+    pub fn open_under(&self, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        if level == Level::Off {
+            return HolderId::NONE;
+        }
         let writer = thread::known();
         if writer.shard() == SHARED {
             return self.open_unusual(level, holder, edge);
@@ -128,7 +130,7 @@ impl Ledger {
     /// By a thread that is new here, or that has no shard of its own.
     #[cold]
     #[inline(never)]
-    fn open_unusual(&self, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+    fn open_unusual(&self, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
         let writer = thread::current();
         let _writer = (writer.shard() == SHARED).then(|| self.shared.lock());
         self.open_as(writer, level, holder, edge)
@@ -136,15 +138,15 @@ impl Ledger {
 
     /// The caller is the writer of the shard: it has its index, or holds the lock of the shared one.
     #[inline(always)]
-    fn open_as(&self, writer: Writer, level: u8, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+    fn open_as(&self, writer: Writer, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
         // First, so that what follows does not wait for it.
-        let now = if level >= Level::Records as u8 { clock::coarse() } else { 0 };
+        let now = if level >= Level::Records { clock::coarse() } else { 0 };
         let Some(shard) = self.shard_or_new(writer.shard()) else {
             self.count_always(Counter::RecordsDropped);
             return HolderId::NONE;
         };
         let mut id = HolderId::NONE;
-        if level >= Level::Records as u8 {
+        if level >= Level::Records {
             if let Some(place) = shard.slab.reserve(&mut || self.closed_twice(HolderId::NONE, 1)) {
                 let epoch = self.epoch.load(Ordering::Relaxed);
                 let before = shard.opened();
@@ -153,7 +155,7 @@ impl Ledger {
                 place.publish(writer.number(), holder.flags.bits());
                 shard.count_opened(before);
                 id = HolderId::new(place.generation, writer.shard(), place.index);
-                if level >= Level::Sites as u8 {
+                if level >= Level::Sites {
                     history::opened(shard, id);
                 }
             } else {

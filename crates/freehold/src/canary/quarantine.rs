@@ -15,7 +15,7 @@ const LIMIT: usize = 64 << 20;
 /// Larger buffers are a sample that is not taken: one would push out all others.
 const LARGEST: usize = LIMIT / 4;
 /// The most buffers that are kept.
-const MOST: usize = 256;
+const MOST: usize = if cfg!(miri) { 16 } else { 256 };
 
 struct Kept {
     /// [`Owner::Buffer`].

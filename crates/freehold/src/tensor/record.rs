@@ -11,8 +11,9 @@ impl Tensor {
     #[inline]
     pub(crate) fn record(&mut self, role: Role, site: Label, edge: Option<&Edge<'_>>) {
         let ledger = self.0.runtime.books();
-        if ledger.level() != Level::Off {
-            let id = ledger.open(&self.0.holder_desc(self.layout(), role, site), edge);
+        let level = ledger.level();
+        if level != Level::Off {
+            let id = ledger.open_under(level, &self.0.holder_desc(self.layout(), role, site), edge);
             self.own(id);
         }
     }
@@ -20,19 +21,20 @@ impl Tensor {
     /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
     #[inline(always)]
     pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        if self.0.runtime.ledger().level() != Level::Off {
-            self.record_import_on(site, returned);
+        let level = self.0.runtime.books().level();
+        if level != Level::Off {
+            self.record_import_on(level, site, returned);
         }
     }
 
     #[inline]
-    fn record_import_on(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
+    fn record_import_on(&mut self, level: Level, site: Label, returned: impl FnOnce() -> Option<Returned>) {
         let ledger = self.0.runtime.books();
         let returned = returned();
-        if returned.is_some() || ledger.watches() {
+        if returned.is_some() || level >= Level::Canaries {
             return self.record_watched(site, returned);
         }
-        let id = ledger.open(&self.0.holder_desc(self.layout(), Role::Owner, site), None);
+        let id = ledger.open_under(level, &self.0.holder_desc(self.layout(), Role::Owner, site), None);
         self.own(id);
     }
 
@@ -90,7 +92,8 @@ impl Tensor {
     #[inline]
     pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
         let ledger = self.0.runtime.ledger();
-        if ledger.level() == Level::Off {
+        let level = ledger.level();
+        if level == Level::Off {
             return HolderId::NONE;
         }
         let inner = &*self.0;
@@ -101,6 +104,6 @@ impl Tensor {
             flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
         }
         let desc = inner.holder_desc(self.layout(), Role::Holder, site);
-        ledger.open(&HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
+        ledger.open_under(level, &HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
     }
 }
