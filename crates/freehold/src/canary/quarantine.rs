@@ -14,7 +14,7 @@ const PATTERN: u8 = 0xD9;
 const LIMIT: usize = 64 << 20;
 /// Larger buffers are a sample that is not taken: one would push out all others.
 const LARGEST: usize = LIMIT / 4;
-/// The most buffers that are kept.
+/// The most buffers that are kept. Interpreted, filling it would take minutes.
 const MOST: usize = if cfg!(miri) { 16 } else { 256 };
 
 struct Kept {
