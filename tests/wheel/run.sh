@@ -79,6 +79,26 @@ if have cmake; then
         [ "$got" = "one ledger" ] || die "loaded first: $first: $got"
         ok "C++ in Python shares its ledger, $first loaded first"
     done
+    # The example modules, built against the package: they share its runtime, which is loaded already or is loaded by them.
+    cmake -S docs/examples/python -B "$work/modules" -DPython_EXECUTABLE="$PYTHON" -DCMAKE_BUILD_TYPE=Debug \
+        -Dnanobind_ROOT="$("$PYTHON" -m nanobind --cmake_dir)" -Dpybind11_ROOT="$("$PYTHON" -m pybind11 --cmakedir)" \
+        -Dfreehold_DIR="$("$fresh" -m freehold --cmakedir)" >"$work/cmake.log" ||
+        { cat "$work/cmake.log"; die "CMake does not configure the modules"; }
+    cmake --build "$work/modules" --parallel 2 >"$work/cmake.log" || { cat "$work/cmake.log"; die "the modules do not build"; }
+    for module in nanobind_module pybind11_module; do
+        PYTHONPATH=$work/modules:$(dirname "$package") "$PYTHON" docs/examples/python/try_module.py "$module" >"$work/module.txt" 2>&1 ||
+            { cat "$work/module.txt"; die "$module, built against the package, fails"; }
+        diff -u "tests/examples/expected/$module.txt" "$work/module.txt" || die "$module prints something else"
+        PYTHONPATH=$work/modules:$(dirname "$package") "$PYTHON" - "$module" <<'EOF' || die "$module has a runtime of its own"
+import importlib, sys
+import freehold as fh, numpy as np
+module = importlib.import_module(sys.argv[1])
+before = len(fh.ledger.live())
+made = module.unit_rows(np.ones((2, 2), "f4"))
+assert len(fh.ledger.live()) > before, "what it made is not on the package's ledger"
+EOF
+        ok "$module, built against the package, is on its ledger"
+    done
     if cmake -S "$here" -B "$work/wrong" -DFREEHOLD_VERSION=0.99 -Dfreehold_DIR="$("$fresh" -m freehold --cmakedir)" \
         >/dev/null 2>&1; then
         die "CMake takes this version for 0.99"

@@ -11,10 +11,14 @@ use crate::import::{Place, Room};
 use crate::message::{Asked, Message};
 use crate::tensor::{Allocation, Inner, Owner, Tensor, unit_of};
 use crate::validate::Valid;
-use crate::{
-    Caps, Code, Device, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide, trace,
-};
+use crate::{Caps, Code, Dialect, Error, Label, Policy, Request, Result, Runtime, Traits, Verdict, decide, trace};
 use freehold_device::Buffer;
+
+mod gather;
+mod into;
+
+pub use gather::{Along, gather};
+pub use into::{copied_by_target, copy_into};
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
 ///
@@ -234,99 +238,6 @@ fn finish(
     result
 }
 
-/// Where the parts of a whole lie in it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Along {
-    /// The columns of a table, side by side along a new last axis, each of which is one part or several one after another:
-    /// what follows a column's last row is the next column.
-    Columns {
-        /// Of every column.
-        rows: i64,
-    },
-    /// Parts one after another along the first axis: the chunks of a column.
-    Chunks,
-}
-
-/// Tensors next to each other in one new tensor, each cast and laid out in one pass into its place. The decision, made for
-/// the whole, says dtype and order; `asked` words each part.
-///
-/// # Errors
-///
-/// As [`execute`], for the first part that fails; `AR01` where the shapes do not fit together or there is no part, `DV01`
-/// where a part is not on the host.
-pub fn gather(parts: &[Tensor], along: Along, decision: &Decision, asked: &[Asked<'_>], site: Label) -> Result<Tensor> {
-    let (Some(first), Some(call)) = (parts.first(), asked.first()) else {
-        return Err(Error::argument("the parts", "none", "be at least one"));
-    };
-    // What must be the same of all parts: all dimensions but the first, which each must have.
-    let inner = |part: &Tensor| part.shape().get(1..).map(freehold_tensor::Dims::from_slice);
-    if let Some(odd) = parts.iter().find(|part| inner(part).is_none() || inner(part) != inner(first)) {
-        let must = format!("fit beside {:?}", first.shape());
-        return Err(Error::argument("a part's shape", format!("{:?}", odd.shape()), &must));
-    }
-    let runtime = first.runtime();
-    if decision.verdict == Verdict::Reject {
-        return Err(refuse(runtime, call, decision));
-    }
-    let mut shape = freehold_tensor::Dims::from_slice(first.shape());
-    match along {
-        Along::Chunks => shape[0] = parts.iter().map(|part| part.shape()[0]).sum(),
-        Along::Columns { rows } => {
-            shape[0] = rows;
-            shape.push(columns_of(parts, rows)?);
-        }
-    }
-    let room = Room { device: Device::CPU, align: decision.alignment, padded: false, stream: None };
-    let (valid, place, buffer) = Tensor::allocate(decision.dtype, &shape, decision.order, room, runtime)?;
-    let dims = first.shape().len();
-    let step_of = |axis: usize| valid.dims.strides()[axis] as usize * decision.dtype.padded_size();
-    let column_step = if along == Along::Chunks { 0 } else { step_of(dims) };
-    let options = CopyOptions { threads: call.policy.threads, ..CopyOptions::new(decision.on_loss) };
-    let _span = trace::copy(first, decision, call.caps, site).entered();
-    let (mut row, mut column) = (0, 0);
-    for (i, part) in parts.iter().enumerate() {
-        let asked = asked.get(i).unwrap_or(call);
-        if !part.device().kind.is_host() || decision.dtype.is_sub_byte() {
-            let reason = Reason::new(Code::DV01, Detail::Move { from: part.device(), to: decision.device });
-            return Err(refuse(runtime, asked, &Decision::reject(reason)));
-        }
-        let target = Operand {
-            data: buffer.as_ptr().wrapping_add(row * step_of(0) + column * column_step),
-            dtype: decision.dtype,
-            layout: crate::Layout::new(part.shape(), &valid.dims.strides()[..dims]),
-            unit: crate::StrideUnit::Elements,
-            traits: Lazy::empty(),
-        };
-        // SAFETY: the part's extent was validated when it was imported and its owner keeps it readable; the target is
-        // the part's own place in a fresh buffer that `allocate` made for all of them, which nobody else has: the shapes were
-        // compared above, and the places follow each other.
-        unsafe { copy::copy(&target, &operand(part), &options) }
-            .map_err(|e| copy_error(runtime, asked, decision, e))?;
-        row += part.shape()[0] as usize;
-        if matches!(along, Along::Columns { rows } if rows == row as i64) {
-            (row, column) = (0, column + 1);
-        }
-    }
-    Ok(finish(first, valid, place, buffer, decision, call, site))
-}
-
-/// How many columns of so many rows the parts fill; an error if a part crosses into the next column, or the last is short.
-fn columns_of(parts: &[Tensor], rows: i64) -> Result<i64> {
-    let (mut row, mut columns) = (0, 0);
-    for part in parts {
-        row += part.shape()[0];
-        if row == rows {
-            (row, columns) = (0, columns + 1);
-        } else if row > rows {
-            break;
-        }
-    }
-    if row == 0 {
-        return Ok(columns);
-    }
-    Err(Error::argument("a column's parts", format!("{row} rows"), &format!("have {rows} rows together")))
-}
-
 /// A copy's failure in the words of the call that asked for it.
 fn copy_error(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision, error: CopyError) -> Error {
     let reason = match error {
@@ -376,121 +287,6 @@ pub fn convert(tensor: &Tensor, request: &Request, caps: &Caps, policy: &Policy)
     let decision = decide(&tensor.desc(), request, caps, policy);
     let asked = Asked::new(tensor.desc(), request, caps, policy, Dialect::Rust);
     execute(tensor, &decision, &asked, Label::NONE)
-}
-
-/// Copies and casts into an existing tensor of the same shape, whatever the two layouts are, under the policy of the
-/// call. A source that overlaps the destination is copied out first.
-///
-/// # Errors
-///
-/// `RO01` the destination is read-only, `AL02` its own elements overlap, `AR01` the shapes differ, `DV01` a side is
-/// on a device without a driver here; what [`decide`] refuses of a copy (`GR01`, `PO01`); `CA02`, `DT02`, `ME01` as in [`execute`]. After
-/// `CA02` the destination holds the values up to some point: it was the caller's memory, and there is no second buffer.
-///
-/// # Safety
-///
-/// * No other thread reads or writes the destination's memory during the call.
-pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, site: Label) -> Result<()> {
-    let runtime = source.runtime();
-    let request = Request {
-        dtype: Some(target.dtype()),
-        device: None,
-        order: crate::Order::Any,
-        writable: None,
-        freeze: false,
-        copy: crate::CopyRule::Always,
-        ..*asked.request
-    };
-    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
-    if decision.verdict == Verdict::Reject {
-        return Err(refuse(runtime, asked, &decision));
-    }
-    check_destination(source, target, asked)?;
-    let staged;
-    let mut from = source;
-    if source.overlaps(target).may() {
-        let policy = Policy { threads: asked.policy.threads, ..Policy::DEFAULT };
-        // Off the ledger: nobody gets to hold it.
-        let quiet = Runtime::new(freehold_ledger::Level::Off);
-        staged = convert(
-            &source.derive(|inner| inner.runtime = quiet),
-            &Request::copy().detach(),
-            &Caps::FREEHOLD,
-            &policy,
-        )?;
-        from = &staged;
-    }
-    let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(request.on_loss) };
-    let _span = trace::copy(source, &decision, asked.caps, site).entered();
-    let end = |tensor| carry::End { operand: operand(tensor), device: tensor.device(), flow: tensor.0.flow.as_deref() };
-    let (to, from_end) = (end(target), end(from));
-    if carry::is_on_host(&to, &from_end) {
-        // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
-        // caller promises that nobody else touches the destination.
-        unsafe { copy::copy(&to.operand, &from_end.operand, &options) }
-            .map_err(|e| copy_error(runtime, asked, &decision, e))?;
-    } else {
-        // SAFETY: as above, and both ends say whose memory they are.
-        unsafe { carry::copy(&to, &from_end, from, &options) }
-            .map_err(|e| carry_error(runtime, asked, &decision, e))?;
-    }
-    if target.0.owns_record {
-        let codes = decision.codes();
-        target.copied(
-            &Edge {
-                from: source.0.holder,
-                from_framework: source.framework(),
-                to: target.framework(),
-                verdict: Verdict::Copy,
-                steps: decision.steps,
-                reasons: &codes,
-                bytes: decision.bytes_copied,
-                sync: decision.sync,
-            },
-            site,
-        );
-    }
-    Ok(())
-}
-
-/// Puts a copy on record that a target made itself, byte for byte, into memory of its own: what [`copy_into`] does beside
-/// copying.
-pub fn copied_by_target(source: &Tensor, target: Label, asked: &Asked<'_>, site: Label) {
-    let request = Request { copy: crate::CopyRule::Always, ..Request::default() };
-    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
-    let _span = trace::copy(source, &decision, asked.caps, site).entered();
-    let codes = decision.codes();
-    let edge = Edge {
-        from: source.0.holder,
-        from_framework: source.framework(),
-        to: target,
-        verdict: Verdict::Copy,
-        steps: decision.steps,
-        reasons: &codes,
-        bytes: source.nbytes(),
-        sync: decision.sync,
-    };
-    source.copied_away(&edge, site);
-}
-
-/// Whether the destination of [`copy_into`] can take the source.
-fn check_destination(source: &Tensor, target: &Tensor, asked: &Asked<'_>) -> Result<()> {
-    let (what, code) = if !target.is_writable() {
-        ("the destination is read-only".to_owned(), Code::RO01)
-    } else if source.shape() != target.shape() {
-        (format!("the shapes {:?} and {:?} differ", source.shape(), target.shape()), Code::AR01)
-    } else if let Some((dim, stride)) = target.layout().first_self_overlap() {
-        (format!("the destination's elements overlap (dim {dim} has stride {stride})"), Code::AL02)
-    } else {
-        let Some(far) = [source, target].into_iter().find(|side| !carry::reaches(side)) else { return Ok(()) };
-        (format!("{} is on a device that cannot be copied to or from here", far.desc()), Code::DV01)
-    };
-    source.runtime().ledger().reject(source.framework(), target.framework(), code);
-    let headline = format!("copy({} -> {}): {what}.", asked.source_text(), target.desc());
-    Err(Error::rejected(
-        Message::into_new_memory(asked, code, headline),
-        Some(Decision::reject(Reason::text(code, what))),
-    ))
 }
 
 fn operand(tensor: &Tensor) -> Operand<'_> {

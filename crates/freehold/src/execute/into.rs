@@ -1,0 +1,126 @@
+//! Copies into memory that is there already: a caller's tensor, or what a target made.
+
+use freehold_ledger::Edge;
+use freehold_tensor::copy::{self, CopyOptions};
+
+use super::{carry_error, convert, copy_error, operand, refuse};
+use crate::carry;
+use crate::decision::{Decision, Reason};
+use crate::message::{Asked, Message};
+use crate::tensor::Tensor;
+use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Verdict, decide, trace};
+
+/// Copies and casts into an existing tensor of the same shape, whatever the two layouts are, under the policy of the
+/// call. A source that overlaps the destination is copied out first.
+///
+/// # Errors
+///
+/// `RO01` the destination is read-only, `AL02` its own elements overlap, `AR01` the shapes differ, `DV01` a side is
+/// on a device without a driver here; what [`decide`] refuses of a copy (`GR01`, `PO01`); `CA02`, `DT02`, `ME01` as in [`crate::execute`]. After
+/// `CA02` the destination holds the values up to some point: it was the caller's memory, and there is no second buffer.
+///
+/// # Safety
+///
+/// * No other thread reads or writes the destination's memory during the call.
+pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, site: Label) -> Result<()> {
+    let runtime = source.runtime();
+    let request = Request {
+        dtype: Some(target.dtype()),
+        device: None,
+        order: crate::Order::Any,
+        writable: None,
+        freeze: false,
+        copy: crate::CopyRule::Always,
+        ..*asked.request
+    };
+    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
+    if decision.verdict == Verdict::Reject {
+        return Err(refuse(runtime, asked, &decision));
+    }
+    check_destination(source, target, asked)?;
+    let staged;
+    let mut from = source;
+    if source.overlaps(target).may() {
+        let policy = Policy { threads: asked.policy.threads, ..Policy::DEFAULT };
+        // Off the ledger: nobody gets to hold it.
+        let quiet = Runtime::new(freehold_ledger::Level::Off);
+        staged = convert(
+            &source.derive(|inner| inner.runtime = quiet),
+            &Request::copy().detach(),
+            &Caps::FREEHOLD,
+            &policy,
+        )?;
+        from = &staged;
+    }
+    let options = CopyOptions { threads: asked.policy.threads, ..CopyOptions::new(request.on_loss) };
+    let _span = trace::copy(source, &decision, asked.caps, site).entered();
+    let end = |tensor| carry::End { operand: operand(tensor), device: tensor.device(), flow: tensor.0.flow.as_deref() };
+    let (to, from_end) = (end(target), end(from));
+    if carry::is_on_host(&to, &from_end) {
+        // SAFETY: both extents were validated at import and are kept alive by their owners; they do not overlap; the
+        // caller promises that nobody else touches the destination.
+        unsafe { copy::copy(&to.operand, &from_end.operand, &options) }
+            .map_err(|e| copy_error(runtime, asked, &decision, e))?;
+    } else {
+        // SAFETY: as above, and both ends say whose memory they are.
+        unsafe { carry::copy(&to, &from_end, from, &options) }
+            .map_err(|e| carry_error(runtime, asked, &decision, e))?;
+    }
+    if target.0.owns_record {
+        let codes = decision.codes();
+        target.copied(
+            &Edge {
+                from: source.0.holder,
+                from_framework: source.framework(),
+                to: target.framework(),
+                verdict: Verdict::Copy,
+                steps: decision.steps,
+                reasons: &codes,
+                bytes: decision.bytes_copied,
+                sync: decision.sync,
+            },
+            site,
+        );
+    }
+    Ok(())
+}
+
+/// Puts a copy on record that a target made itself, byte for byte, into memory of its own: what [`copy_into`] does beside
+/// copying.
+pub fn copied_by_target(source: &Tensor, target: Label, asked: &Asked<'_>, site: Label) {
+    let request = Request { copy: crate::CopyRule::Always, ..Request::default() };
+    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
+    let _span = trace::copy(source, &decision, asked.caps, site).entered();
+    let codes = decision.codes();
+    let edge = Edge {
+        from: source.0.holder,
+        from_framework: source.framework(),
+        to: target,
+        verdict: Verdict::Copy,
+        steps: decision.steps,
+        reasons: &codes,
+        bytes: source.nbytes(),
+        sync: decision.sync,
+    };
+    source.copied_away(&edge, site);
+}
+
+/// Whether the destination of [`copy_into`] can take the source.
+fn check_destination(source: &Tensor, target: &Tensor, asked: &Asked<'_>) -> Result<()> {
+    let (what, code) = if !target.is_writable() {
+        ("the destination is read-only".to_owned(), Code::RO01)
+    } else if source.shape() != target.shape() {
+        (format!("the shapes {:?} and {:?} differ", source.shape(), target.shape()), Code::AR01)
+    } else if let Some((dim, stride)) = target.layout().first_self_overlap() {
+        (format!("the destination's elements overlap (dim {dim} has stride {stride})"), Code::AL02)
+    } else {
+        let Some(far) = [source, target].into_iter().find(|side| !carry::reaches(side)) else { return Ok(()) };
+        (format!("{} is on a device that cannot be copied to or from here", far.desc()), Code::DV01)
+    };
+    source.runtime().ledger().reject(source.framework(), target.framework(), code);
+    let headline = format!("copy({} -> {}): {what}.", asked.source_text(), target.desc());
+    Err(Error::rejected(
+        Message::into_new_memory(asked, code, headline),
+        Some(Decision::reject(Reason::text(code, what))),
+    ))
+}
