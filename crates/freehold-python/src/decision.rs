@@ -203,7 +203,7 @@ impl PyDecision {
         PyTuple::new(py, self.decision.steps.names().collect::<Vec<_>>())
     }
 
-    /// How the copy's one pass goes: "tiles 32x64, f32 -> bf16, avx512, 2 threads", or between devices the road and the bytes
+    /// How the copy's one pass goes: "tiles 128x128, f32 -> bf16, avx512, 2 threads", or between devices the road and the bytes
     /// over the link; None where nothing is copied.
     #[getter]
     fn engine(&self, py: Python<'_>) -> PyResult<Option<String>> {
