@@ -81,6 +81,7 @@ fn lent(to: &str) -> ExportOptions<'static> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "insta starts cargo")]
 fn a_span_per_step_and_the_event_in_it() {
     let text = listened(|| {
         let options = freehold::ImportOptions {
@@ -108,6 +109,7 @@ fn a_span_per_step_and_the_event_in_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "insta starts cargo")]
 fn a_refused_capsule_is_in_the_span_of_its_import() {
     let text = listened(|| {
         let t = Tensor::from_vec(vec![0.0f32, 1.0], &[2]).expect("memory");
