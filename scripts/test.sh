@@ -74,7 +74,7 @@ step_tsan() {
     # The tests' CUDA driver is opened at run time, and finds what watches in the program, which must export it.
     local flags='-Zsanitizer=thread -Clink-arg=-Wl,--export-dynamic-symbol=__tsan_*'
     TSAN_OPTIONS=allocator_may_return_null=1 CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=$flags \
-        cargo +nightly nextest run -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" \
+        cargo +nightly nextest run --profile watched -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" \
         --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-ledger -p freehold-device -p freehold --no-fail-fast \
         -E 'not (binary(cuda_kernels) | binary(cuda_transfers) | binary(cuda_roads))' || return 1
     if ! have clang; then
