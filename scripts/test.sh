@@ -177,7 +177,7 @@ beside() { case " ${BESIDE[*]-} " in *" $1 "*) ;; *) return 1 ;; esac; }
 # Nothing goes on when this script is stopped.
 trap 'trap - INT TERM; kill 0' INT TERM
 
-rm -f "$LOGS"/*.verdict
+for step in "${steps[@]}"; do rm -f "$LOGS/$step.verdict"; done
 for step in "${steps[@]}"; do
     if beside "$step"; then continue; fi
     if [ "$step" = python ] && [ ${#BESIDE[@]} -gt 0 ]; then
