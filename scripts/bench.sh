@@ -10,7 +10,6 @@ what=${1:-handovers}
 only=${2:-} only_threads=${3:-}
 if [ "$what" != copies ] && [ -n "$only$only_threads" ]; then die "only copies are measured table by table"; fi
 case $only_threads in '' | 1 | 2) ;; *) die "1 or 2 threads, not '$only_threads'" ;; esac
-NANOBIND=3.1.0
 scripts/setup.sh test
 . scripts/lib.sh
 mkdir -p build/bench
@@ -42,18 +41,17 @@ c() {
     printf '{"table": "the library, stripped", "size": %d, "load_ns": %d}\n' "$(stat -c %s "$so")" "$best" | tee -a "$results"
 }
 
-# A nanobind function, as a module in build/bench/modules; nothing where it cannot be had or built.
+# A nanobind function, as a module in build/bench/modules; nothing where it cannot be built.
 nanobind_module() {
-    local at=build/bench/nanobind include suffix
-    "$PYTHON" -c 'import sys; sys.path.insert(0, sys.argv[1]); import nanobind' "$at" 2>/dev/null ||
-        "$PYTHON" -m pip install --disable-pip-version-check --quiet --target "$at" "nanobind==$NANOBIND" || return 1
+    local at include suffix
+    at=$("$PYTHON" -c 'import nanobind, os; print(os.path.dirname(nanobind.__file__))') || return 1
     include=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
     mkdir -p build/bench/modules
     if [ "build/bench/modules/taker$suffix" -nt tests/bench/taker.cpp ]; then return 0; fi
     "${CXX:-c++}" -O3 -DNDEBUG -std=c++17 -shared -fPIC -fvisibility=hidden -fno-strict-aliasing -DNB_COMPACT_ASSERTIONS \
-        -isystem "$include" -isystem "$at/nanobind/include" -isystem "$at/nanobind/ext/robin_map/include" \
-        tests/bench/taker.cpp "$at/nanobind/src/nb_combined.cpp" -o "build/bench/modules/taker$suffix"
+        -isystem "$include" -isystem "$at/include" -isystem "$at/ext/robin_map/include" \
+        tests/bench/taker.cpp "$at/src/nb_combined.cpp" -o "build/bench/modules/taker$suffix"
 }
 
 python() {
