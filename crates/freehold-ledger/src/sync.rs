@@ -24,3 +24,11 @@ pub(crate) fn replace(word: &AtomicU64, value: u64, order: Ordering) {
     #[cfg(loom)]
     word.swap(value, order);
 }
+
+/// Runs a model in every order that loom knows, however often threads take turns.
+#[cfg(all(test, loom))]
+pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = None;
+    builder.check(model);
+}

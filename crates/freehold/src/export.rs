@@ -262,10 +262,13 @@ impl Tensor {
 
     #[inline(always)]
     fn open_holder(&self, options: &ExportOptions<'_>) -> HolderId {
-        if self.0.runtime.ledger().level() == Level::Off { HolderId::NONE } else { self.open_holder_on(options) }
+        match self.0.runtime.ledger().level() {
+            Level::Off => HolderId::NONE,
+            level => self.open_holder_at(level, options),
+        }
     }
 
-    fn open_holder_on(&self, options: &ExportOptions<'_>) -> HolderId {
+    fn open_holder_at(&self, level: Level, options: &ExportOptions<'_>) -> HolderId {
         let inner = &*self.0;
         // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
         let codes = options.decision.filter(|d| d.verdict == Verdict::Share).map(Decision::codes);
@@ -279,7 +282,7 @@ impl Tensor {
             bytes: 0,
             sync: Sync::None,
         };
-        self.lend(options.consumer, options.site, options.taken, &edge)
+        self.lend(level, options, &edge)
     }
 
     /// Fills a new block; `make` builds the managed tensor from its context and tensor.

@@ -88,12 +88,7 @@ mod model {
     use loom::thread;
 
     use super::*;
-
-    fn check(f: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = None;
-        builder.check(f);
-    }
+    use crate::sync::check;
 
     /// Drains and returns how many late requests there were; every place that comes back is a different one.
     fn settle(slab: &Slab, expected_free: usize) -> usize {

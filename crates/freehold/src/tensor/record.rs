@@ -4,7 +4,7 @@ use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
 use freehold_tensor::Steps;
 
 use crate::export::Returned;
-use crate::{Label, Tensor, Traits, Verdict, canary};
+use crate::{ExportOptions, Label, Tensor, Traits, Verdict, canary};
 
 impl Tensor {
     /// Opens the ledger record of a new tensor, which has one handle.
@@ -90,20 +90,16 @@ impl Tensor {
 
     /// The record of somebody to whom the memory goes.
     #[inline]
-    pub(crate) fn lend(&self, consumer: Label, site: Label, taken: bool, edge: &Edge<'_>) -> HolderId {
-        let ledger = self.0.runtime.ledger();
-        let level = ledger.level();
-        if level == Level::Off {
-            return HolderId::NONE;
-        }
+    pub(crate) fn lend(&self, level: Level, options: &ExportOptions<'_>, edge: &Edge<'_>) -> HolderId {
         let inner = &*self.0;
-        let mut flags = if taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
+        let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
         if !inner.traits.is_empty() {
             flags.set(HolderFlags::READ_ONLY, !self.is_writable());
             flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
             flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
         }
-        let desc = inner.holder_desc(self.layout(), Role::Holder, site);
-        ledger.open_under(level, &HolderDesc { framework: consumer, flags, ..desc }, Some(edge))
+        let desc = inner.holder_desc(self.layout(), Role::Holder, options.site);
+        let ledger = inner.runtime.ledger();
+        ledger.open_under(level, &HolderDesc { framework: options.consumer, flags, ..desc }, Some(edge))
     }
 }

@@ -116,12 +116,7 @@ mod model {
     use loom::thread;
 
     use super::*;
-
-    fn check(f: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = None;
-        builder.check(f);
-    }
+    use crate::sync::check;
 
     #[test]
     fn loom_a_question_after_an_open_sees_it_whatever_one_beside_it_saw() {
