@@ -4,8 +4,8 @@ use super::hints_dtype;
 use crate::caps::DeviceSet;
 use crate::{Caps, Code, StrideRule, TensorDesc, Traits, trace};
 
-/// Whether [`crate::decide`] shares a tensor as it is, for a request that asks for nothing ([`Request::share`] or
-/// [`Request::convert`] as they are) and whatever the policy says beside its `devices`: the answer for most handovers,
+/// Whether [`crate::decide`] shares a tensor as it is, for a request that asks for nothing ([`crate::Request::share`] or
+/// [`crate::Request::convert`] as they are) and whatever the policy says beside its `devices`: the answer for most handovers,
 /// at the price of a few comparisons. Memory that nobody may write to is shared so too, by a target that has read-only tensors
 /// or never writes. `Some` holds the codes that only inform; `None` says nothing, and `decide` must be asked.
 ///
