@@ -1,22 +1,22 @@
-//! The ledger itself: opening and closing records.
+//! The ledger itself. `open` and `close` have the two ends of a record.
 
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use freehold_tensor::{Code, Verdict};
+use freehold_tensor::Code;
 
 use crate::index::IndexCache;
 use crate::lock::Lock;
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::shard::Shard;
-use crate::sync::bump;
-use crate::tally::Copy;
-use crate::thread::{self, SHARDS, SHARED, Writer};
-use crate::{Counter, Edge, HolderDesc, HolderFlags, HolderId, Label, Level, Sync, clock, history, slab};
+use crate::thread::{self, SHARDS};
+use crate::{Counter, HolderFlags, HolderId, Label, Level, clock, slab};
 
+mod close;
 mod fork;
 mod hazard;
+mod open;
 
 pub use hazard::HAZARDS_KEPT;
 pub(crate) use hazard::{Hazard, Hazards};
@@ -104,178 +104,6 @@ impl Ledger {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Opens a record for a holder that came to be, and counts the handover if there was one.
-    ///
-    /// The id is [`HolderId::NONE`] below [`Level::Records`], and where there is no memory for a record (counted).
-    #[inline(always)]
-    pub fn open(&self, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        self.open_under(self.level(), holder, edge)
-    }
-
-    /// As [`Ledger::open`], for a caller that has looked at the level.
-    ///
-    /// The usual case is in the caller: what describes the holder then goes from registers into the record.
-    #[inline(always)]
-    pub fn open_under(&self, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        if level == Level::Off {
-            return HolderId::NONE;
-        }
-        let writer = thread::known();
-        if writer.shard() == SHARED {
-            return self.open_unusual(level, holder, edge);
-        }
-        self.open_as(writer, level, holder, edge)
-    }
-
-    /// By a thread that is new here, or that has no shard of its own.
-    #[cold]
-    #[inline(never)]
-    fn open_unusual(&self, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        let writer = thread::current();
-        let _writer = (writer.shard() == SHARED).then(|| self.shared.lock());
-        self.open_as(writer, level, holder, edge)
-    }
-
-    /// The caller is the writer of the shard: it has its index, or holds the lock of the shared one.
-    #[inline(always)]
-    fn open_as(&self, writer: Writer, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        // First, so that what follows does not wait for it.
-        let now = if level >= Level::Records { clock::coarse() } else { 0 };
-        let Some(shard) = self.shard_or_new(writer.shard()) else {
-            self.count_always(Counter::RecordsDropped);
-            return HolderId::NONE;
-        };
-        let mut id = HolderId::NONE;
-        if level >= Level::Records {
-            if let Some(place) = shard.slab.reserve(&mut || self.closed_twice(HolderId::NONE, 1)) {
-                let epoch = self.epoch.load(Ordering::Relaxed);
-                let before = shard.opened();
-                let opened = record::opened(now, before);
-                record::write(&shard.slab, &place.slot.words, holder, edge, epoch, opened);
-                place.publish(writer.number(), holder.flags.bits());
-                shard.count_opened(before);
-                id = HolderId::new(place.generation, writer.shard(), place.index);
-                if level >= Level::Sites {
-                    history::opened(shard, id);
-                }
-            } else {
-                self.count_always(Counter::RecordsDropped);
-            }
-        }
-        if id.is_none() {
-            bump(&shard.unrecorded, Ordering::Relaxed);
-        }
-        if let Some(edge) = edge {
-            let to = edge.target(holder);
-            if !shard.pairs.count(edge.from_framework, to, edge.verdict) {
-                let pair = (edge.from_framework, to, edge.verdict);
-                *shard.cold.lock().handovers.entry(pair).or_default() += 1;
-            }
-            if edge.verdict == Verdict::Copy || edge.sync == Sync::Host {
-                self.note(shard, holder, edge, id, writer.number());
-            }
-        }
-        id
-    }
-
-    /// Counts a copy into memory that was there: `id` is the holder it was copied into, as `holder` describes it.
-    pub fn copied(&self, id: HolderId, holder: &HolderDesc<'_>, edge: &Edge<'_>) {
-        if self.level() == Level::Off {
-            return;
-        }
-        let writer = thread::current();
-        if let Some(shard) = self.shard_or_new(writer.shard()) {
-            let pair = (edge.from_framework, edge.target(holder), edge.verdict);
-            *shard.cold.lock().handovers.entry(pair).or_default() += 1;
-            self.note(shard, holder, edge, id, writer.number());
-        }
-    }
-
-    /// Closes a record: its holder let go. `true` if it was open, and for [`HolderId::NONE`].
-    ///
-    /// `false` means that the id was closed before (a deleter ran twice) or was never given out; that is counted
-    /// and recorded as a hazard.
-    #[inline]
-    pub fn close(&self, id: HolderId) -> bool {
-        id.is_none() || self.close_plain(id) || self.close_unusual(id)
-    }
-
-    /// The usual case: an open record of the calling thread, at a level without a history. `false` if it is another.
-    #[inline(always)]
-    fn close_plain(&self, id: HolderId) -> bool {
-        if thread::known().shard() != id.shard() || id.shard() == SHARED {
-            return false;
-        }
-        if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
-            return false;
-        }
-        match self.shard(id.shard()) {
-            Some(shard) if shard.slab.close_own(id.slot(), id.generation()) => {
-                shard.count_closed();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn close_unusual(&self, id: HolderId) -> bool {
-        if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
-            return self.close_and_remember(id);
-        }
-        self.close_as(thread::current(), id)
-    }
-
-    fn close_and_remember(&self, id: HolderId) -> bool {
-        let writer = thread::current();
-        let last = history::look(self, id);
-        let closed = self.close_as(writer, id);
-        if let (true, Some(last), Some(shard)) = (closed, last, self.shard(id.shard())) {
-            history::closed(shard, *last, writer.number());
-        }
-        closed
-    }
-
-    fn close_as(&self, writer: Writer, id: HolderId) -> bool {
-        let Some(shard) = self.shard(id.shard()) else {
-            self.closed_twice(id, 1);
-            return false;
-        };
-        let mut late = 0u32;
-        let closed = if writer.shard() == id.shard() && id.shard() != SHARED {
-            let closed = shard.slab.close_own(id.slot(), id.generation());
-            if closed {
-                shard.count_closed();
-            }
-            closed
-        } else {
-            let closed = shard.slab.close_remote(id.slot(), id.generation(), &mut || late += 1);
-            if closed {
-                shard.count_closed_by_other();
-            }
-            closed
-        };
-        if !closed || late != 0 {
-            self.closed_twice(id, late + u32::from(!closed));
-        }
-        closed
-    }
-
-    #[cold]
-    fn closed_twice(&self, id: HolderId, times: u32) {
-        if self.level() == Level::Off {
-            return;
-        }
-        self.count_by(Counter::DoubleClosed, u64::from(times));
-        let note = if id.is_none() {
-            "a deleter ran twice, on two threads at once"
-        } else {
-            "a deleter ran twice, or for a holder that never was"
-        };
-        self.hazard(Code::CP01, &[id], note.to_owned());
-    }
-
     /// Changes what is known about a holder; `false` if it is not open.
     pub fn update_flags(&self, id: HolderId, set: HolderFlags, clear: HolderFlags) -> bool {
         self.shard(id.shard())
@@ -301,19 +129,6 @@ impl Ledger {
     pub fn count_by(&self, counter: Counter, n: u64) {
         if self.level() != Level::Off {
             self.counters[counter as usize].fetch_add(n, Ordering::Relaxed);
-        }
-    }
-
-    /// Keeps of a copy, or of a wait of the host, what outlives the holder. Both take longer than this.
-    #[inline(never)]
-    fn note(&self, shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
-        let mut cold = shard.cold.lock();
-        if edge.verdict == Verdict::Copy {
-            cold.copied(Copy::new(holder, edge, id, clock::exact(), thread));
-        }
-        if edge.sync == Sync::Host {
-            cold.waited((edge.from_framework, edge.target(holder), holder.site));
-            self.count_always(Counter::HostWaits);
         }
     }
 

@@ -13,20 +13,20 @@ use crate::{Edge, HolderDesc, HolderFlags, HolderId, Label, Role, Sync};
 /// Words of a record.
 pub(crate) const WORDS: usize = 14;
 
-const ADDRESS: usize = 0;
-const ALLOC_BASE: usize = 1;
-const ALLOC_LEN: usize = 2;
-const PARENT: usize = 3;
+/// The `meta` bits low, the framework of the source high. Written last: until then a free place's word 0 names the next one.
+const META: usize = 0;
+const ADDRESS: usize = 1;
+const ALLOC_BASE: usize = 2;
+const ALLOC_LEN: usize = 3;
+const PARENT: usize = 4;
 /// When, high, in units of about a millisecond; below, a number that grows with every record of the shard.
-const OPENED: usize = 4;
+const OPENED: usize = 5;
 /// Kind low, id high.
-const DEVICE: usize = 5;
+const DEVICE: usize = 6;
 /// Dtype low, epoch high.
-const DTYPE: usize = 6;
+const DTYPE: usize = 7;
 /// Framework low, site high.
-const LABELS: usize = 7;
-/// The `meta` bits low, the framework of the source high.
-const META: usize = 8;
+const LABELS: usize = 8;
 /// Up to four reason codes; with `COPY_BYTES`, one code and 48 bits of bytes.
 const REASONS: usize = 9;
 /// One word a dimension: size low, stride high; with `EXT`, the index of the extra part.
@@ -92,7 +92,6 @@ const fn pair(low: u32, high: u32) -> u64 {
 }
 
 /// Writes a record into a place that the writer reserved.
-#[inline(always)]
 pub(crate) fn write(
     slab: &Slab,
     words: &[AtomicU64; WORDS],
@@ -101,17 +100,59 @@ pub(crate) fn write(
     epoch: u32,
     opened: u64,
 ) {
-    let set = |i: usize, value: u64| words[i].store(value, Ordering::Relaxed);
-    set(ADDRESS, holder.address);
-    let (base, len) = holder.alloc.unwrap_or((0, 0));
-    set(ALLOC_BASE, base);
-    set(ALLOC_LEN, len);
-    set(OPENED, opened);
-    set(DEVICE, pair(holder.device.kind.0 as u32, holder.device.id as u32));
-    let DType { code, bits, lanes } = holder.dtype;
-    set(DTYPE, pair(u32::from(code) | u32::from(bits) << 8 | u32::from(lanes) << 16, epoch));
-    set(LABELS, pair(holder.framework.number(), holder.site.number()));
+    let small = write_plain(words, holder, edge, epoch, opened);
+    let signed = || {
+        let fits = has_room(holder) && holder.shape.iter().chain(holder.strides).all(|&n| n == i64::from(n as i32));
+        fits.then(|| write_dims(words, holder)).is_some()
+    };
+    let mut fits = small.dims || signed();
+    let mut meta = small.meta;
+    if let Some(edge) = edge
+        && edge.bytes != 0
+    {
+        fits &= edge.bytes <= MAX_INLINE_BYTES && edge.reasons.len() <= 1;
+        meta |= u64::from(meta::COPY_BYTES);
+        set(words, REASONS, edge.bytes << 16 | edge.reasons.first().map_or(0, |code| *code as u64));
+    } else if let Some(edge) = edge {
+        fits &= is_small(edge);
+    }
+    if fits {
+        meta |= holder.shape.len() as u64;
+    } else {
+        meta |= u64::from(meta::EXT);
+        set(words, DIMS, write_ext(slab, holder, edge));
+    }
+    set(words, META, meta);
+}
 
+/// What [`write_plain`] leaves to its caller.
+pub(crate) struct Plain {
+    /// The word of [`META`], but for the number of dimensions.
+    meta: u64,
+    /// Whether sizes and strides are what most are: of up to four dimensions, not negative, and of 31 bits.
+    pub(crate) dims: bool,
+}
+
+/// Writes a record but for its first word, into a place that may still be on the free list.
+///
+/// Of sizes and strides that do not fit nothing is written; of an edge that is not [`is_small`] too little.
+#[inline(always)]
+pub(crate) fn write_plain(
+    words: &[AtomicU64; WORDS],
+    holder: &HolderDesc<'_>,
+    edge: Option<&Edge<'_>>,
+    epoch: u32,
+    opened: u64,
+) -> Plain {
+    set(words, OPENED, opened);
+    let DType { code, bits, lanes } = holder.dtype;
+    set(words, DTYPE, pair(u32::from(code) | u32::from(bits) << 8 | u32::from(lanes) << 16, epoch));
+    set(words, ADDRESS, holder.address);
+    let (base, len) = holder.alloc.unwrap_or((0, 0));
+    set(words, ALLOC_BASE, base);
+    set(words, ALLOC_LEN, len);
+    set(words, DEVICE, pair(holder.device.kind.0 as u32, holder.device.id as u32));
+    set(words, LABELS, pair(holder.framework.number(), holder.site.number()));
     let mut flags = 0;
     if holder.role == Role::Holder {
         flags |= meta::HOLDER;
@@ -125,55 +166,60 @@ pub(crate) fn write(
     if holder.alloc.is_some() {
         flags |= meta::ALLOC;
     }
-    let mut fits = true;
     let mut from = 0;
     match edge {
         None => {
-            set(PARENT, 0);
+            set(words, PARENT, 0);
             flags |= meta::NO_EDGE << meta::VERDICT_SHIFT;
         }
         Some(edge) => {
-            set(PARENT, edge.from.get());
+            set(words, PARENT, edge.from.get());
             from = edge.from_framework.number();
             flags |= (edge.verdict as u32) << meta::VERDICT_SHIFT;
             flags |= (edge.sync as u32) << meta::SYNC_SHIFT;
             flags |= u32::from(edge.steps.bits()) << meta::STEPS_SHIFT;
             flags |= (edge.reasons.len() as u32 & 7) << meta::REASONS_SHIFT;
-            if edge.bytes != 0 {
-                fits &= edge.bytes <= MAX_INLINE_BYTES && edge.reasons.len() <= 1;
-                flags |= meta::COPY_BYTES;
-                set(REASONS, edge.bytes << 16 | edge.reasons.first().map_or(0, |code| *code as u64));
-            } else if !edge.reasons.is_empty() {
-                fits &= edge.reasons.len() <= 4;
+            if !edge.reasons.is_empty() {
                 let codes = edge.reasons.iter().take(4).enumerate();
-                set(REASONS, codes.fold(0, |word, (i, code)| word | (*code as u64) << (16 * i)));
+                set(words, REASONS, codes.fold(0, |word, (i, code)| word | (*code as u64) << (16 * i)));
             }
         }
     }
-    let ndim = holder.shape.len();
-    fits &= ndim <= INLINE_DIMS && holder.strides.len() == ndim;
-    if fits {
-        let mut bits = 0;
-        for (i, (&size, &stride)) in holder.shape.iter().zip(holder.strides).enumerate() {
-            bits |= size | stride;
-            // The loop ends within the words: `fits` says that there are at most `INLINE_DIMS`.
-            set(DIMS + (i & (INLINE_DIMS - 1)), size as u32 as u64 | (stride as u64) << 32);
-        }
-        fits = bits >> 31 == 0 || fit_signed(holder);
-    }
-    if fits {
-        flags |= ndim as u32;
-    } else {
-        flags |= meta::EXT;
-        set(DIMS, write_ext(slab, holder, edge));
-    }
-    set(META, pair(flags, from));
+    Plain { meta: pair(flags, from), dims: has_room(holder) && write_dims(words, holder) >> 31 == 0 }
 }
 
-/// Whether sizes and strides fit 32 bits with their signs; most have none, which is cheaper to see.
-#[cold]
-fn fit_signed(holder: &HolderDesc<'_>) -> bool {
-    holder.shape.iter().chain(holder.strides).all(|&n| n == i64::from(n as i32))
+/// Ends what [`write_plain`] began, where its dimensions fit and its edge is small: the place is taken off the free list.
+#[inline(always)]
+pub(crate) fn end_plain(words: &[AtomicU64; WORDS], plain: &Plain, holder: &HolderDesc<'_>) {
+    set(words, META, plain.meta | holder.shape.len() as u64);
+}
+
+#[inline(always)]
+fn set(words: &[AtomicU64; WORDS], i: usize, value: u64) {
+    words[i].store(value, Ordering::Relaxed);
+}
+
+/// Whether what an edge says fits the words, and its bytes are none.
+#[inline(always)]
+pub(crate) fn is_small(edge: &Edge<'_>) -> bool {
+    edge.bytes == 0 && edge.reasons.len() <= 4
+}
+
+#[inline(always)]
+fn has_room(holder: &HolderDesc<'_>) -> bool {
+    holder.shape.len() <= INLINE_DIMS && holder.strides.len() == holder.shape.len()
+}
+
+/// The low halves of at most [`INLINE_DIMS`] sizes and strides. Returns all their bits, the signs as high ones.
+#[inline(always)]
+fn write_dims(words: &[AtomicU64; WORDS], holder: &HolderDesc<'_>) -> i64 {
+    let mut bits = 0;
+    for (i, (&size, &stride)) in holder.shape.iter().zip(holder.strides).enumerate() {
+        bits |= size | stride;
+        // The loop ends within the words: the caller has counted the dimensions.
+        set(words, DIMS + (i & (INLINE_DIMS - 1)), size as u32 as u64 | (stride as u64) << 32);
+    }
+    bits
 }
 
 #[cold]
@@ -331,114 +377,4 @@ fn codes(word: u64, count: usize) -> SmallVec<[Code; 4]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Ledger, Level};
-
-    /// What a place does to a record: nothing.
-    fn round_trip(holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> Record {
-        let ledger = Ledger::new(Level::Records);
-        let record = ledger.record(ledger.open(holder, edge)).expect("open");
-        assert_eq!((record.role, record.framework, record.site), (holder.role, holder.framework, holder.site));
-        assert_eq!((record.device, record.address, record.dtype), (holder.device, holder.address, holder.dtype));
-        assert_eq!((record.padded, record.unit, record.alloc), (holder.padded, holder.unit, holder.alloc));
-        assert_eq!((&record.shape[..], &record.strides[..]), (holder.shape, holder.strides));
-        assert_eq!(record.flags, holder.flags);
-        let source = record.source.clone();
-        assert_eq!(source.is_some(), edge.is_some());
-        if let (Some(source), Some(edge)) = (source, edge) {
-            assert_eq!((source.from, source.framework, source.verdict), (edge.from, edge.from_framework, edge.verdict));
-            assert_eq!((source.steps, &source.reasons[..]), (edge.steps, edge.reasons));
-            assert_eq!((source.bytes, source.sync), (edge.bytes, edge.sync));
-        }
-        record
-    }
-
-    fn holder<'a>(shape: &'a [i64], strides: &'a [i64]) -> HolderDesc<'a> {
-        HolderDesc {
-            role: Role::Holder,
-            framework: Label::TORCH,
-            site: Label::intern("here"),
-            device: Device::new(DeviceKind(-1), i32::MIN),
-            address: u64::MAX,
-            dtype: DType { code: 255, bits: 254, lanes: u16::MAX },
-            padded: true,
-            unit: StrideUnit::Bytes,
-            shape,
-            strides,
-            alloc: Some((u64::MAX - 1, u64::MAX - 2)),
-            flags: HolderFlags::all(),
-        }
-    }
-
-    #[test]
-    fn dimensions_at_the_edge_of_32_bits_come_back_as_they_were() {
-        let edges = [0, 1, -1, i32::MAX.into(), i64::from(i32::MAX) + 1, i32::MIN.into(), i64::from(i32::MIN) - 1];
-        for size in edges.into_iter().chain([u32::MAX.into(), i64::MAX, i64::MIN]) {
-            for ndim in 0..7 {
-                let (ones, mut sizes) = (vec![1; ndim], vec![1; ndim]);
-                if let Some(last) = sizes.last_mut() {
-                    *last = size;
-                }
-                round_trip(&holder(&sizes, &ones), None);
-                round_trip(&holder(&ones, &sizes), None);
-            }
-        }
-    }
-
-    #[test]
-    fn edges_come_back_as_they_were() {
-        let base = holder(&[2, 3], &[3, 1]);
-        let codes = [Code::RO02, Code::GR02, Code::AL02, Code::CA01, Code::IN01];
-        for bytes in [0, 1, MAX_INLINE_BYTES, MAX_INLINE_BYTES + 1, u64::MAX] {
-            for n in 0..=codes.len() {
-                for verdict in [Verdict::Share, Verdict::Copy, Verdict::Reject] {
-                    let edge = Edge {
-                        from: HolderId::from_raw(u64::MAX),
-                        from_framework: Label::OTHER,
-                        to: Label::NONE,
-                        verdict,
-                        steps: Steps::from_bits_retain(0xFF),
-                        reasons: &codes[..n],
-                        bytes,
-                        sync: Sync::Host,
-                    };
-                    round_trip(&base, Some(&edge));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn each_choice_has_its_own_bit() {
-        let base = holder(&[2], &[1]);
-        let quiet = HolderDesc {
-            role: Role::Owner,
-            padded: false,
-            unit: StrideUnit::Elements,
-            alloc: None,
-            flags: HolderFlags::empty(),
-            ..base
-        };
-        round_trip(&quiet, None);
-        for one in [
-            HolderDesc { role: Role::Holder, ..quiet },
-            HolderDesc { padded: true, ..quiet },
-            HolderDesc { unit: StrideUnit::Bytes, ..quiet },
-            HolderDesc { alloc: Some((0, 0)), ..quiet },
-        ] {
-            round_trip(&one, None);
-        }
-        for flag in HolderFlags::all().iter() {
-            round_trip(&HolderDesc { flags: flag, ..quiet }, None);
-        }
-    }
-
-    #[test]
-    fn a_later_record_of_a_shard_sorts_after_an_earlier_one() {
-        let ms = 1 << TIME_SHIFT;
-        let words =
-            [opened(5 * ms, 1), opened(5 * ms + 1, 2), opened(5 * ms, (1 << SEQUENCE_BITS) - 1), opened(6 * ms, 0)];
-        assert!(words.is_sorted());
-    }
-}
+mod tests;

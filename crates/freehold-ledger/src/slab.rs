@@ -23,7 +23,7 @@ mod changed;
 mod chunk;
 
 use changed::Notes;
-use chunk::{CHUNKS, MAX_PLACES, OFFSET_BITS, OFFSET_MASK, free_chunk, new_chunk, places_in};
+use chunk::{CHUNKS, MAX_PLACES, OFFSET_BITS, OFFSET_MASK, free_chunk, is_in, new_chunk, places_in};
 pub(crate) use chunk::{nth, number};
 
 /// The state word: generation 32, thread 16, flags 15, live 1.
@@ -64,6 +64,8 @@ const _: () = assert!(size_of::<Slot>() == 128);
 pub(crate) struct Reserved<'a> {
     pub(crate) slot: &'a Slot,
     note: &'a AtomicU64,
+    /// What the head of the free list is without it.
+    next: u32,
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
@@ -133,14 +135,41 @@ impl Slab {
     /// The place with an index, if its chunk is there.
     #[inline]
     fn slot(&self, index: u32) -> Option<&Slot> {
-        let chunk = (index >> OFFSET_BITS) as usize % CHUNKS;
-        let offset = (index & OFFSET_MASK) as usize;
+        let (chunk, offset) = ((index >> OFFSET_BITS) as usize % CHUNKS, index & OFFSET_MASK);
         let base = self.chunks[chunk].load(Ordering::Acquire);
-        if base.is_null() || offset >= places_in(chunk) {
+        if base.is_null() || !is_in(chunk, offset) {
             return None;
         }
         // SAFETY: a chunk, once there, has `places_in(chunk)` initialised places and lives as long as the slab.
-        Some(unsafe { &*base.add(offset) })
+        Some(unsafe { &*base.add(offset as usize) })
+    }
+
+    /// The place that the next record goes to, if one is free. For the writer only.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> Option<Reserved<'_>> {
+        let free = self.free.load(Ordering::Relaxed);
+        (free != 0).then(|| self.free_place(free))
+    }
+
+    /// Takes the place that [`Slab::peek`] found. For the writer only.
+    #[inline(always)]
+    pub(crate) fn take(&self, place: &Reserved<'_>) {
+        self.free.store(place.next, Ordering::Relaxed);
+    }
+
+    /// The place at the head of the free list.
+    #[inline(always)]
+    fn free_place(&self, free: u32) -> Reserved<'_> {
+        let index = free - 1;
+        let base = self.chunks[(index >> OFFSET_BITS) as usize % CHUNKS].load(Ordering::Relaxed);
+        // SAFETY: only `refill` and `recycle` put places on the free list; their chunks are there, their offsets are
+        // inside, and a chunk lives as long as the slab.
+        let slot = unsafe { &*base.add((index & OFFSET_MASK) as usize) };
+        let next = slot.words[0].load(Ordering::Relaxed) as u32;
+        let generation = state::generation(slot.state.load(Ordering::Relaxed)) + 1;
+        // SAFETY: the place is there, so its chunk is.
+        let note = unsafe { self.notes.own(index) };
+        Reserved { slot, note, next, index, generation }
     }
 
     /// Takes a place for a new record; `None` if there is no memory for one. For the writer only.
@@ -152,16 +181,9 @@ impl Slab {
         if free == 0 {
             free = self.refill(late)?;
         }
-        let index = free - 1;
-        let base = self.chunks[(index >> OFFSET_BITS) as usize % CHUNKS].load(Ordering::Relaxed);
-        // SAFETY: only `refill` and `recycle` put places on the free list; their chunks are there, their offsets are
-        // inside, and a chunk lives as long as the slab.
-        let slot = unsafe { &*base.add((index & OFFSET_MASK) as usize) };
-        self.free.store(slot.words[0].load(Ordering::Relaxed) as u32, Ordering::Relaxed);
-        let generation = state::generation(slot.state.load(Ordering::Relaxed)) + 1;
-        // SAFETY: the place is there, so its chunk is.
-        let note = unsafe { self.notes.own(index) };
-        Some(Reserved { slot, note, index, generation })
+        let place = self.free_place(free);
+        self.take(&place);
+        Some(place)
     }
 
     /// Puts at least one place on the free list and returns the head of it.

@@ -10,13 +10,13 @@ use std::alloc::Layout as AllocLayout;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
-use freehold_ledger::{Edge, HolderId, Level, Party};
+use freehold_ledger::{HolderId, Level, Party};
 
 use crate::block;
 use crate::canary;
 use crate::dialect::Advice;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
-use crate::{Code, Decision, Dialect, Error, Label, Message, Result, Sync, Tensor, Traits, Verdict, trace};
+use crate::{Code, Decision, Dialect, Error, Label, Message, Result, Tensor, Traits, Verdict, trace};
 
 mod back;
 
@@ -269,20 +269,9 @@ impl Tensor {
     }
 
     fn open_holder_at(&self, level: Level, options: &ExportOptions<'_>) -> HolderId {
-        let inner = &*self.0;
         // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
         let codes = options.decision.filter(|d| d.verdict == Verdict::Share).map(Decision::codes);
-        let edge = Edge {
-            from: inner.holder,
-            from_framework: inner.framework,
-            to: Label::NONE,
-            verdict: Verdict::Share,
-            steps: freehold_tensor::Steps::empty(),
-            reasons: codes.as_deref().unwrap_or_default(),
-            bytes: 0,
-            sync: Sync::None,
-        };
-        self.lend(level, options, &edge)
+        self.lend(level, options, codes.as_deref().unwrap_or_default())
     }
 
     /// Fills a new block; `make` builds the managed tensor from its context and tensor.

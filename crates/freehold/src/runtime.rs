@@ -111,7 +111,7 @@ impl Runtime {
     }
 
     /// The ledger, for opening a record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn books(&self) -> &Ledger {
         if self.0.is_none() {
             crate::fork::watch();

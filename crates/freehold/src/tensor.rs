@@ -168,13 +168,15 @@ impl Inner {
     #[inline]
     fn holder_desc<'a>(&self, layout: Layout<'a>, role: Role, site: Label) -> HolderDesc<'a> {
         let traits = self.traits;
-        let mut flags = HolderFlags::empty();
+        let (mut flags, mut padded, mut unit) = (HolderFlags::empty(), false, StrideUnit::Elements);
         if !traits.is_empty() {
             flags.set(HolderFlags::READ_ONLY, traits.intersects(Traits::READ_ONLY));
             flags.set(HolderFlags::IMMUTABLE, traits.intersects(Traits::IMMUTABLE));
             flags.set(HolderFlags::COPIED, traits.intersects(Traits::IS_COPIED));
             flags.set(HolderFlags::DETACHED, traits.intersects(Traits::DETACHED));
             flags.set(HolderFlags::FROZEN, traits.intersects(Traits::FROZEN));
+            padded = traits.contains(Traits::PADDED);
+            unit = unit_of(traits);
         }
         HolderDesc {
             role,
@@ -183,8 +185,8 @@ impl Inner {
             device: self.device,
             address: self.data.addr() as u64,
             dtype: self.dtype,
-            padded: traits.contains(Traits::PADDED),
-            unit: unit_of(traits),
+            padded,
+            unit,
             shape: layout.shape,
             strides: layout.strides,
             alloc: self.alloc.known(),

@@ -46,6 +46,13 @@ pub(super) const fn places_in(chunk: usize) -> usize {
     if (chunk as u32) < SMALL_CHUNKS { (FIRST_CHUNK as usize) << chunk } else { 1 << OFFSET_BITS }
 }
 
+/// Whether an offset is below [`places_in`], in a shift: each chunk has twice the places of the one before, and no offset is beyond
+/// the largest.
+#[inline]
+pub(super) const fn is_in(chunk: usize, offset: u32) -> bool {
+    (offset as u64) >> (FIRST_CHUNK.ilog2() + chunk as u32) == 0
+}
+
 #[cfg(not(loom))]
 fn chunk_layout(slots: usize) -> Option<Layout> {
     Layout::array::<Slot>(slots).ok()

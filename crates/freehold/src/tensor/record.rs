@@ -4,7 +4,7 @@ use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
 use freehold_tensor::Steps;
 
 use crate::export::Returned;
-use crate::{ExportOptions, Label, Tensor, Traits, Verdict, canary};
+use crate::{Code, ExportOptions, Label, Tensor, Traits, Verdict, canary};
 
 impl Tensor {
     /// Opens the ledger record of a new tensor, which has one handle.
@@ -13,7 +13,7 @@ impl Tensor {
         let ledger = self.0.runtime.books();
         let level = ledger.level();
         if level != Level::Off {
-            let id = ledger.open_under(level, &self.0.holder_desc(self.layout(), role, site), edge);
+            let id = ledger.open_under(level, || self.0.holder_desc(self.layout(), role, site), || edge.copied());
             self.own(id);
         }
     }
@@ -29,12 +29,12 @@ impl Tensor {
 
     #[inline]
     fn record_import_on(&mut self, level: Level, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        let ledger = self.0.runtime.books();
         let returned = returned();
         if returned.is_some() || level >= Level::Canaries {
             return self.record_watched(site, returned);
         }
-        let id = ledger.open_under(level, &self.0.holder_desc(self.layout(), Role::Owner, site), None);
+        let ledger = self.0.runtime.ledger();
+        let id = ledger.open_under(level, || self.0.holder_desc(self.layout(), Role::Owner, site), || None);
         self.own(id);
     }
 
@@ -88,18 +88,30 @@ impl Tensor {
         self.0.runtime.ledger().copied(HolderId::NONE, &desc, edge);
     }
 
-    /// The record of somebody to whom the memory goes.
+    /// The record of somebody to whom the memory goes: a share of what is here.
     #[inline]
-    pub(crate) fn lend(&self, level: Level, options: &ExportOptions<'_>, edge: &Edge<'_>) -> HolderId {
-        let inner = &*self.0;
-        let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
-        if !inner.traits.is_empty() {
-            flags.set(HolderFlags::READ_ONLY, !self.is_writable());
-            flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
-            flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
-        }
-        let desc = inner.holder_desc(self.layout(), Role::Holder, options.site);
-        let ledger = inner.runtime.ledger();
-        ledger.open_under(level, &HolderDesc { framework: options.consumer, flags, ..desc }, Some(edge))
+    pub(crate) fn lend(&self, level: Level, options: &ExportOptions<'_>, reasons: &[Code]) -> HolderId {
+        let holder = || {
+            let inner = &*self.0;
+            let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
+            if !inner.traits.is_empty() {
+                flags.set(HolderFlags::READ_ONLY, !self.is_writable());
+                flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
+                flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
+            }
+            let desc = inner.holder_desc(self.layout(), Role::Holder, options.site);
+            HolderDesc { framework: options.consumer, flags, ..desc }
+        };
+        let edge = || Edge {
+            from: self.0.holder,
+            from_framework: self.0.framework,
+            to: Label::NONE,
+            verdict: Verdict::Share,
+            steps: Steps::empty(),
+            reasons,
+            bytes: 0,
+            sync: freehold_ledger::Sync::None,
+        };
+        self.0.runtime.ledger().open_under(level, holder, || Some(edge()))
     }
 }

@@ -1,0 +1,96 @@
+//! The end of a record.
+
+use std::sync::atomic::Ordering;
+
+use freehold_tensor::Code;
+
+use super::Ledger;
+use crate::thread::{self, SHARED, Writer};
+use crate::{Counter, HolderId, Level, history};
+
+impl Ledger {
+    /// Closes a record: its holder let go. `true` if it was open, and for [`HolderId::NONE`].
+    ///
+    /// `false` means that the id was closed before (a deleter ran twice) or was never given out; that is counted
+    /// and recorded as a hazard.
+    #[inline]
+    pub fn close(&self, id: HolderId) -> bool {
+        id.is_none() || self.close_plain(id) || self.close_unusual(id)
+    }
+
+    /// The usual case: an open record of the calling thread, at a level without a history. `false` if it is another.
+    #[inline(always)]
+    fn close_plain(&self, id: HolderId) -> bool {
+        if thread::known().shard() != id.shard() || id.shard() == SHARED {
+            return false;
+        }
+        if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
+            return false;
+        }
+        match self.shard(id.shard()) {
+            Some(shard) if shard.slab.close_own(id.slot(), id.generation()) => {
+                shard.count_closed();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_unusual(&self, id: HolderId) -> bool {
+        if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
+            return self.close_and_remember(id);
+        }
+        self.close_as(thread::current(), id)
+    }
+
+    fn close_and_remember(&self, id: HolderId) -> bool {
+        let writer = thread::current();
+        let last = history::look(self, id);
+        let closed = self.close_as(writer, id);
+        if let (true, Some(last), Some(shard)) = (closed, last, self.shard(id.shard())) {
+            history::closed(shard, *last, writer.number());
+        }
+        closed
+    }
+
+    fn close_as(&self, writer: Writer, id: HolderId) -> bool {
+        let Some(shard) = self.shard(id.shard()) else {
+            self.closed_twice(id, 1);
+            return false;
+        };
+        let mut late = 0u32;
+        let closed = if writer.shard() == id.shard() && id.shard() != SHARED {
+            let closed = shard.slab.close_own(id.slot(), id.generation());
+            if closed {
+                shard.count_closed();
+            }
+            closed
+        } else {
+            let closed = shard.slab.close_remote(id.slot(), id.generation(), &mut || late += 1);
+            if closed {
+                shard.count_closed_by_other();
+            }
+            closed
+        };
+        if !closed || late != 0 {
+            self.closed_twice(id, late + u32::from(!closed));
+        }
+        closed
+    }
+
+    #[cold]
+    pub(super) fn closed_twice(&self, id: HolderId, times: u32) {
+        if self.level() == Level::Off {
+            return;
+        }
+        self.count_by(Counter::DoubleClosed, u64::from(times));
+        let note = if id.is_none() {
+            "a deleter ran twice, on two threads at once"
+        } else {
+            "a deleter ran twice, or for a holder that never was"
+        };
+        self.hazard(Code::CP01, &[id], note.to_owned());
+    }
+}

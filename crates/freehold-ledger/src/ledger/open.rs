@@ -1,0 +1,190 @@
+//! A record opened, and a handover counted.
+
+use std::sync::atomic::Ordering;
+
+use freehold_tensor::Verdict;
+
+use super::Ledger;
+use crate::record;
+use crate::shard::Shard;
+use crate::sync::bump;
+use crate::tally::Copy;
+use crate::thread::{self, SHARED, Writer};
+use crate::{Counter, Edge, HolderDesc, HolderId, Level, Sync, clock, history};
+
+impl Ledger {
+    /// Opens a record for a holder that came to be, and counts the handover if there was one.
+    ///
+    /// The id is [`HolderId::NONE`] below [`Level::Records`], and where there is no memory for a record (counted).
+    #[inline]
+    pub fn open(&self, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        self.open_under(self.level(), || *holder, || edge.copied())
+    }
+
+    /// As [`Ledger::open`], for a caller that has looked at the level; `holder` and `edge` say the same whenever they are
+    /// called.
+    ///
+    /// The usual case is in the caller, where what describes the holder goes from registers into the record. So that it stays
+    /// there, nothing takes the address of a description: the other cases, which are functions of their own, ask for it anew.
+    #[inline(always)]
+    pub fn open_under<'a>(
+        &self,
+        level: Level,
+        holder: impl Fn() -> HolderDesc<'a>,
+        edge: impl Fn() -> Option<Edge<'a>>,
+    ) -> HolderId {
+        if level == Level::Records
+            && let Some(id) = self.open_plain(&holder, &edge)
+        {
+            return id;
+        }
+        if level == Level::Counters && self.count_plain(&holder, &edge) {
+            return HolderId::NONE;
+        }
+        self.open_unusual(level, holder, edge)
+    }
+
+    /// As [`Ledger::open_plain`], where handovers are only counted; `false` if nothing was done.
+    #[inline(always)]
+    fn count_plain<'a>(&self, holder: impl Fn() -> HolderDesc<'a>, edge: impl Fn() -> Option<Edge<'a>>) -> bool {
+        let writer = thread::known();
+        let shard = if writer.shard() == SHARED { None } else { self.shard(writer.shard()) };
+        let Some(shard) = shard else { return false };
+        if let Some(edge) = edge()
+            && (!is_plain(&edge) || !shard.pairs.count(edge.from_framework, edge.target(&holder()), edge.verdict))
+        {
+            return false;
+        }
+        bump(&shard.unrecorded, Ordering::Relaxed);
+        true
+    }
+
+    /// The usual case: a thread with a shard and a free place in it, a record that fits its place, no copy and no wait.
+    /// `None` if it is another: nothing was done.
+    #[inline(always)]
+    fn open_plain<'a>(
+        &self,
+        holder: impl Fn() -> HolderDesc<'a>,
+        edge: impl Fn() -> Option<Edge<'a>>,
+    ) -> Option<HolderId> {
+        let writer = thread::known();
+        if writer.shard() == SHARED {
+            return None;
+        }
+        // Before anything is in a register that the call would have to save.
+        let now = clock::coarse();
+        let shard = self.shard(writer.shard())?;
+        let place = shard.slab.peek()?;
+        let words = &place.slot.words;
+        let before = shard.opened();
+        let opened = record::opened(now, before);
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        let (holder, edge) = (holder(), edge());
+        let plain = record::write_plain(words, &holder, edge.as_ref(), epoch, opened);
+        if !plain.dims || edge.as_ref().is_some_and(|edge| !is_plain(edge)) {
+            return None;
+        }
+        if let Some(edge) = &edge
+            && !shard.pairs.count(edge.from_framework, edge.target(&holder), edge.verdict)
+        {
+            return None;
+        }
+        shard.slab.take(&place);
+        record::end_plain(words, &plain, &holder);
+        place.publish(writer.number(), holder.flags.bits());
+        shard.count_opened(before);
+        Some(HolderId::new(place.generation, writer.shard(), place.index))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_unusual<'a>(
+        &self,
+        level: Level,
+        holder: impl Fn() -> HolderDesc<'a>,
+        edge: impl Fn() -> Option<Edge<'a>>,
+    ) -> HolderId {
+        self.open_any(level, &holder(), edge().as_ref())
+    }
+
+    /// At any level, by any thread.
+    fn open_any(&self, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        if level == Level::Off {
+            return HolderId::NONE;
+        }
+        let writer = thread::current();
+        let _writer = (writer.shard() == SHARED).then(|| self.shared.lock());
+        self.open_as(writer, level, holder, edge)
+    }
+
+    /// The caller is the writer of the shard: it has its index, or holds the lock of the shared one.
+    fn open_as(&self, writer: Writer, level: Level, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
+        let Some(shard) = self.shard_or_new(writer.shard()) else {
+            self.count_always(Counter::RecordsDropped);
+            return HolderId::NONE;
+        };
+        let mut id = HolderId::NONE;
+        if level >= Level::Records {
+            if let Some(place) = shard.slab.reserve(&mut || self.closed_twice(HolderId::NONE, 1)) {
+                let epoch = self.epoch.load(Ordering::Relaxed);
+                let before = shard.opened();
+                let opened = record::opened(clock::coarse(), before);
+                record::write(&shard.slab, &place.slot.words, holder, edge, epoch, opened);
+                place.publish(writer.number(), holder.flags.bits());
+                shard.count_opened(before);
+                id = HolderId::new(place.generation, writer.shard(), place.index);
+                if level >= Level::Sites {
+                    history::opened(shard, id);
+                }
+            } else {
+                self.count_always(Counter::RecordsDropped);
+            }
+        }
+        if id.is_none() {
+            bump(&shard.unrecorded, Ordering::Relaxed);
+        }
+        if let Some(edge) = edge {
+            let to = edge.target(holder);
+            if !shard.pairs.count(edge.from_framework, to, edge.verdict) {
+                let pair = (edge.from_framework, to, edge.verdict);
+                *shard.cold.lock().handovers.entry(pair).or_default() += 1;
+            }
+            if edge.verdict == Verdict::Copy || edge.sync == Sync::Host {
+                self.note(shard, holder, edge, id, writer.number());
+            }
+        }
+        id
+    }
+
+    /// Counts a copy into memory that was there: `id` is the holder it was copied into, as `holder` describes it.
+    pub fn copied(&self, id: HolderId, holder: &HolderDesc<'_>, edge: &Edge<'_>) {
+        if self.level() == Level::Off {
+            return;
+        }
+        let writer = thread::current();
+        if let Some(shard) = self.shard_or_new(writer.shard()) {
+            let pair = (edge.from_framework, edge.target(holder), edge.verdict);
+            *shard.cold.lock().handovers.entry(pair).or_default() += 1;
+            self.note(shard, holder, edge, id, writer.number());
+        }
+    }
+
+    /// Keeps of a copy, or of a wait of the host, what outlives the holder. Both take longer than this.
+    #[inline(never)]
+    fn note(&self, shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
+        let mut cold = shard.cold.lock();
+        if edge.verdict == Verdict::Copy {
+            cold.copied(Copy::new(holder, edge, id, clock::exact(), thread));
+        }
+        if edge.sync == Sync::Host {
+            cold.waited((edge.from_framework, edge.target(holder), holder.site));
+            self.count_always(Counter::HostWaits);
+        }
+    }
+}
+
+/// Whether an edge is counted by its pair alone, and fits the words of a place.
+#[inline(always)]
+fn is_plain(edge: &Edge<'_>) -> bool {
+    edge.verdict == Verdict::Share && edge.sync != Sync::Host && record::is_small(edge)
+}
