@@ -136,20 +136,26 @@ impl Tensor {
     /// resolves all three.
     #[inline]
     pub fn to_versioned(&self, options: &ExportOptions<'_>) -> Result<VersionedCapsule> {
-        if trace::listens() {
-            self.traced(options, || self.make_versioned(options))
-        } else {
-            self.make_versioned(options)
-        }
+        let make = || self.make_versioned(options);
+        if trace::listens() { self.traced(options, make) } else { make() }.map(VersionedCapsule)
     }
 
     /// Makes a capsule while somebody listens.
     #[cold]
-    fn traced<T>(&self, options: &ExportOptions<'_>, make: impl FnOnce() -> T) -> T {
-        trace::export_span(self, options).in_scope(make)
+    fn traced<M: Managed>(
+        &self,
+        options: &ExportOptions<'_>,
+        make: impl FnOnce() -> Result<NonNull<M>>,
+    ) -> Result<NonNull<M>> {
+        trace::export_span(self, options).in_scope(|| {
+            let made = make()?;
+            // SAFETY: a block that was just filled, and that nobody else has yet.
+            trace::export(self, unsafe { made.cast::<Block<M>>().as_ref() }.holder, options);
+            Ok(made)
+        })
     }
 
-    fn make_versioned(&self, options: &ExportOptions<'_>) -> Result<VersionedCapsule> {
+    fn make_versioned(&self, options: &ExportOptions<'_>) -> Result<NonNull<DLManagedTensorVersioned>> {
         self.check_describable()?;
         self.use_on(options.stream)?;
         let (major, minor) = if options.max_version.0 == dlpack::VERSION.0 {
@@ -165,7 +171,7 @@ impl Tensor {
             flags: dlpack::flags_to(flags),
             dl_tensor,
         };
-        Ok(VersionedCapsule(self.block(options, make)))
+        Ok(self.block(options, make))
     }
 
     fn capsule_flags(&self) -> u64 {
@@ -195,10 +201,11 @@ impl Tensor {
     /// [`ExportOptions::never_writes`].
     #[inline]
     pub fn to_legacy(&self, options: &ExportOptions<'_>) -> Result<LegacyCapsule> {
-        if trace::listens() { self.traced(options, || self.make_legacy(options)) } else { self.make_legacy(options) }
+        let make = || self.make_legacy(options);
+        if trace::listens() { self.traced(options, make) } else { make() }.map(LegacyCapsule)
     }
 
-    fn make_legacy(&self, options: &ExportOptions<'_>) -> Result<LegacyCapsule> {
+    fn make_legacy(&self, options: &ExportOptions<'_>) -> Result<NonNull<DLManagedTensor>> {
         self.check_describable()?;
         if !self.is_writable() && !options.never_writes {
             let mut message = Message::plain(
@@ -218,17 +225,18 @@ impl Tensor {
             manager_ctx: context,
             deleter: Some(DLManagedTensor::ours(Kind::Plain)),
         };
-        Ok(LegacyCapsule(self.block(options, make)))
+        Ok(self.block(options, make))
     }
 
     /// A `DLTensor` that borrows this tensor's shape and strides: valid while the tensor is.
     pub fn as_dltensor(&self) -> DLTensor {
-        self.dltensor(self.shape().as_ptr().cast_mut(), self.strides().as_ptr().cast_mut())
+        let (shape, strides) = (self.shape().as_ptr().cast_mut(), self.strides().as_ptr().cast_mut());
+        self.dltensor(shape, strides, self.layout().is_empty())
     }
 
-    fn dltensor(&self, shape: *mut i64, strides: *mut i64) -> DLTensor {
+    #[inline]
+    fn dltensor(&self, shape: *mut i64, strides: *mut i64, empty: bool) -> DLTensor {
         let inner = &*self.0;
-        let empty = self.layout().is_empty();
         DLTensor {
             data: if empty { ptr::null_mut() } else { inner.data.cast() },
             device: dlpack::device_to(inner.device),
@@ -261,17 +269,19 @@ impl Tensor {
     }
 
     #[inline(always)]
-    fn open_holder(&self, options: &ExportOptions<'_>) -> HolderId {
-        match self.0.runtime.ledger().level() {
-            Level::Off => HolderId::NONE,
-            level => self.open_holder_at(level, options),
+    fn open_holder(&self, level: Level, options: &ExportOptions<'_>) -> HolderId {
+        match options.decision {
+            _ if level == Level::Off => HolderId::NONE,
+            None => self.lend(level, options, &[]),
+            Some(decision) => self.open_decided(level, options, decision),
         }
     }
 
-    fn open_holder_at(&self, level: Level, options: &ExportOptions<'_>) -> HolderId {
+    #[inline(never)]
+    fn open_decided(&self, level: Level, options: &ExportOptions<'_>, decision: &Decision) -> HolderId {
         // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
-        let codes = options.decision.filter(|d| d.verdict == Verdict::Share).map(Decision::codes);
-        self.lend(level, options, codes.as_deref().unwrap_or_default())
+        let codes = if decision.verdict == Verdict::Share { decision.codes() } else { Default::default() };
+        self.lend(level, options, &codes)
     }
 
     /// Fills a new block; `make` builds the managed tensor from its context and tensor.
@@ -281,31 +291,30 @@ impl Tensor {
         options: &ExportOptions<'_>,
         make: impl FnOnce(*mut c_void, DLTensor) -> M,
     ) -> NonNull<M> {
-        let holder = self.open_holder(options);
+        let level = self.0.runtime.ledger().level();
+        let holder = self.open_holder(level, options);
         let (shape, strides) = (self.shape(), self.strides());
         let ndim = shape.len();
         let block = block::acquire(block_layout::<M>(ndim)).cast::<Block<M>>();
-        // SAFETY: `2 * ndim` values fit behind the block by its layout; both sources have `ndim` values, and the new block
-        // overlaps neither.
+        let mut empty = false;
+        // SAFETY: `2 * ndim` values fit behind the block by its layout.
         let dims = unsafe {
             let dims = block.as_ptr().add(1).cast::<i64>();
-            for i in 0..ndim {
-                dims.add(i).write(shape[i]);
-                dims.add(ndim + i).write(strides[i]);
+            for (i, (&n, &stride)) in shape.iter().zip(strides).enumerate() {
+                empty |= n == 0;
+                dims.add(i).write(n);
+                dims.add(ndim + i).write(stride);
             }
             dims
         };
         // SAFETY: `ndim` values of shape lie before the strides.
-        let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) });
+        let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) }, empty);
         let managed = make(block.as_ptr().cast(), dl_tensor);
         // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
         unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
-        if self.0.watch.is_some() || self.0.runtime.ledger().watches() {
+        if self.0.watch.is_some() || level >= Level::Canaries {
             // SAFETY: it was just filled, and nobody else has it yet.
-            unsafe { &mut *block.as_ptr() }.watch(options);
-        }
-        if trace::listens() {
-            trace::export(self, holder, options);
+            unsafe { &mut *block.as_ptr() }.watch(options, level);
         }
         block.cast()
     }
@@ -315,8 +324,8 @@ impl<M: Managed> Block<M> {
     /// Has a new export watched, or what it keeps if the memory is frozen.
     #[cold]
     #[inline(never)]
-    fn watch(&mut self, options: &ExportOptions<'_>) {
-        if self.tensor.runtime().ledger().watches() {
+    fn watch(&mut self, options: &ExportOptions<'_>, level: Level) {
+        if level >= Level::Canaries {
             self.managed.set_deleter(M::ours(Kind::Watched));
             let runtime = self.tensor.runtime();
             let to = Party { id: self.holder, framework: options.consumer, site: options.site };

@@ -82,7 +82,7 @@ impl Tensor {
     /// * The memory it describes stays valid until its deleter is called, which may happen on any thread.
     pub unsafe fn from_versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor> {
         // SAFETY: forwarded from the caller; what the first does not take, it has not touched.
-        unsafe { straight(raw, options.lean()).map_or_else(|| versioned(raw, options), Ok) }
+        unsafe { straight(raw, options.traits, || options.lean()).map_or_else(|| versioned(raw, options), Ok) }
     }
 
     /// The straight line of [`Tensor::from_versioned`] with default options, for a C interface: what it needs fits the registers.
@@ -98,9 +98,9 @@ impl Tensor {
         framework: Label,
         site: Label,
     ) -> Option<Tensor> {
-        let lean = Lean { runtime, framework, site, traits: Traits::empty(), alloc: None, quiet: false };
+        let lean = Lean { runtime, framework, site, alloc: &None, quiet: false };
         // SAFETY: forwarded from the caller.
-        unsafe { straight(raw, lean) }
+        unsafe { straight(raw, Traits::empty(), || lean) }
     }
 
     /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
@@ -124,7 +124,7 @@ impl Tensor {
         let capsule = capsule.ok_or_else(|| Error::internal("a checked capsule was refused"))?;
         // SAFETY: as above.
         let returned = || unsafe { export::returned(raw) };
-        Ok(Self::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options.lean(), returned))
+        Ok(Self::build_heard(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
     }
 
     /// Wraps a `DLTensor` view with an owner.
@@ -172,13 +172,30 @@ impl Tensor {
     ) -> Option<Tensor> {
         // SAFETY: forwarded from the caller.
         let valid = unsafe { plain_view(tensor, traits) }?;
-        let lean = Lean { runtime, framework, site: Label::NONE, traits, alloc: None, quiet: true };
+        let lean = Lean { runtime, framework, site: Label::NONE, alloc: &None, quiet: true };
         Some(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
     }
 
     #[inline]
     pub(crate) fn build(valid: Valid, place: Place, traits: Traits, owner: Owner, options: &ImportOptions) -> Tensor {
-        Self::build_from(valid, place, traits, owner, options.lean(), || None)
+        Self::build_heard(valid, place, traits, owner, options, || None)
+    }
+
+    /// As [`Tensor::build_from`], for whoever listens too.
+    #[inline]
+    fn build_heard(
+        valid: Valid,
+        place: Place,
+        traits: Traits,
+        owner: Owner,
+        options: &ImportOptions,
+        returned: impl FnOnce() -> Option<Returned>,
+    ) -> Tensor {
+        let tensor = Self::build_from(valid, place, traits, owner, options.lean(), returned);
+        if !options.quiet && trace::listens() {
+            trace::import(&tensor, options.site);
+        }
+        tensor
     }
 
     /// As [`Tensor::build`]; `returned` tells, if there is a record to open, whether the memory is an export of ours that
@@ -202,7 +219,7 @@ impl Tensor {
             framework: lean.framework,
             owns_record: false,
             holder: HolderId::NONE,
-            alloc: Allocation::new(lean.alloc.or(place.alloc)),
+            alloc: Allocation::new((*lean.alloc).or(place.alloc)),
             flow: place.flow,
             watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(lean.runtime) } else { None },
             runtime: lean.runtime.clone(),
@@ -210,9 +227,6 @@ impl Tensor {
         }));
         if !lean.quiet {
             tensor.record_import(lean.site, returned);
-            if trace::listens() {
-                trace::import(&tensor, lean.site);
-            }
         }
         tensor
     }
@@ -263,26 +277,30 @@ struct Lean<'a> {
     runtime: &'a Runtime,
     framework: Label,
     site: Label,
-    traits: Traits,
-    alloc: Option<(u64, u64)>,
+    alloc: &'a Option<(u64, u64)>,
     quiet: bool,
 }
 
 impl ImportOptions {
     #[inline(always)]
     fn lean(&self) -> Lean<'_> {
-        let ImportOptions { runtime, framework, site, traits, alloc, quiet, .. } = self;
-        Lean { runtime, framework: *framework, site: *site, traits: *traits, alloc: *alloc, quiet: *quiet }
+        let ImportOptions { runtime, framework, site, alloc, quiet, .. } = self;
+        Lean { runtime, framework: *framework, site: *site, alloc, quiet: *quiet }
     }
 }
 
-/// What nearly every versioned capsule is; `None` says nothing, and nothing was taken.
+/// What nearly every versioned capsule is; `None` says nothing, and nothing was taken. `lean` is asked when every field is
+/// checked, so that what it says is in no register before.
 ///
 /// # Safety
 ///
 /// As [`Tensor::from_versioned`].
 #[inline(always)]
-unsafe fn straight(raw: *mut DLManagedTensorVersioned, lean: Lean<'_>) -> Option<Tensor> {
+unsafe fn straight<'a>(
+    raw: *mut DLManagedTensorVersioned,
+    mut traits: Traits,
+    lean: impl FnOnce() -> Lean<'a>,
+) -> Option<Tensor> {
     let raw = NonNull::new(raw).filter(|raw| raw.is_aligned())?;
     let at = raw.as_ptr();
     // SAFETY: the caller says that a managed tensor is there. Its flags are read where the major version is ours.
@@ -296,10 +314,9 @@ unsafe fn straight(raw: *mut DLManagedTensorVersioned, lean: Lean<'_>) -> Option
     if trace::listens() {
         return None;
     }
-    if flags & !dlpack::FLAG_READ_ONLY != 0 || lean.traits.intersects(validate::NOT_PLAIN | Traits::IS_COPIED) {
+    if flags & !dlpack::FLAG_READ_ONLY != 0 || traits.intersects(validate::NOT_PLAIN | Traits::IS_COPIED) {
         return None;
     }
-    let mut traits = lean.traits;
     traits.set(Traits::READ_ONLY, traits.contains(Traits::READ_ONLY) || flags != 0);
     // SAFETY: the caller gives the capsule up if every field is valid; until then it is not dropped.
     let capsule = ManuallyDrop::new(unsafe { ForeignCapsule::versioned(raw) }?);
@@ -308,7 +325,7 @@ unsafe fn straight(raw: *mut DLManagedTensorVersioned, lean: Lean<'_>) -> Option
     // SAFETY: the new tensor, which asks, owns the capsule.
     let returned = || unsafe { export::returned(raw) };
     let owner = Owner::Capsule(CapsuleOwner(ManuallyDrop::into_inner(capsule)));
-    Some(Tensor::build_from(valid, Place::default(), traits, owner, lean, returned))
+    Some(Tensor::build_from(valid, Place::default(), traits, owner, lean(), returned))
 }
 
 /// A versioned capsule of any kind.
@@ -342,7 +359,7 @@ unsafe fn versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions)
     let capsule = capsule.ok_or_else(|| Error::internal("a checked version was refused"))?;
     // SAFETY: the new tensor, which asks, owns the capsule.
     let returned = || unsafe { export::returned(raw) };
-    Ok(Tensor::build_from(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options.lean(), returned))
+    Ok(Tensor::build_heard(valid, place, traits, Owner::Capsule(CapsuleOwner(capsule)), options, returned))
 }
 
 /// What is to be known of a struct of any kind.
