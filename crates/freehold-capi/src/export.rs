@@ -29,7 +29,7 @@ pub unsafe extern "C" fn fh_export_versioned(
             version => version,
         };
         let options = ExportOptions { consumer, site, max_version, ..ExportOptions::default() };
-        let capsule = tensor.to_versioned(&options)?;
+        let capsule = tensor.plain_to_versioned(options)?;
         // SAFETY: checked above.
         unsafe { out.write(capsule.into_raw()) };
         Ok(())

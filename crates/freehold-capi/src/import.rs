@@ -34,9 +34,15 @@ unsafe impl Sized32 for fh_owner {
 fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
     // What Freehold finds out or does itself is not the caller's to claim.
     let allowed = Traits::all() - (Traits::LEGACY | Traits::FROZEN);
-    Traits::from_bits(flags)
-        .filter(|traits| allowed.contains(*traits))
-        .ok_or_else(|| invalid(name, format!("{flags:#x}"), "be made of the FH_FLAG_* that are inputs"))
+    match Traits::from_bits(flags) {
+        Some(traits) if allowed.contains(traits) => Ok(traits),
+        _ => Err(bad_flags(name, flags)),
+    }
+}
+
+#[cold]
+fn bad_flags(name: &str, flags: u32) -> Failure {
+    invalid(name, format!("{flags:#x}"), "be made of the FH_FLAG_* that are inputs")
 }
 
 /// # Safety

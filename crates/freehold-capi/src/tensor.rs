@@ -111,7 +111,7 @@ pub unsafe extern "C" fn fh_tensor_retain(tensor: *mut fh_tensor) -> *mut fh_ten
 pub unsafe extern "C" fn fh_tensor_release(tensor: *mut fh_tensor) {
     calm((), || {
         // SAFETY: the header asks for NULL or a tensor that the caller has a hold on and gives up.
-        unsafe { handles::give_up(tensor).map(|handle| drop(Tensor::from_handle(handle.cast()))) };
+        unsafe { handles::give_up(tensor).map(|handle| Tensor::from_handle(handle.cast()).release()) };
     });
 }
 

@@ -20,6 +20,7 @@ mod open;
 
 pub use hazard::HAZARDS_KEPT;
 pub(crate) use hazard::{Hazard, Hazards};
+pub use open::Describe;
 
 /// Who owns which buffer, who holds a view of it, and what was copied and why.
 ///

@@ -93,7 +93,7 @@ pub use conflict::Conflict;
 pub use counter::Counter;
 pub use holder::{Edge, HolderDesc, HolderFlags, HolderId, Party, Role, Sync};
 pub use label::{Label, MAX_LABEL_BYTES, MAX_LABELS};
-pub use ledger::{HAZARDS_KEPT, Ledger, Mark};
+pub use ledger::{Describe, HAZARDS_KEPT, Ledger, Mark};
 pub use level::Level;
 pub use report::{
     AliasReport, BufferReport, ClosedReport, CopiedStats, CopyGroup, CopyReport, CounterStats, DeviceStats, Findings,

@@ -214,10 +214,11 @@ fn has_room(holder: &HolderDesc<'_>) -> bool {
 #[inline(always)]
 fn write_dims(words: &[AtomicU64; WORDS], holder: &HolderDesc<'_>) -> i64 {
     let mut bits = 0;
-    for (i, (&size, &stride)) in holder.shape.iter().zip(holder.strides).enumerate() {
+    for i in 0..INLINE_DIMS {
+        // By number, which is the same for both: zipped, they would be counted apart.
+        let (Some(&size), Some(&stride)) = (holder.shape.get(i), holder.strides.get(i)) else { break };
         bits |= size | stride;
-        // The loop ends within the words: the caller has counted the dimensions.
-        set(words, DIMS + (i & (INLINE_DIMS - 1)), size as u32 as u64 | (stride as u64) << 32);
+        set(words, DIMS + i, size as u32 as u64 | (stride as u64) << 32);
     }
     bits
 }

@@ -57,6 +57,7 @@ impl Shard {
         self.others.closed.fetch_add(1, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Acquire)
     }

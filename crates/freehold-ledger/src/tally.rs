@@ -38,7 +38,7 @@ impl Pairs {
     }
 
     /// Counts one handover; `false` if there is no place for the pair.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(&self, from: Label, to: Label, verdict: Verdict) -> bool {
         // The top bit keeps a key from being 0, which means an empty place.
         let key = 1 << 63 | u64::from(from.number()) << 32 | u64::from(to.number()) << 8 | verdict as u64;

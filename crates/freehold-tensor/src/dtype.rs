@@ -26,7 +26,26 @@ pub struct DType {
 
 macro_rules! dtypes {
     ($($index:literal $name:ident = ($code:literal, $bits:literal), $long:literal, $short:literal;)*) => {
-        impl DType {
+        /// By code and bits, the bytes of a plain element; 0 for what is not plain. A table, as this is asked at every hand-over.
+static PLAIN_SIZES: [[u8; 256]; 7] = {
+    // By code: the widths in bytes, each a bit of its own value.
+    const WIDTHS: [u8; 7] = [0b1111, 0b1111, 0b1110, 0, 0b0010, 0b11100, 0b0001];
+    let mut sizes = [[0; 256]; 7];
+    let mut code = 0;
+    while code < WIDTHS.len() {
+        let mut size = 1;
+        while size <= 16 {
+            if WIDTHS[code] & size != 0 {
+                sizes[code][size as usize * 8] = size;
+            }
+            size *= 2;
+        }
+        code += 1;
+    }
+    sizes
+};
+
+impl DType {
             $(#[doc = concat!("`", $long, "`")] pub const $name: DType = DType::new($code, $bits);)*
 
             /// The position of a scalar dtype in [`KNOWN_DTYPES`], for sets and dispatch tables.
@@ -194,14 +213,14 @@ impl DType {
     /// Bytes of one element of the dtypes that nearly every tensor has, which need no further check: one lane of an integer,
     /// float, bfloat, complex or bool of a power of two bytes. `None` says nothing.
     #[inline]
-    pub const fn plain_size(self) -> Option<usize> {
-        // By code: the widths in bytes, each a bit of its own value.
-        const WIDTHS: [u8; 7] = [0b1111, 0b1111, 0b1110, 0, 0b0010, 0b11100, 0b0001];
-        if self.lanes != 1 || self.code as usize >= WIDTHS.len() || !self.bits.is_multiple_of(8) {
+    pub fn plain_size(self) -> Option<usize> {
+        if self.lanes != 1 || self.code as usize >= PLAIN_SIZES.len() {
             return None;
         }
-        let size = self.bits / 8;
-        if size.is_power_of_two() && WIDTHS[self.code as usize] & size != 0 { Some(size as usize) } else { None }
+        match PLAIN_SIZES[self.code as usize][self.bits as usize] {
+            0 => None,
+            size => Some(size as usize),
+        }
     }
 
     /// Checks the fields of a dtype that came from a foreign struct: known code, bits that the code allows, at

@@ -16,7 +16,7 @@ use crate::block;
 use crate::canary;
 use crate::dialect::Advice;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor, dtype_to};
-use crate::{Code, Decision, Dialect, Error, Label, Message, Result, Tensor, Traits, Verdict, trace};
+use crate::{Code, Decision, Dialect, Error, Label, Message, Result, Tensor, Traits, trace};
 
 mod back;
 
@@ -63,6 +63,14 @@ impl Default for ExportOptions<'_> {
             let_go: None,
         }
     }
+}
+
+/// Of [`ExportOptions`], what the ledger is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Taker {
+    pub(crate) consumer: Label,
+    pub(crate) site: Label,
+    pub(crate) taken: bool,
 }
 
 /// A versioned capsule that nobody has taken yet: dropping it calls its deleter.
@@ -140,6 +148,17 @@ impl Tensor {
         if trace::listens() { self.traced(options, make) } else { make() }.map(VersionedCapsule)
     }
 
+    /// As [`Tensor::to_versioned`], in the caller: for a C interface, whose options then stay in registers.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn plain_to_versioned(&self, options: ExportOptions<'_>) -> Result<VersionedCapsule> {
+        if trace::listens() {
+            // A copy, as the address of the options would have them written to memory in the other case too.
+            return self.to_versioned(&{ options });
+        }
+        self.make_plain(&options).map(VersionedCapsule)
+    }
+
     /// Makes a capsule while somebody listens.
     #[cold]
     fn traced<M: Managed>(
@@ -156,6 +175,11 @@ impl Tensor {
     }
 
     fn make_versioned(&self, options: &ExportOptions<'_>) -> Result<NonNull<DLManagedTensorVersioned>> {
+        self.make_plain(options)
+    }
+
+    #[inline(always)]
+    fn make_plain(&self, options: &ExportOptions<'_>) -> Result<NonNull<DLManagedTensorVersioned>> {
         self.check_describable()?;
         self.use_on(options.stream)?;
         let (major, minor) = if options.max_version.0 == dlpack::VERSION.0 {
@@ -270,18 +294,12 @@ impl Tensor {
 
     #[inline(always)]
     fn open_holder(&self, level: Level, options: &ExportOptions<'_>) -> HolderId {
+        let ExportOptions { consumer, site, taken, .. } = *options;
         match options.decision {
             _ if level == Level::Off => HolderId::NONE,
-            None => self.lend(level, options, &[]),
-            Some(decision) => self.open_decided(level, options, decision),
+            None => self.lend(level, consumer, site, taken),
+            Some(decision) => self.lend_decided(level, Taker { consumer, site, taken }, decision),
         }
-    }
-
-    #[inline(never)]
-    fn open_decided(&self, level: Level, options: &ExportOptions<'_>, decision: &Decision) -> HolderId {
-        // A copy's own edge was written when it was made; what leaves here is always a share of what we hold.
-        let codes = if decision.verdict == Verdict::Share { decision.codes() } else { Default::default() };
-        self.lend(level, options, &codes)
     }
 
     /// Fills a new block; `make` builds the managed tensor from its context and tensor.
@@ -314,7 +332,7 @@ impl Tensor {
         unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
         if self.0.watch.is_some() || level >= Level::Canaries {
             // SAFETY: it was just filled, and nobody else has it yet.
-            unsafe { &mut *block.as_ptr() }.watch(options, level);
+            unsafe { &mut *block.as_ptr() }.watch(*options, level);
         }
         block.cast()
     }
@@ -324,7 +342,7 @@ impl<M: Managed> Block<M> {
     /// Has a new export watched, or what it keeps if the memory is frozen.
     #[cold]
     #[inline(never)]
-    fn watch(&mut self, options: &ExportOptions<'_>, level: Level) {
+    fn watch(&mut self, options: ExportOptions<'_>, level: Level) {
         if level >= Level::Canaries {
             self.managed.set_deleter(M::ours(Kind::Watched));
             let runtime = self.tensor.runtime();

@@ -163,6 +163,16 @@ impl Handle {
         last.then(|| LastHandle(node))
     }
 
+    /// Lets go, as dropping does; of the only handle on a bare view without a call.
+    #[inline(always)]
+    pub(crate) fn release(self) {
+        if self.is_sole() && self.is_bare() {
+            let node = std::mem::ManuallyDrop::new(self).0;
+            // SAFETY: acquired by a draft for `ndim`; the last handle was given up, and what is in a bare view needs no drop.
+            unsafe { block::release(node.cast(), layout((*node.as_ptr()).ndim as usize)) }
+        }
+    }
+
     /// As a pointer that keeps the count.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<u8> {

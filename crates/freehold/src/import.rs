@@ -92,6 +92,7 @@ impl Tensor {
     ///
     /// As [`Tensor::from_versioned`].
     #[doc(hidden)]
+    #[inline(always)]
     pub unsafe fn plain_versioned(
         raw: *mut DLManagedTensorVersioned,
         runtime: &Runtime,
@@ -164,6 +165,7 @@ impl Tensor {
     ///
     /// As [`Tensor::from_dltensor`].
     #[doc(hidden)]
+    #[inline(always)]
     pub unsafe fn plain_borrowed(
         tensor: *const DLTensor,
         runtime: &Runtime,

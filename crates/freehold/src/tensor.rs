@@ -165,7 +165,7 @@ impl Inner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn holder_desc<'a>(&self, layout: Layout<'a>, role: Role, site: Label) -> HolderDesc<'a> {
         let traits = self.traits;
         let (mut flags, mut padded, mut unit) = (HolderFlags::empty(), false, StrideUnit::Elements);
@@ -302,6 +302,7 @@ impl Tensor {
     /// # Errors
     ///
     /// `AR01` a number that is no stream; `SY01` a capture forbids it; `DV02` the driver failed.
+    #[inline]
     pub fn use_on(&self, stream: Option<Stream>) -> crate::Result<()> {
         self.0.flow.as_ref().map_or(Ok(()), |flow| flow.hand_to_number(stream))
     }
@@ -391,6 +392,13 @@ impl Tensor {
     /// The handle as one pointer, for a C interface. It keeps its count until [`Tensor::from_handle`] takes it back.
     pub fn into_handle(self) -> NonNull<c_void> {
         self.0.into_raw().cast()
+    }
+
+    /// Lets go, as dropping does; of a look at memory that nobody frees in a few steps.
+    #[doc(hidden)]
+    #[inline]
+    pub fn release(self) {
+        self.0.release();
     }
 
     /// The tensor behind a handle.

@@ -8,50 +8,71 @@ use super::Ledger;
 use crate::record;
 use crate::shard::Shard;
 use crate::sync::bump;
-use crate::tally::Copy;
+use crate::tally;
 use crate::thread::{self, SHARED, Writer};
 use crate::{Counter, Edge, HolderDesc, HolderId, Level, Sync, clock, history};
+
+/// What is to be recorded, for [`Ledger::open_under`]: both say the same whenever they are asked. They should be
+/// `#[inline(always)]`.
+pub trait Describe: Copy {
+    /// The holder.
+    fn holder(&self) -> HolderDesc<'_>;
+    /// Where its view came from.
+    fn edge(&self) -> Option<Edge<'_>>;
+}
+
+/// A description that is there.
+#[derive(Clone, Copy)]
+struct Described<'a> {
+    holder: &'a HolderDesc<'a>,
+    edge: Option<&'a Edge<'a>>,
+}
+
+impl Describe for Described<'_> {
+    #[inline(always)]
+    fn holder(&self) -> HolderDesc<'_> {
+        *self.holder
+    }
+
+    #[inline(always)]
+    fn edge(&self) -> Option<Edge<'_>> {
+        self.edge.copied()
+    }
+}
 
 impl Ledger {
     /// Opens a record for a holder that came to be, and counts the handover if there was one.
     ///
     /// The id is [`HolderId::NONE`] below [`Level::Records`], and where there is no memory for a record (counted).
-    #[inline]
     pub fn open(&self, holder: &HolderDesc<'_>, edge: Option<&Edge<'_>>) -> HolderId {
-        self.open_under(self.level(), || *holder, || edge.copied())
+        self.open_under(self.level(), Described { holder, edge })
     }
 
-    /// As [`Ledger::open`], for a caller that has looked at the level; `holder` and `edge` say the same whenever they are
-    /// called.
+    /// As [`Ledger::open`], for a caller that has looked at the level.
     ///
     /// The usual case is in the caller, where what describes the holder goes from registers into the record. So that it stays
     /// there, nothing takes the address of a description: the other cases, which are functions of their own, ask for it anew.
     #[inline(always)]
-    pub fn open_under<'a>(
-        &self,
-        level: Level,
-        holder: impl Fn() -> HolderDesc<'a>,
-        edge: impl Fn() -> Option<Edge<'a>>,
-    ) -> HolderId {
+    pub fn open_under(&self, level: Level, what: impl Describe) -> HolderId {
         if level == Level::Records
-            && let Some(id) = self.open_plain(&holder, &edge)
+            && let Some(id) = self.open_plain(what)
         {
             return id;
         }
-        if level == Level::Counters && self.count_plain(&holder, &edge) {
+        if level == Level::Counters && self.count_plain(what) {
             return HolderId::NONE;
         }
-        self.open_unusual(level, holder, edge)
+        self.open_unusual(level, what)
     }
 
     /// As [`Ledger::open_plain`], where handovers are only counted; `false` if nothing was done.
     #[inline(always)]
-    fn count_plain<'a>(&self, holder: impl Fn() -> HolderDesc<'a>, edge: impl Fn() -> Option<Edge<'a>>) -> bool {
+    fn count_plain(&self, what: impl Describe) -> bool {
         let writer = thread::known();
         let shard = if writer.shard() == SHARED { None } else { self.shard(writer.shard()) };
         let Some(shard) = shard else { return false };
-        if let Some(edge) = edge()
-            && (!is_plain(&edge) || !shard.pairs.count(edge.from_framework, edge.target(&holder()), edge.verdict))
+        if let Some(edge) = what.edge()
+            && (!is_plain(&edge) || !shard.pairs.count(edge.from_framework, edge.target(&what.holder()), edge.verdict))
         {
             return false;
         }
@@ -62,11 +83,7 @@ impl Ledger {
     /// The usual case: a thread with a shard and a free place in it, a record that fits its place, no copy and no wait.
     /// `None` if it is another: nothing was done.
     #[inline(always)]
-    fn open_plain<'a>(
-        &self,
-        holder: impl Fn() -> HolderDesc<'a>,
-        edge: impl Fn() -> Option<Edge<'a>>,
-    ) -> Option<HolderId> {
+    fn open_plain(&self, what: impl Describe) -> Option<HolderId> {
         let writer = thread::known();
         if writer.shard() == SHARED {
             return None;
@@ -79,7 +96,7 @@ impl Ledger {
         let before = shard.opened();
         let opened = record::opened(now, before);
         let epoch = self.epoch.load(Ordering::Relaxed);
-        let (holder, edge) = (holder(), edge());
+        let (holder, edge) = (what.holder(), what.edge());
         let plain = record::write_plain(words, &holder, edge.as_ref(), epoch, opened);
         if !plain.dims || edge.as_ref().is_some_and(|edge| !is_plain(edge)) {
             return None;
@@ -98,13 +115,8 @@ impl Ledger {
 
     #[cold]
     #[inline(never)]
-    fn open_unusual<'a>(
-        &self,
-        level: Level,
-        holder: impl Fn() -> HolderDesc<'a>,
-        edge: impl Fn() -> Option<Edge<'a>>,
-    ) -> HolderId {
-        self.open_any(level, &holder(), edge().as_ref())
+    fn open_unusual(&self, level: Level, what: impl Describe) -> HolderId {
+        self.open_any(level, &what.holder(), what.edge().as_ref())
     }
 
     /// At any level, by any thread.
@@ -174,7 +186,7 @@ impl Ledger {
     fn note(&self, shard: &Shard, holder: &HolderDesc<'_>, edge: &Edge<'_>, id: HolderId, thread: u16) {
         let mut cold = shard.cold.lock();
         if edge.verdict == Verdict::Copy {
-            cold.copied(Copy::new(holder, edge, id, clock::exact(), thread));
+            cold.copied(tally::Copy::new(holder, edge, id, clock::exact(), thread));
         }
         if edge.sync == Sync::Host {
             cold.waited((edge.from_framework, edge.target(holder), holder.site));

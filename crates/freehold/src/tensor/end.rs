@@ -4,6 +4,16 @@ use super::{Inner, Owner};
 use crate::Layout;
 
 impl Inner {
+    /// Whether its end is nobody's business: a look at memory that nobody frees.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(self.owner, Owner::Borrowed)
+            && !self.owns_record
+            && self.flow.is_none()
+            && self.watch.is_none()
+            && self.runtime.is_global()
+    }
+
     /// The end of the tensor, before anything is given back.
     #[inline(always)]
     pub(crate) fn end(&mut self, shape: &[i64], strides: &[i64]) {

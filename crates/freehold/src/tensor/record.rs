@@ -1,10 +1,10 @@
 //! The records of a tensor on the ledger: its own, and those of whoever it goes to.
 
-use freehold_ledger::{Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
+use freehold_ledger::{Describe, Edge, HolderDesc, HolderFlags, HolderId, Level, Role};
 use freehold_tensor::Steps;
 
-use crate::export::Returned;
-use crate::{Code, ExportOptions, Label, Tensor, Traits, Verdict, canary};
+use crate::export::{Returned, Taker};
+use crate::{Code, Decision, Label, Tensor, Traits, Verdict, canary};
 
 impl Tensor {
     /// Opens the ledger record of a new tensor, which has one handle.
@@ -13,7 +13,7 @@ impl Tensor {
         let ledger = self.0.runtime.books();
         let level = ledger.level();
         if level != Level::Off {
-            let id = ledger.open_under(level, || self.0.holder_desc(self.layout(), role, site), || edge.copied());
+            let id = ledger.open_under(level, New { tensor: self, role, site, edge });
             self.own(id);
         }
     }
@@ -27,14 +27,15 @@ impl Tensor {
         }
     }
 
-    #[inline]
+    // Not inlined, as `lend` is not.
+    #[inline(never)]
     fn record_import_on(&mut self, level: Level, site: Label, returned: impl FnOnce() -> Option<Returned>) {
         let returned = returned();
         if returned.is_some() || level >= Level::Canaries {
             return self.record_watched(site, returned);
         }
         let ledger = self.0.runtime.ledger();
-        let id = ledger.open_under(level, || self.0.holder_desc(self.layout(), Role::Owner, site), || None);
+        let id = ledger.open_under(level, New { tensor: self, role: Role::Owner, site, edge: None });
         self.own(id);
     }
 
@@ -89,29 +90,76 @@ impl Tensor {
     }
 
     /// The record of somebody to whom the memory goes: a share of what is here.
-    #[inline]
-    pub(crate) fn lend(&self, level: Level, options: &ExportOptions<'_>, reasons: &[Code]) -> HolderId {
-        let holder = || {
-            let inner = &*self.0;
-            let mut flags = if options.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
-            if !inner.traits.is_empty() {
-                flags.set(HolderFlags::READ_ONLY, !self.is_writable());
-                flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
-                flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
-            }
-            let desc = inner.holder_desc(self.layout(), Role::Holder, options.site);
-            HolderDesc { framework: options.consumer, flags, ..desc }
-        };
-        let edge = || Edge {
-            from: self.0.holder,
-            from_framework: self.0.framework,
+    // Not inlined: what the caller has in registers stays there, and all others are this one's, with what it is told in some.
+    #[inline(never)]
+    pub(crate) fn lend(&self, level: Level, consumer: Label, site: Label, taken: bool) -> HolderId {
+        let to = Taker { consumer, site, taken };
+        self.0.runtime.ledger().open_under(level, Lent { tensor: self, to, reasons: &[] })
+    }
+
+    /// As [`Tensor::lend`], for the reasons of a decision. A copy's own edge was written when it was made: what leaves is a share
+    /// of it.
+    #[inline(never)]
+    pub(crate) fn lend_decided(&self, level: Level, to: Taker, decision: &Decision) -> HolderId {
+        let codes = if decision.verdict == Verdict::Share { decision.codes() } else { Default::default() };
+        self.0.runtime.ledger().open_under(level, Lent { tensor: self, to, reasons: &codes })
+    }
+}
+
+/// A tensor that came to be.
+#[derive(Clone, Copy)]
+struct New<'a> {
+    tensor: &'a Tensor,
+    role: Role,
+    site: Label,
+    edge: Option<&'a Edge<'a>>,
+}
+
+impl Describe for New<'_> {
+    #[inline(always)]
+    fn holder(&self) -> HolderDesc<'_> {
+        self.tensor.0.holder_desc(self.tensor.layout(), self.role, self.site)
+    }
+
+    #[inline(always)]
+    fn edge(&self) -> Option<Edge<'_>> {
+        self.edge.copied()
+    }
+}
+
+/// A share of a tensor that goes to somebody.
+#[derive(Clone, Copy)]
+struct Lent<'a> {
+    tensor: &'a Tensor,
+    to: Taker,
+    reasons: &'a [Code],
+}
+
+impl Describe for Lent<'_> {
+    #[inline(always)]
+    fn holder(&self) -> HolderDesc<'_> {
+        let inner = &*self.tensor.0;
+        let mut flags = if self.to.taken { HolderFlags::CONSUMED } else { HolderFlags::EXPORTED };
+        if !inner.traits.is_empty() {
+            flags.set(HolderFlags::READ_ONLY, !self.tensor.is_writable());
+            flags.set(HolderFlags::DETACHED, inner.traits.contains(Traits::DETACHED));
+            flags.set(HolderFlags::FROZEN, inner.traits.contains(Traits::FROZEN));
+        }
+        let desc = inner.holder_desc(self.tensor.layout(), Role::Holder, self.to.site);
+        HolderDesc { framework: self.to.consumer, flags, ..desc }
+    }
+
+    #[inline(always)]
+    fn edge(&self) -> Option<Edge<'_>> {
+        Some(Edge {
+            from: self.tensor.0.holder,
+            from_framework: self.tensor.0.framework,
             to: Label::NONE,
             verdict: Verdict::Share,
             steps: Steps::empty(),
-            reasons,
+            reasons: self.reasons,
             bytes: 0,
             sync: freehold_ledger::Sync::None,
-        };
-        self.0.runtime.ledger().open_under(level, holder, || Some(edge()))
+        })
     }
 }
