@@ -215,7 +215,7 @@ impl Route {
                 0
             },
             // SAFETY: the caller's guarantees are the kernel's.
-            Route::One(kernel) => unsafe { kernel(dst, src, n) },
+            Route::One(kernel) => unsafe { kernel.run(dst, src, n) },
             Route::Two { first, second, from, to } => {
                 let mut between = [MaybeUninit::<u32>::uninit(); CHUNK];
                 let mid = between.as_mut_ptr().cast::<u8>();
@@ -226,8 +226,8 @@ impl Route {
                     // most 4 bytes, `first` writes `m` of them before `second` reads them.
                     unsafe {
                         let (src, dst) = (src.add(start * from), dst.add(start * to));
-                        let a = first(mid, src, m);
-                        let b = second(dst, mid, m);
+                        let a = first.run(mid, src, m);
+                        let b = second.run(dst, mid, m);
                         lost += if a != 0 && b != 0 {
                             recount(first, second, (dst, mid, src), (from, to), m)
                         } else {
@@ -255,7 +255,9 @@ unsafe fn recount(
     n: usize,
 ) -> usize {
     // SAFETY: one element at a time of the caller's runs.
-    (0..n).filter(|i| unsafe { (first(mid, src.add(i * from), 1) | second(dst.add(i * to), mid, 1)) != 0 }).count()
+    (0..n)
+        .filter(|i| unsafe { (first.run(mid, src.add(i * from), 1) | second.run(dst.add(i * to), mid, 1)) != 0 })
+        .count()
 }
 
 #[cfg(test)]
