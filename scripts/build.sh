@@ -7,7 +7,7 @@ set -euo pipefail
 # cargo's shared library cannot have versioned symbols: rustc passes a version script of its own, and a linker takes one.
 # So the library is linked again from the archive, with exactly the listed symbols, under one version.
 link_library() {
-    local soname archive=$TARGET/release/libfreehold_capi.a list=crates/freehold-capi/abi-symbols.txt so natives
+    local soname archive=$TARGET/dist/libfreehold_capi.a list=crates/freehold-capi/abi-symbols.txt so natives
     soname=libfreehold.so.$(abi_name)
     so=$LIBDIR/libfreehold.so.$(version)
     mkdir -p "$LIBDIR"
@@ -50,22 +50,22 @@ case ${1:-library} in
     library)
         scripts/setup.sh rust
         remap
-        # The Python extension is maturin's to build: it must not link libpython, and only maturin says so.
-        cargo build --release --workspace --exclude freehold-python --exclude freehold-example
+        # The archive alone: each of cargo's products is a whole program to optimise.
+        cargo rustc --profile dist -p freehold-capi --crate-type staticlib
         link_library
         ls -l "$LIBDIR/libfreehold.so.$(version)" "$LIBDIR/libfreehold.a"
         ;;
     python)
         scripts/setup.sh python
         remap
-        build_extension develop --release
+        build_extension develop --profile dist
         package finish "crates/freehold-python/python/freehold/$(package library)"
         ;;
     wheel)
         scripts/setup.sh python
         remap
         rm -rf build/wheel
-        build_extension build --profile wheel --interpreter "$PYTHON" --out build/wheel
+        CARGO_PROFILE_DIST_STRIP=symbols build_extension build --profile dist --interpreter "$PYTHON" --out build/wheel
         package finish build/wheel/*.whl
         ls -l build/wheel
         ;;

@@ -34,11 +34,11 @@ extension() {
     printf '%s\n' implementation=CPython "version=$VERSION" shared=true pointer_width=64 build_flags= \
         suppress_build_script_link_lines=true >"$config"
     env -u PYO3_PYTHON PYO3_CONFIG_FILE="$config" PYO3_BUILD_EXTENSION_MODULE=1 CARGO_TARGET_DIR="$TARGET/gpu" \
-        cargo rustc --quiet --release -p freehold-python --lib -- -C "link-arg=-Wl,-soname,$so"
+        cargo rustc --quiet --profile dist -p freehold-python --lib -- -C "link-arg=-Wl,-soname,$so"
     rm "$config"
     mkdir "$BUNDLE/python/freehold"
     (cd crates/freehold-python/python/freehold && cp ./*.py ./*.pyi py.typed "$BUNDLE/python/freehold")
-    strip --strip-debug -o "$BUNDLE/python/freehold/$so" "$TARGET/gpu/release/lib_freehold.so"
+    strip --strip-debug -o "$BUNDLE/python/freehold/$so" "$TARGET/gpu/dist/lib_freehold.so"
     # An extension that asks for a libpython would bring a second interpreter along.
     if objdump -p "$BUNDLE/python/freehold/$so" | grep -q 'NEEDED.*libpython'; then die "$so links libpython"; fi
 }

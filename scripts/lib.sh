@@ -20,7 +20,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 megabytes() { du -sm "$1" 2>/dev/null | cut -f1; }
 
 # The C library as programs link it and `make install` copies it: libfreehold.so and its other names, libfreehold.a.
-LIBDIR=$TARGET/release/lib
+LIBDIR=$TARGET/dist/lib
 
 # The name by which programs ask for a shared library.
 soname() {

@@ -13,6 +13,10 @@ use crate::DType;
 /// Values that pass through the type between two kernels at once: two buffers of it stay in the L1 cache.
 const CHUNK: usize = 512;
 
+/// From the start of a line of the cache, where kernels have nothing to align.
+#[repr(align(64))]
+struct Between([MaybeUninit<u32>; CHUNK]);
+
 /// How one run of scalars becomes another.
 #[derive(Clone, Copy)]
 enum Route {
@@ -215,10 +219,10 @@ impl Route {
                 0
             },
             // SAFETY: the caller's guarantees are the kernel's.
-            Route::One(kernel) => unsafe { kernel(dst, src, n) },
+            Route::One(kernel) => unsafe { kernel.run(dst, src, n) },
             Route::Two { first, second, from, to } => {
-                let mut between = [MaybeUninit::<u32>::uninit(); CHUNK];
-                let mid = between.as_mut_ptr().cast::<u8>();
+                let mut between = Between([MaybeUninit::uninit(); CHUNK]);
+                let mid = between.0.as_mut_ptr().cast::<u8>();
                 let mut lost = 0;
                 for start in (0..n).step_by(CHUNK) {
                     let m = CHUNK.min(n - start);
@@ -226,8 +230,8 @@ impl Route {
                     // most 4 bytes, `first` writes `m` of them before `second` reads them.
                     unsafe {
                         let (src, dst) = (src.add(start * from), dst.add(start * to));
-                        let a = first(mid, src, m);
-                        let b = second(dst, mid, m);
+                        let a = first.run(mid, src, m);
+                        let b = second.run(dst, mid, m);
                         lost += if a != 0 && b != 0 {
                             recount(first, second, (dst, mid, src), (from, to), m)
                         } else {
@@ -255,7 +259,9 @@ unsafe fn recount(
     n: usize,
 ) -> usize {
     // SAFETY: one element at a time of the caller's runs.
-    (0..n).filter(|i| unsafe { (first(mid, src.add(i * from), 1) | second(dst.add(i * to), mid, 1)) != 0 }).count()
+    (0..n)
+        .filter(|i| unsafe { (first.run(mid, src.add(i * from), 1) | second.run(dst.add(i * to), mid, 1)) != 0 })
+        .count()
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ mod tests {
         for (from, to) in all.iter().flat_map(|from| all.iter().map(move |to| (*from, *to))) {
             for (checked, saturate) in [(false, false), (false, true), (true, false), (true, true)] {
                 let mode = Mode { checked, saturate };
-                let at = |level| direct(from, to, mode, level).map(|kernel| kernel as usize);
+                let at = |level| direct(from, to, mode, level).map(|kernel| kernel.convert as usize);
                 let Some(oldest) = at(Level::Baseline) else { continue };
                 for level in [Level::Avx2, Level::Avx512, Level::Avx512Vbmi] {
                     assert_ne!(at(level), Some(oldest), "{from:?} -> {to:?}");

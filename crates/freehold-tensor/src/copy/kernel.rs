@@ -5,14 +5,64 @@ use std::mem::MaybeUninit;
 
 use super::ahead;
 use super::level::Level;
+#[cfg(target_arch = "x86_64")]
+use super::vector;
 
-/// Converts `n` consecutive values and returns how many of them lost something; unchecked loops return 0.
+/// A loop over values: converts `n` of them.
 ///
 /// # Safety
 ///
 /// * `src` is readable for `n` source values, all bytes initialised, at any alignment.
 /// * `dst` is writable for `n` target values, at any alignment, and does not overlap `src`.
-pub(super) type Kernel = unsafe fn(dst: *mut u8, src: *const u8, n: usize) -> usize;
+/// * The machine has the instructions that the loop is compiled for.
+pub(super) type Values = unsafe fn(dst: *mut u8, src: *const u8, n: usize) -> usize;
+
+/// Converts a run of values. The loops are what there are hundreds of; how a run is cut into what they take is one code
+/// for all.
+#[derive(Clone, Copy)]
+pub(super) struct Kernel {
+    /// Returns 0 if nothing was lost.
+    pub convert: Values,
+    /// Converts again and returns how many lost something; none where nothing can be lost.
+    pub count: Option<Values>,
+    /// Bytes of a source value and of a target value.
+    pub sizes: (u8, u8),
+    pub cut: Cut,
+}
+
+/// How many values the loops of a kernel take.
+#[derive(Clone, Copy)]
+pub(super) enum Cut {
+    /// As many as there are, in one call.
+    #[cfg(target_arch = "x86_64")]
+    Whole,
+    /// Any number.
+    Pieces,
+    /// Multiples of this.
+    #[cfg(target_arch = "x86_64")]
+    Steps(u8),
+}
+
+impl Kernel {
+    /// Converts `n` consecutive values and returns how many of them lost something; unchecked kernels return 0.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Values`].
+    #[inline]
+    pub(super) unsafe fn run(&self, dst: *mut u8, src: *const u8, n: usize) -> usize {
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            match self.cut {
+                #[cfg(target_arch = "x86_64")]
+                Cut::Whole => (self.convert)(dst, src, n),
+                Cut::Pieces => self.pieces(dst, src, n),
+                #[cfg(target_arch = "x86_64")]
+                Cut::Steps(step) => vector::steps(self, step.into(), dst, src, n),
+            }
+        }
+    }
+}
 
 /// A type that moves to and from memory as plain bytes.
 pub(super) trait Prim: Copy {
@@ -87,104 +137,134 @@ fn each<O: Op>(dst: &mut [Target<O>], src: &[Source<O>]) -> O::Mark {
 /// Bytes that a store fills at most: one that crosses a cache line takes twice as long.
 const LINE: usize = 64;
 
-/// Values of a part of a long run: many enough for a loop over four of the widest vectors on either side, and for what
-/// goes before and after a loop not to count.
-const fn part<O: Op>() -> usize {
-    let (size, step) = (size_of::<O::Dst>(), size_of::<O::Src>());
-    2048 / if size < step { step } else { size }
+impl Kernel {
+    /// [`Kernel::run`] for [`Cut::Pieces`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Values`].
+    unsafe fn pieces(&self, dst: *mut u8, src: *const u8, n: usize) -> usize {
+        let (step, size) = (usize::from(self.sizes.0), usize::from(self.sizes.1));
+        // SAFETY: the caller's guarantees: a piece lies in 0..n.
+        let piece = |at: usize, len: usize| unsafe { (self.convert)(dst.add(at * size), src.add(at * step), len) };
+        // Values of a part of a long run: many enough for a loop over four of the widest vectors on either side, and for
+        // what goes before and after a loop not to count.
+        let whole = 2048 / size.max(step);
+        let short = dst.addr().wrapping_neg() % LINE;
+        // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some
+        // values are converted twice, which is cheaper than one by one. A run that is too short for that is one part.
+        let mut lost = 0;
+        if n < 2 * whole || !short.is_multiple_of(size) {
+            lost |= piece(0, n);
+        } else {
+            let ahead = ahead::distance(n * step, n * size);
+            let last = n - whole;
+            let (mut at, mut next) = (0, if short == 0 { whole } else { short / size });
+            loop {
+                if ahead != 0 {
+                    ahead::near(src.wrapping_add(at * step), whole * step, ahead);
+                }
+                lost |= piece(at, whole);
+                if at == last {
+                    break;
+                }
+                at = next.min(last);
+                next = at + whole;
+            }
+        }
+        match self.count {
+            // SAFETY: the caller's guarantees.
+            Some(count) if lost != 0 => unsafe { count(dst, src, n) },
+            _ => 0,
+        }
+    }
 }
 
-/// # Safety
-///
-/// As for [`Kernel`].
-#[inline(always)]
-unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    let (size, step) = (size_of::<O::Dst>(), size_of::<O::Src>());
-    let piece = |start: usize, len: usize| {
-        debug_assert!(start + len <= n);
-        // SAFETY: the caller guarantees `n` values on each side, initialised in `src`, without overlap, and a piece
-        // lies in 0..n; byte arrays have alignment 1, so any address is aligned.
-        let (dst, src) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(dst.add(start * size).cast(), len),
-                std::slice::from_raw_parts(src.add(start * step).cast(), len),
-            )
-        };
-        each::<O>(dst, src)
-    };
-    let whole = const { part::<O>() };
-    let short = dst.addr().wrapping_neg() % LINE;
-    // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some values
-    // are converted twice, which is cheaper than one by one. A run that is too short for that is one part. There is one
-    // call for all of them, since the code of each of the hundreds of kernels is in it.
-    let one = n < 2 * whole || !short.is_multiple_of(size);
-    let (part, last) = if one { (n, 0) } else { (whole, n - whole) };
-    let (mut at, mut next) = (0, if short == 0 { part } else { short / size });
-    let ahead = if one { 0 } else { ahead::distance(n * step, n * size) };
-    let mut lost = O::Mark::NONE;
-    loop {
-        if ahead != 0 {
-            ahead::near(src.wrapping_add(at * step), part * step, ahead);
-        }
-        lost = lost.or(piece(at, part));
-        if at == last {
-            break;
-        }
-        at = next.min(last);
-        next = at + part;
-    }
-    if !lost.any() {
-        return 0;
-    }
-    // Counted apart, so that the loop above keeps one mark instead of a counter wider than its values.
-    // SAFETY: as above, for all of the source.
-    let src: &[Source<O>] = unsafe { std::slice::from_raw_parts(src.cast(), n) };
-    let is_lost = |bytes: &&Source<O>| {
-        let value = O::Src::get(**bytes);
-        O::mark(value, O::convert(value)).any()
-    };
-    src.iter().filter(is_lost).count()
-}
-
-/// The loop of an op, compiled for an instruction set.
+/// The kernel of an op for an instruction set.
 pub(super) fn kernel<O: Op>(level: Level) -> Kernel {
-    match level {
-        Level::Baseline => baseline::<O>,
-        #[cfg(target_arch = "x86_64")]
-        _ if const { O::BY_HAND } => baseline::<O>,
+    let convert: Values = match level {
+        Level::Baseline => plain::<O>,
+        _ if const { cfg!(target_arch = "x86_64") && O::BY_HAND } => plain::<O>,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::<O>,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 | Level::Avx512Vbmi => avx512::<O>,
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => baseline::<O>, // the target has it everywhere
+        Level::Neon => neon::<O>,
+    };
+    let count: Option<Values> = if O::CHECKED { Some(plain::<O>) } else { None };
+    let sizes = const { (size_of::<O::Src>() as u8, size_of::<O::Dst>() as u8) };
+    Kernel { convert, count, sizes, cut: Cut::Pieces }
+}
+
+/// One value after the other, for processors without AVX2 and to count losses, so that the loops for newer ones keep one
+/// mark instead of a counter wider than their values. Returns how many lost something.
+///
+/// Not vectorised, which would make each of these hundreds of loops ten times larger.
+///
+/// # Safety
+///
+/// As for [`Values`].
+unsafe fn plain<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    let mut lost = 0;
+    for i in 0..n {
+        // SAFETY: value `i` of the caller's; byte arrays have alignment 1.
+        unsafe {
+            let value = O::Src::get(src.cast::<Source<O>>().add(i).read());
+            let result = O::convert(value);
+            lost += usize::from(O::CHECKED && O::mark(value, result).any());
+            dst.cast::<<O::Dst as Prim>::Bytes>().add(i).write(result.put());
+        }
+        #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+        // SAFETY: no instruction; the compiler must leave it in its place in the loop.
+        unsafe {
+            std::arch::asm!("", options(nomem, nostack, preserves_flags));
+        }
     }
+    lost
+}
+
+/// The loop of an op, for a function that is compiled for an instruction set.
+///
+/// # Safety
+///
+/// As for [`Values`].
+#[inline(always)]
+unsafe fn vectorised<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    // SAFETY: the caller guarantees `n` values on each side, initialised in `src`, without overlap; byte arrays have
+    // alignment 1, so any address is aligned.
+    let (dst, src) =
+        unsafe { (std::slice::from_raw_parts_mut(dst.cast(), n), std::slice::from_raw_parts(src.cast(), n)) };
+    each::<O>(dst, src).any().into()
 }
 
 /// # Safety
 ///
-/// As for [`Kernel`].
-unsafe fn baseline<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees.
-    unsafe { run::<O>(dst, src, n) }
-}
-
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
+/// As for [`Values`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
 unsafe fn avx2<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     // SAFETY: the caller's guarantees.
-    unsafe { run::<O>(dst, src, n) }
+    unsafe { vectorised::<O>(dst, src, n) }
 }
 
 /// # Safety
 ///
-/// As for [`Kernel`], on a machine that has these features.
+/// As for [`Values`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
 unsafe fn avx512<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     // SAFETY: the caller's guarantees.
-    unsafe { run::<O>(dst, src, n) }
+    unsafe { vectorised::<O>(dst, src, n) }
+}
+
+/// The target has it everywhere.
+///
+/// # Safety
+///
+/// As for [`Values`].
+#[cfg(target_arch = "aarch64")]
+unsafe fn neon<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
+    // SAFETY: the caller's guarantees.
+    unsafe { vectorised::<O>(dst, src, n) }
 }

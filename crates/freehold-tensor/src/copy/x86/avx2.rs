@@ -12,16 +12,9 @@ use crate::copy::find::{Mode, pick};
 use crate::copy::format;
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, drive};
+use crate::copy::vector::{Body, kernels};
 
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
-#[target_feature(enable = "avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees; bodies of this module need no other features.
-    unsafe { drive::<B>(dst, src, n) }
-}
+kernels!("avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
 
 /// Two vectors of eight.
 pub(super) type Floats = [__m256; 2];
@@ -55,6 +48,7 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     const N: usize = 16;
     const SRC: usize = G::SIZE;
     const DST: usize = P::SIZE;
+    const CHECKED: bool = CHECKED;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
@@ -399,20 +393,22 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
     use Scalar::{BF16 as Bfloat, F16 as Half, F32 as Single, F64 as Double, Int};
     let Mode { checked, saturate } = mode;
     Some(match (from, to) {
-        (Double, Half) => pick(saturate, run::<F64ToF16<false>>, run::<F64ToF16<true>>),
-        (Bfloat, Half) => {
-            pick(saturate, run::<Via<Bf16, ToF16<false, false>, false>>, run::<Via<Bf16, ToF16<true, false>, false>>)
-        }
-        (Half, Single) => run::<Via<F16<true>, ToF32, false>>,
-        (Half, Double) => run::<F16ToF64>,
+        (Double, Half) => pick(saturate, run::<F64ToF16<false>>(), run::<F64ToF16<true>>()),
+        (Bfloat, Half) => pick(
+            saturate,
+            run::<Via<Bf16, ToF16<false, false>, false>>(),
+            run::<Via<Bf16, ToF16<true, false>, false>>(),
+        ),
+        (Half, Single) => run::<Via<F16<true>, ToF32, false>>(),
+        (Half, Double) => run::<F16ToF64>(),
         (Single, Half | Bfloat) => to_half::<F32>(to, mode),
         (Half, Bfloat) => to_half::<F16<false>>(to, mode),
         (Double, Bfloat) => to_half::<F64>(to, mode),
         (Int(signed, bits), Half | Bfloat) => {
             by_integer!(signed, bits, to_half: I8 I16 I32 I64 U8 U16 U32 U64, (to, mode))
         }
-        (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>, run::<Via<I64, ToF32, true>>),
-        (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>, run::<Via<U64, ToF32, true>>),
+        (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>(), run::<Via<I64, ToF32, true>>()),
+        (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>(), run::<Via<U64, ToF32, true>>()),
         (Single | Half | Bfloat | Double, Int(signed, bits)) => {
             by_integer!(signed, bits, to_int: i8 i16 i32 i64 u8 u16 u32 u64, (from, checked))
         }
@@ -422,20 +418,20 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
 
 fn to_half<G: Get>(to: Scalar, mode: Mode) -> Kernel {
     match (to == Scalar::F16, mode) {
-        (true, Mode { checked: true, .. }) => run::<Via<G, ToF16<false, true>, true>>,
-        (true, Mode { saturate: true, .. }) => run::<Via<G, ToF16<true, true>, false>>,
-        (true, _) => run::<Via<G, ToF16<false, true>, false>>,
-        (false, Mode { checked: true, .. }) => run::<Via<G, ToBf16<false>, true>>,
-        (false, Mode { saturate: true, .. }) => run::<Via<G, ToBf16<true>, false>>,
-        (false, _) => run::<Via<G, ToBf16<false>, false>>,
+        (true, Mode { checked: true, .. }) => run::<Via<G, ToF16<false, true>, true>>(),
+        (true, Mode { saturate: true, .. }) => run::<Via<G, ToF16<true, true>, false>>(),
+        (true, _) => run::<Via<G, ToF16<false, true>, false>>(),
+        (false, Mode { checked: true, .. }) => run::<Via<G, ToBf16<false>, true>>(),
+        (false, Mode { saturate: true, .. }) => run::<Via<G, ToBf16<true>, false>>(),
+        (false, _) => run::<Via<G, ToBf16<false>, false>>(),
     }
 }
 
 fn to_int<I: Integer>(from: Scalar, checked: bool) -> Kernel {
     match from {
-        Scalar::F64 => pick(checked, run::<FromF64<I, false>>, run::<FromF64<I, true>>),
-        Scalar::F16 => pick(checked, run::<Via<F16<false>, To<I>, false>>, run::<Via<F16<false>, To<I>, true>>),
-        Scalar::BF16 => pick(checked, run::<Via<Bf16, To<I>, false>>, run::<Via<Bf16, To<I>, true>>),
-        _ => pick(checked, run::<Via<F32, To<I>, false>>, run::<Via<F32, To<I>, true>>),
+        Scalar::F64 => pick(checked, run::<FromF64<I, false>>(), run::<FromF64<I, true>>()),
+        Scalar::F16 => pick(checked, run::<Via<F16<false>, To<I>, false>>(), run::<Via<F16<false>, To<I>, true>>()),
+        Scalar::BF16 => pick(checked, run::<Via<Bf16, To<I>, false>>(), run::<Via<Bf16, To<I>, true>>()),
+        _ => pick(checked, run::<Via<F32, To<I>, false>>(), run::<Via<F32, To<I>, true>>()),
     }
 }

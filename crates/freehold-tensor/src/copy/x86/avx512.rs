@@ -13,16 +13,9 @@ use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::{Kernel, Op, Prim};
 use crate::copy::kind::Scalar;
 use crate::copy::ops;
-use crate::copy::vector::{Body, drive};
+use crate::copy::vector::{Body, kernels};
 
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees; bodies of this module need no other features.
-    unsafe { drive::<B>(dst, src, n) }
-}
+kernels!("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
 
 /// A type that is read as sixteen `f32`.
 ///
@@ -68,6 +61,8 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     const N: usize = 16 * vectors(P::SIZE);
     const SRC: usize = G::SIZE;
     const DST: usize = P::SIZE;
+    const CHECKED: bool = CHECKED;
+    const FOURS: bool = CHECKED;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
@@ -90,7 +85,7 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; one step after the other.
         unsafe {
-            if CHECKED && via_checked::<G, P, Quick, 4>(dst, src) == 0 {
+            if via_checked::<G, P, Quick, 4>(dst, src) == 0 {
                 return 0;
             }
             let step = |k: usize| Self::step::<false>(dst.add(k * Self::N * P::SIZE), src.add(k * Self::N * G::SIZE));
@@ -365,24 +360,24 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
     Some(match (from, to) {
         (Single, Half) => to_f16::<F32, { nan::PAYLOAD }>(mode),
         (BF16, Half) => to_f16::<Bf16, { nan::CANONICAL }>(mode),
-        (Double, Half) => pick(saturate, run::<F64ToF16<false>>, run::<F64ToF16<true>>),
+        (Double, Half) => pick(saturate, run::<F64ToF16<false>>(), run::<F64ToF16<true>>()),
         (Single, BF16) => to_bf16::<F32>(mode),
         (Half, BF16) => to_bf16::<F16Quiet>(mode),
         (Double, BF16) => to_bf16::<F64>(mode),
-        (Int(true, 8), BF16) => run::<Via<I8, ToBf16<{ round::EXACT }>, false>>,
-        (Int(false, 8), BF16) => run::<Via<U8, ToBf16<{ round::EXACT }>, false>>,
+        (Int(true, 8), BF16) => run::<Via<I8, ToBf16<{ round::EXACT }>, false>>(),
+        (Int(false, 8), BF16) => run::<Via<U8, ToBf16<{ round::EXACT }>, false>>(),
         (Int(signed, bits), Half | BF16) => {
             let half = to == Half;
             by_integer!(signed, bits, from_int: I8 I16 I32 I64 U8 U16 U32 U64, (half, mode))
         }
-        (Int(true, 32), Single) if checked => run::<Via<I32, ToF32, true>>,
-        (Int(false, 32), Single) if checked => run::<Via<U32, ToF32, true>>,
-        (Int(true, 64), Single) if checked => run::<Via<I64, ToF32, true>>,
-        (Int(false, 64), Single) if checked => run::<Via<U64, ToF32, true>>,
-        (Half, Single) => run::<F16ToF32>,
-        (Half, Double) => run::<F16ToF64>,
-        (BF16, Single) => run::<Via<Bf16, ToF32, false>>,
-        (BF16, Double) => run::<Via<Bf16, ToF64, false>>,
+        (Int(true, 32), Single) if checked => run::<Via<I32, ToF32, true>>(),
+        (Int(false, 32), Single) if checked => run::<Via<U32, ToF32, true>>(),
+        (Int(true, 64), Single) if checked => run::<Via<I64, ToF32, true>>(),
+        (Int(false, 64), Single) if checked => run::<Via<U64, ToF32, true>>(),
+        (Half, Single) => run::<F16ToF32>(),
+        (Half, Double) => run::<F16ToF64>(),
+        (BF16, Single) => run::<Via<Bf16, ToF32, false>>(),
+        (BF16, Double) => run::<Via<Bf16, ToF64, false>>(),
         (Single | Half | BF16 | Double, Int(signed, bits)) => {
             by_integer!(signed, bits, to_int: i8 i16 i32 i64 u8 u16 u32 u64, (from, checked))
         }
@@ -392,15 +387,15 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
 
 fn to_f16<G: Get, const NAN: u8>(mode: Mode) -> Kernel {
     match mode {
-        Mode { checked: true, .. } => run::<Via<G, ToF16<false, NAN>, true>>,
-        Mode { saturate: true, .. } => run::<Via<G, ToF16<true, NAN>, false>>,
-        _ => run::<Via<G, ToF16<false, NAN>, false>>,
+        Mode { checked: true, .. } => run::<Via<G, ToF16<false, NAN>, true>>(),
+        Mode { saturate: true, .. } => run::<Via<G, ToF16<true, NAN>, false>>(),
+        _ => run::<Via<G, ToF16<false, NAN>, false>>(),
     }
 }
 
 fn to_bf16<G: Get>(mode: Mode) -> Kernel {
     let Mode { saturate, .. } = mode;
-    pick(saturate, run::<Via<G, ToBf16<{ round::ALL }>, false>>, run::<Via<G, ToBf16<{ round::SATURATE }>, false>>)
+    pick(saturate, run::<Via<G, ToBf16<{ round::ALL }>, false>>(), run::<Via<G, ToBf16<{ round::SATURATE }>, false>>())
 }
 
 fn from_int<G: Get>(half: bool, mode: Mode) -> Kernel {
@@ -409,14 +404,18 @@ fn from_int<G: Get>(half: bool, mode: Mode) -> Kernel {
         return if small { to_f16::<G, { nan::NEVER }>(mode) } else { to_f16::<G, { nan::NEVER_LARGE }>(mode) };
     }
     // No integer overflows.
-    pick(mode.checked, run::<Via<G, ToBf16<{ round::FINITE }>, false>>, run::<Via<G, ToBf16<{ round::FINITE }>, true>>)
+    pick(
+        mode.checked,
+        run::<Via<G, ToBf16<{ round::FINITE }>, false>>(),
+        run::<Via<G, ToBf16<{ round::FINITE }>, true>>(),
+    )
 }
 
 fn to_int<I: Integer>(from: Scalar, checked: bool) -> Kernel {
     match from {
-        Scalar::F64 => pick(checked, run::<FromF64<I, false>>, run::<FromF64<I, true>>),
-        Scalar::F16 => pick(checked, run::<Via<F16Quiet, To<I>, false>>, run::<Via<F16Quiet, To<I>, true>>),
-        Scalar::BF16 => pick(checked, run::<Via<Bf16, To<I>, false>>, run::<Via<Bf16, To<I>, true>>),
-        _ => pick(checked, run::<Via<F32, To<I>, false>>, run::<Via<F32, To<I>, true>>),
+        Scalar::F64 => pick(checked, run::<FromF64<I, false>>(), run::<FromF64<I, true>>()),
+        Scalar::F16 => pick(checked, run::<Via<F16Quiet, To<I>, false>>(), run::<Via<F16Quiet, To<I>, true>>()),
+        Scalar::BF16 => pick(checked, run::<Via<Bf16, To<I>, false>>(), run::<Via<Bf16, To<I>, true>>()),
+        _ => pick(checked, run::<Via<F32, To<I>, false>>(), run::<Via<F32, To<I>, true>>()),
     }
 }

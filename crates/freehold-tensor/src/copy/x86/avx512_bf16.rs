@@ -9,18 +9,9 @@ use super::avx512_loss::Losses;
 use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, drive};
+use crate::copy::vector::kernels;
 
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
-#[target_feature(
-    enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
-)]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees; bodies of this module need no other features.
-    unsafe { drive::<B>(dst, src, n) }
-}
+kernels!("avx512bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
 
 struct Native<const ROUND: u8>;
 
@@ -90,10 +81,14 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
 
 fn from_float<G: Get>(mode: Mode) -> Kernel {
     let Mode { saturate, .. } = mode;
-    pick(saturate, run::<Via<G, Native<{ round::ALL }>, false>>, run::<Via<G, Native<{ round::SATURATE }>, false>>)
+    pick(saturate, run::<Via<G, Native<{ round::ALL }>, false>>(), run::<Via<G, Native<{ round::SATURATE }>, false>>())
 }
 
 fn from_int<G: Get>(mode: Mode) -> Kernel {
     // No integer overflows.
-    pick(mode.checked, run::<Via<G, Native<{ round::FINITE }>, false>>, run::<Via<G, Native<{ round::FINITE }>, true>>)
+    pick(
+        mode.checked,
+        run::<Via<G, Native<{ round::FINITE }>, false>>(),
+        run::<Via<G, Native<{ round::FINITE }>, true>>(),
+    )
 }

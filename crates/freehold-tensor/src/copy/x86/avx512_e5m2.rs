@@ -11,21 +11,12 @@ use super::avx512_half::{ToF16, nan};
 use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, drive};
+use crate::copy::vector::{Body, kernels};
 
 /// The place of `f8_e5m2` in `format::MINI`.
 const E5M2: u8 = 5;
 
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
-#[target_feature(
-    enable = "avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
-)]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees; bodies of this module need no other features.
-    unsafe { drive::<B>(dst, src, n) }
-}
+kernels!("avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
 
 struct ToE5m2<const FROM_BF16: bool, const SATURATE: bool>;
 
@@ -100,10 +91,10 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
     match (from, to) {
         (_, Scalar::Mini(E5M2)) if checked => None,
         (Scalar::F16, Scalar::Mini(E5M2)) => {
-            Some(pick(saturate, run::<ToE5m2<false, false>>, run::<ToE5m2<false, true>>))
+            Some(pick(saturate, run::<ToE5m2<false, false>>(), run::<ToE5m2<false, true>>()))
         }
         (Scalar::BF16, Scalar::Mini(E5M2)) => {
-            Some(pick(saturate, run::<ToE5m2<true, false>>, run::<ToE5m2<true, true>>))
+            Some(pick(saturate, run::<ToE5m2<true, false>>(), run::<ToE5m2<true, true>>()))
         }
         _ => None,
     }

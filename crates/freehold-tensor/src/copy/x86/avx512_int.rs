@@ -67,6 +67,8 @@ impl<I: Integer, const CHECKED: bool> Body for FromF64<I, CHECKED> {
     const N: usize = 16 * vectors(I::SIZE);
     const SRC: usize = 8;
     const DST: usize = I::SIZE;
+    const CHECKED: bool = CHECKED;
+    const FOURS: bool = CHECKED;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.

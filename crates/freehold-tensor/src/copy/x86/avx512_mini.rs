@@ -12,16 +12,9 @@ use crate::copy::find::{Mode, pick};
 use crate::copy::format::{Format, MINI, Specials};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, drive};
+use crate::copy::vector::{Body, kernels};
 
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has AVX2 (only the steps need more).
-#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees, and the features of `convert`, which this is only called with.
-    unsafe { drive::<B>(dst, src, n) }
-}
+kernels!("avx2,bmi1,bmi2,popcnt,lzcnt");
 
 /// The numbers of a format that a conversion needs.
 struct Numbers<const F: usize, const SATURATE: bool>;
@@ -176,8 +169,8 @@ formats!(0 1 2 3 4 5 6 8 9 10);
 fn from_float<const F: usize>(from: Scalar, mode: Mode) -> Option<Kernel> {
     let Mode { saturate, .. } = mode;
     Some(match from {
-        Scalar::F32 => pick(saturate, run::<ToMini<F32, F, false>>, run::<ToMini<F32, F, true>>),
-        Scalar::F64 => pick(saturate, run::<ToMini<F64, F, false>>, run::<ToMini<F64, F, true>>),
+        Scalar::F32 => pick(saturate, run::<ToMini<F32, F, false>>(), run::<ToMini<F32, F, true>>()),
+        Scalar::F64 => pick(saturate, run::<ToMini<F64, F, false>>(), run::<ToMini<F64, F, true>>()),
         _ => return None,
     })
 }

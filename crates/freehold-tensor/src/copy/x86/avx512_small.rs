@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use crate::copy::ahead;
 use crate::copy::find::{Mode, pick};
 use crate::copy::format::{self, BF16, F16, Format, MINI, Specials};
-use crate::copy::kernel::Kernel;
+use crate::copy::kernel::{Cut, Kernel};
 use crate::copy::kind::Scalar;
 
 /// For each exponent that matters, counted from [`Numbers::base`].
@@ -222,7 +222,7 @@ unsafe fn convert<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const 
 /// # Safety
 ///
 /// As for [`convert`].
-unsafe fn run<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE: bool>(
+unsafe fn all<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE: bool>(
     dst: *mut u8,
     src: *const u8,
     n: usize,
@@ -232,11 +232,15 @@ unsafe fn run<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE
     0
 }
 
+fn run<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE: bool>() -> Kernel {
+    Kernel { convert: all::<HALF, WIDE, F, SATURATE>, count: None, sizes: (2, 1), cut: Cut::Whole }
+}
+
 fn from_bf16<const F: usize, const SATURATE: bool>() -> Kernel {
     if const { Numbers::<false, F, SATURATE>::WIDE } {
-        run::<false, true, F, SATURATE>
+        run::<false, true, F, SATURATE>()
     } else {
-        run::<false, false, F, SATURATE>
+        run::<false, false, F, SATURATE>()
     }
 }
 
@@ -269,7 +273,7 @@ macro_rules! formats {
             }
             let saturate = mode.saturate;
             Some(match (from, format) {
-                $((Scalar::F16, $f) => pick(saturate, run::<true, false, $f, false>, run::<true, false, $f, true>),
+                $((Scalar::F16, $f) => pick(saturate, run::<true, false, $f, false>(), run::<true, false, $f, true>()),
                 (Scalar::BF16, $f) => pick(saturate, from_bf16::<$f, false>(), from_bf16::<$f, true>()),)*
                 _ => return None,
             })

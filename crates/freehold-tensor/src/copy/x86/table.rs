@@ -6,17 +6,9 @@ use std::arch::x86_64::*;
 use crate::copy::format::{F16, MINI};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, drive};
+use crate::copy::vector::{Body, kernels};
 
-/// # Safety
-///
-/// As for [`Kernel`], on a machine that has these features.
-#[target_feature(enable = "avx512vbmi,avx512vbmi2,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2")]
-#[target_feature(enable = "popcnt,lzcnt")]
-unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    // SAFETY: the caller's guarantees; bodies of this module need no other features.
-    unsafe { drive::<B>(dst, src, n) }
-}
+kernels!("avx512vbmi,avx512vbmi2,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2", "popcnt,lzcnt");
 
 /// Sources that are integers, after the formats of [`MINI`].
 const U8: usize = MINI.len();
@@ -132,16 +124,16 @@ macro_rules! formats {
         pub(super) fn direct(from: Scalar, to: Scalar) -> Option<Kernel> {
             let format = match (from, to) {
                 (Scalar::Mini(format), _) => format,
-                (Scalar::Int(false, 8), Scalar::F16) => return Some(run::<ToHalf<U8, true>>),
-                (Scalar::Int(true, 8), Scalar::F16) => return Some(run::<ToHalf<I8, true>>),
-                (Scalar::Int(false, 8), Scalar::BF16) => return Some(run::<ToHalf<U8, false>>),
-                (Scalar::Int(true, 8), Scalar::BF16) => return Some(run::<ToHalf<I8, false>>),
+                (Scalar::Int(false, 8), Scalar::F16) => return Some(run::<ToHalf<U8, true>>()),
+                (Scalar::Int(true, 8), Scalar::F16) => return Some(run::<ToHalf<I8, true>>()),
+                (Scalar::Int(false, 8), Scalar::BF16) => return Some(run::<ToHalf<U8, false>>()),
+                (Scalar::Int(true, 8), Scalar::BF16) => return Some(run::<ToHalf<I8, false>>()),
                 _ => return None,
             };
             Some(match (format, to) {
-                $(($f, Scalar::F32) => run::<ToF32<$f>>,
-                ($f, Scalar::BF16) => run::<ToHalf<$f, false>>,
-                ($f, Scalar::F16) if format != E8M0 => run::<ToHalf<$f, true>>,)*
+                $(($f, Scalar::F32) => run::<ToF32<$f>>(),
+                ($f, Scalar::BF16) => run::<ToHalf<$f, false>>(),
+                ($f, Scalar::F16) if format != E8M0 => run::<ToHalf<$f, true>>(),)*
                 _ => return None,
             })
         }
