@@ -5,7 +5,7 @@ mod cupy;
 mod jax;
 mod mlx;
 pub(crate) mod numpy;
-mod offer;
+pub(crate) mod offer;
 mod paddle;
 mod pyarrow;
 mod tensorflow;
