@@ -263,7 +263,7 @@ impl Target {
         };
         let fill = |into: Option<&Tensor>| {
             let Some(into) = into else {
-                freehold::copied_by_target(source, *label, asked, site);
+                freehold::copied_by_target(source, *label, decision, asked.caps, site);
                 return Ok(());
             };
             // SAFETY: the destination was made for this call, so no other thread knows of it.
