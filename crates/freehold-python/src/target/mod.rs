@@ -192,6 +192,13 @@ impl Target {
         }
     }
 
+    /// Whether an object of this kind, of the target already, is given back without a description: one of MLX can be
+    /// nothing but an array of MLX, and to describe it takes twice as long as MLX takes to make another.
+    #[inline]
+    pub(crate) fn keeps(self, kind: Kind) -> bool {
+        kind.framework == Label::MLX && matches!(kind.adapter, Adapter::Dlpack { .. }) && self.is_of(kind)
+    }
+
     /// The stream of a CUDA device on which the target works now, where it has one and says which.
     pub(crate) fn work_stream(self, py: Python<'_>, device: Device) -> Option<Stream> {
         if !matches!(device.kind, DeviceKind::CUDA | DeviceKind::CUDA_MANAGED) {
