@@ -94,6 +94,7 @@ mod _freehold {
         need_gil(py)?;
         tensor::install(py);
         target::numpy::install(py);
+        target::offer::install(py);
         entry::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("BoundaryError", error::boundary_error(py)?)?;

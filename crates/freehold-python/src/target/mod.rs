@@ -5,7 +5,7 @@ mod cupy;
 mod jax;
 mod mlx;
 pub(crate) mod numpy;
-mod offer;
+pub(crate) mod offer;
 mod paddle;
 mod pyarrow;
 mod tensorflow;
@@ -192,6 +192,13 @@ impl Target {
         }
     }
 
+    /// Whether an object of this kind, of the target already, is given back without a description: one of MLX can be
+    /// nothing but an array of MLX, and to describe it takes twice as long as MLX takes to make another.
+    #[inline]
+    pub(crate) fn keeps(self, kind: Kind) -> bool {
+        kind.framework == Label::MLX && matches!(kind.adapter, Adapter::Dlpack { .. }) && self.is_of(kind)
+    }
+
     /// The stream of a CUDA device on which the target works now, where it has one and says which.
     pub(crate) fn work_stream(self, py: Python<'_>, device: Device) -> Option<Stream> {
         if !matches!(device.kind, DeviceKind::CUDA | DeviceKind::CUDA_MANAGED) {
@@ -263,7 +270,7 @@ impl Target {
         };
         let fill = |into: Option<&Tensor>| {
             let Some(into) = into else {
-                freehold::copied_by_target(source, *label, asked, site);
+                freehold::copied_by_target(source, *label, decision, asked.caps, site);
                 return Ok(());
             };
             // SAFETY: the destination was made for this call, so no other thread knows of it.

@@ -1,12 +1,13 @@
 //! A capsule for one consumer, and an object that offers it to consumers that take no bare capsules.
 
-use freehold::{ExportOptions, Label, Tensor};
+use freehold::{Error, ExportOptions, Label, Tensor};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyTuple};
+use pyo3::types::PyCapsule;
 
 use super::Handover;
 use crate::arguments::{optional, stream_argument};
 use crate::error::raise;
+use crate::recycle::{self, Content, Recycled, Spares};
 use crate::tensor::{legacy_capsule, versioned_capsule};
 
 /// What a consumer reads.
@@ -40,13 +41,49 @@ pub(super) fn capsule<'py>(
     }
 }
 
-/// An object with `__dlpack__` that gives out one capsule, whatever is asked for: everything was decided before.
-#[pyclass(frozen, module = "freehold._freehold")]
-pub(super) struct Offer {
+/// What an [`Offer`] gives out.
+pub(crate) struct Offered {
     capsule: Py<PyCapsule>,
     device: (i32, i32),
     /// Memory of a device, whose consumer says on which stream it will use it.
     tensor: Option<Tensor>,
+}
+
+/// An object with `__dlpack__` that gives out one capsule, whatever is asked for: everything was decided before.
+#[pyclass(frozen, module = "freehold._freehold")]
+pub(crate) struct Offer(Content<Offered>);
+
+impl Recycled for Offer {
+    type Held = Offered;
+
+    fn holding(content: Content<Offered>) -> Self {
+        Offer(content)
+    }
+
+    #[inline]
+    fn content(&self) -> &Content<Offered> {
+        &self.0
+    }
+
+    #[inline]
+    fn spares() -> &'static Spares {
+        static SPARES: Spares = Spares::new();
+        &SPARES
+    }
+
+    fn let_go(py: Python<'_>, held: Offered) {
+        let Offered { capsule, tensor, device: _ } = held;
+        crate::gil::keeping_error(py, || {
+            // As a `Bound`: PyO3 puts off what is dropped outside its own entries.
+            drop(capsule.into_bound(py));
+            drop(tensor);
+        });
+    }
+}
+
+/// Has the class recycle its objects.
+pub(crate) fn install(py: Python<'_>) {
+    recycle::install::<Offer>(py);
 }
 
 impl Offer {
@@ -69,34 +106,40 @@ impl Offer {
         let device = tensor.device();
         let ordered = tensor.stream().map(|_| tensor.clone());
         let device = (device.kind.0, device.id);
-        Bound::new(handover.py, Offer { capsule: capsule.unbind(), device, tensor: ordered })
+        recycle::object::<Offer>(handover.py, Offered { capsule: capsule.unbind(), device, tensor: ordered })
+    }
+
+    /// What `f` reads of what is offered; an object that Python can still call has something.
+    fn read<R>(&self, py: Python<'_>, f: impl FnOnce(&Offered) -> R) -> PyResult<R> {
+        // SAFETY: the callers below count references and copy numbers.
+        unsafe { self.0.look(py, |offered| offered.map(f)) }
+            .ok_or_else(|| raise(py, Error::internal("an offer without a capsule")))
     }
 }
 
 #[pymethods]
 impl Offer {
-    // Those that every consumer passes are named, so that no dictionary is made for them.
-    #[pyo3(signature = (*_arguments, stream=None, max_version=None, dl_device=None, copy=None, **_wishes))]
-    #[expect(clippy::too_many_arguments, reason = "the signature is the protocol's")]
+    // What DLPack has named, each by its name: with room for any others, a tuple and a dictionary would be made for each call,
+    // which take longer than the capsule.
+    #[pyo3(signature = (stream=None, *, max_version=None, dl_device=None, copy=None))]
     fn __dlpack__(
         &self,
         py: Python<'_>,
-        _arguments: &Bound<'_, PyTuple>,
         stream: Option<&Bound<'_, PyAny>>,
         max_version: Option<&Bound<'_, PyAny>>,
         dl_device: Option<&Bound<'_, PyAny>>,
         copy: Option<&Bound<'_, PyAny>>,
-        _wishes: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyCapsule>> {
         let _ = (max_version, dl_device, copy);
-        if let Some(tensor) = &self.tensor {
+        let (capsule, tensor) = self.read(py, |offered| (offered.capsule.clone_ref(py), offered.tensor.clone()))?;
+        if let Some(tensor) = tensor {
             let stream = optional(stream, stream_argument)?;
             tensor.use_on(stream).map_err(|error| raise(py, error))?;
         }
-        Ok(self.capsule.clone_ref(py))
+        Ok(capsule)
     }
 
-    fn __dlpack_device__(&self) -> (i32, i32) {
-        self.device
+    fn __dlpack_device__(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
+        self.read(py, |offered| offered.device)
     }
 }

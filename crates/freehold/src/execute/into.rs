@@ -8,7 +8,7 @@ use crate::carry;
 use crate::decision::{Decision, Reason};
 use crate::message::{Asked, Message};
 use crate::tensor::Tensor;
-use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Verdict, decide, trace};
+use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Steps, Sync, Verdict, decide, trace};
 
 /// Copies and casts into an existing tensor of the same shape, whatever the two layouts are, under the policy of the
 /// call. A source that overlaps the destination is copied out first.
@@ -85,22 +85,19 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
     Ok(())
 }
 
-/// Puts a copy on record that a target made itself, byte for byte, into memory of its own: what [`copy_into`] does beside
-/// copying.
-pub fn copied_by_target(source: &Tensor, target: Label, asked: &Asked<'_>, site: Label) {
-    let request = Request { copy: crate::CopyRule::Always, ..Request::default() };
-    let decision = decide(&source.desc(), &request, &Caps { grad: false, ..Caps::FREEHOLD }, asked.policy);
-    let _span = trace::copy(source, &decision, asked.caps, site).entered();
-    let codes = decision.codes();
+/// Puts a copy on record that a target made itself, as it was decided, byte for byte, into memory of its own: what
+/// [`copy_into`] does beside copying.
+pub fn copied_by_target(source: &Tensor, target: Label, decision: &Decision, caps: &Caps, site: Label) {
+    let _span = trace::copy(source, decision, caps, site).entered();
     let edge = Edge {
         from: source.0.holder,
         from_framework: source.framework(),
         to: target,
         verdict: Verdict::Copy,
-        steps: decision.steps,
-        reasons: &codes,
+        steps: Steps::FRESH,
+        reasons: &[],
         bytes: source.nbytes(),
-        sync: decision.sync,
+        sync: Sync::None,
     };
     source.copied_away(&edge, site);
 }
