@@ -120,7 +120,7 @@ unsafe fn run<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     let one = n < 2 * whole || !short.is_multiple_of(size);
     let (part, last) = if one { (n, 0) } else { (whole, n - whole) };
     let (mut at, mut next) = (0, if short == 0 { part } else { short / size });
-    let ahead = if one { 0 } else { ahead::distance(n * step, n * size) };
+    let ahead = if one { 0 } else { ahead::distance() };
     let mut lost = O::Mark::NONE;
     loop {
         if ahead != 0 {

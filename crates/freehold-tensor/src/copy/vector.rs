@@ -60,7 +60,7 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
         // each of the hundreds of bodies is in it.
         let short = dst.addr().wrapping_neg() % LINE.min(B::N * B::DST);
         let mut next = if short != 0 && short.is_multiple_of(B::DST) { short / B::DST } else { B::N };
-        let ahead = ahead::distance(n * B::SRC, n * B::DST);
+        let ahead = ahead::distance();
         let mut i = 0;
         loop {
             lost |= at(i);
