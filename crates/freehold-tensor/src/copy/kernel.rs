@@ -157,7 +157,7 @@ impl Kernel {
         if n < 2 * whole || !short.is_multiple_of(size) {
             lost |= piece(0, n);
         } else {
-            let ahead = ahead::distance(n * step, n * size);
+            let ahead = ahead::distance();
             let last = n - whole;
             let (mut at, mut next) = (0, if short == 0 { whole } else { short / size });
             loop {

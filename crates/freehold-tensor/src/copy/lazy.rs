@@ -4,6 +4,7 @@ use bitflags::bitflags;
 
 use super::format::{MINI, Specials};
 use super::level::Level;
+use super::line::swapped;
 use crate::DType;
 
 bitflags! {
@@ -100,6 +101,23 @@ impl Resolve {
     pub(super) unsafe fn decode(&self, at: *mut u8, n: usize) {
         // SAFETY: the caller's guarantee.
         unsafe { self.apply(at, n, false) };
+    }
+
+    /// [`Resolve::decode`] of a copy: `n` elements from `src`, to `at`.
+    ///
+    /// # Safety
+    ///
+    /// `n` compact elements are readable from `src`, initialised, and writable from `at`, without overlap.
+    pub(super) unsafe fn decode_from(&self, at: *mut u8, src: *const u8, n: usize) {
+        let size = self.words * self.word;
+        let only_swaps = self.swap && self.neg.is_none() && !self.conj && matches!(self.word, 2 | 4 | 8);
+        // SAFETY: the caller's elements; a level that is the best one is one that the machine has. What is swapped ends with a
+        // whole vector, and so with an element.
+        unsafe {
+            let done = if only_swaps { swapped(Level::best(), self.word, at, src, n * size) } else { 0 };
+            std::ptr::copy_nonoverlapping(src.add(done), at.add(done), n * size - done);
+            self.decode(at.add(done), n - done / size);
+        }
     }
 
     /// From values to the bytes of a destination: `n` elements from `at`.

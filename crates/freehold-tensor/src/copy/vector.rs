@@ -134,7 +134,7 @@ pub(super) unsafe fn steps(kernel: &Kernel, step: usize, dst: *mut u8, src: *con
         let aligns = short != 0 && short.is_multiple_of(written) && n >= 4 * step;
         let (mut i, mut lost) = if aligns { (short / written, at(0, step)) } else { (0, 0) };
         let end = i + (n - i) / step * step;
-        let ahead = ahead::distance(n * read, n * written);
+        let ahead = ahead::distance();
         let part = if ahead == 0 { end } else { 4 * step };
         while i < end {
             let values = part.min(end - i);
