@@ -73,7 +73,9 @@ def in_c(lines) -> list[str]:
         if '"size"' in line:
             one = json.loads(line)
             out += ["", f"### C: {one['table']}", "", "| | measured |", "|---|---:|"]
-            out += [f"| size | {one['size'] / 1e6:.2f} MB |", f"| `dlopen` and the first call | {human(one['load_ns'])} |"]
+            size, ptx = one["size"] / 1e6, one["ptx"] / 1e6
+            out += [f"| size | {size:.2f} MB |", f"| without the CUDA kernels' packed PTX | {size - ptx:.2f} MB |"]
+            out += [f"| `dlopen` and the first call | {human(one['load_ns'])} |"]
     return out
 
 

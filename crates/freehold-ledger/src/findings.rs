@@ -10,7 +10,7 @@ use crate::report::{
     PinnedReport, WaitGroup,
 };
 use crate::tally::{Kind, Volume, Way};
-use crate::{HolderFlags, Mark, advice};
+use crate::{HolderFlags, Mark, advice, order};
 
 /// The most kinds of copies, and of call sites that lend, that a snapshot lists.
 const LISTED: usize = 1000;
@@ -53,8 +53,10 @@ fn copies(copied: &[(Kind, Volume)]) -> Vec<CopyGroup> {
         }
     };
     let mut groups: Vec<CopyGroup> = copied.iter().map(group).collect();
-    let key = |g: &CopyGroup| (Reverse(g.bytes), g.from, g.to, g.site, g.steps.bits(), g.reasons.clone());
-    groups.sort_by_cached_key(key);
+    fn key(g: &CopyGroup) -> impl Ord {
+        (Reverse(g.bytes), g.from, g.to, g.site, g.steps.bits(), &g.reasons)
+    }
+    order::by(&mut groups, |a, b| key(a).cmp(&key(b)));
     groups.truncate(LISTED);
     groups
 }
@@ -67,7 +69,7 @@ fn waits(waited: &[(Way, u64)]) -> Vec<WaitGroup> {
         count,
     };
     let mut groups: Vec<WaitGroup> = waited.iter().map(group).collect();
-    groups.sort_by_key(|g| (Reverse(g.count), g.from, g.to, g.site));
+    order::by_key(&mut groups, |g| (Reverse(g.count), g.from, g.to, g.site));
     groups.truncate(LISTED);
     groups
 }
@@ -97,7 +99,7 @@ fn pinned(buffers: &[BufferReport]) -> Vec<PinnedReport> {
         }
     };
     let mut found: Vec<PinnedReport> = buffers.iter().filter(|buffer| pins(buffer)).map(report).collect();
-    found.sort_by_key(|pinned| (Reverse(pinned.frees), pinned.buffer));
+    order::by_key(&mut found, |pinned| (Reverse(pinned.frees), pinned.buffer));
     found
 }
 
@@ -168,7 +170,7 @@ fn lent(buffers: &[BufferReport], now_ns: u64, mark: Mark) -> Vec<LentReport> {
         })
     };
     let mut found: Vec<LentReport> = groups.into_iter().filter_map(report).collect();
-    found.sort_by_key(|lent| (Reverse(lent.oldest_ns), lent.holder));
+    order::by_key(&mut found, |lent| (Reverse(lent.oldest_ns), lent.holder));
     found.truncate(LISTED);
     found
 }

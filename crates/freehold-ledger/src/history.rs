@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::record::Record;
 use crate::shard::Shard;
-use crate::{HolderId, Ledger, clock};
+use crate::{HolderId, Ledger, clock, order};
 
 /// The most recent closed records that each shard keeps: some 300 bytes each.
 pub(crate) const CLOSED_KEPT: usize = if cfg!(miri) { 64 } else { 32_768 };
@@ -94,7 +94,7 @@ impl Ledger {
             past.opened.extend(history.opened.iter().copied());
             past.dropped += history.dropped;
         }
-        past.closed.sort_by_key(|closed| (closed.at, closed.record.id));
+        order::by_key(&mut past.closed, |closed| (closed.at, closed.record.id));
         past
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::HolderId;
 use crate::index::Space;
+use crate::{HolderId, order};
 
 /// A holder on its way into a lane.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ pub(crate) fn group(stays: &[Stay]) -> Lanes {
         events.push((stay.opened, false, stay.order, i as u32));
         events.extend(stay.closed.map(|closed| (closed.max(stay.opened), true, stay.order, i as u32)));
     }
-    events.sort_unstable();
+    order::by_key(&mut events, |event| *event);
 
     let mut now = Now::new();
     let mut lanes: Vec<Lane> = Vec::new();
@@ -144,7 +144,7 @@ pub(crate) fn peak(lanes: &[Lane]) -> Option<(u64, u64)> {
         events.extend(lane.closed.map(|closed| (closed, false, bytes)));
     }
     // At one time, what closes comes first: a peak that never was is worse than one too low by what came and went.
-    events.sort_unstable();
+    order::by_key(&mut events, |event| *event);
     let (mut held, mut most) = (0u64, None);
     for (at, opens, bytes) in events {
         held = if opens { held.saturating_add(bytes) } else { held.saturating_sub(bytes) };

@@ -75,6 +75,7 @@ mod lanes;
 mod ledger;
 mod level;
 mod lock;
+mod order;
 mod past;
 mod query;
 mod read;

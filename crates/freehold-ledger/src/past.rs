@@ -11,7 +11,7 @@ use crate::lanes::{self, Lane, Lanes, Stay};
 use crate::query::buffer_len;
 use crate::record::Record;
 use crate::report::{ClosedReport, History, LaneReport, PeakHolder, PeakReport};
-use crate::{HolderId, Ledger, clock};
+use crate::{HolderId, Ledger, clock, order};
 
 /// The most buffers that are named for the peak.
 const PEAK_NAMED: usize = 32;
@@ -124,7 +124,7 @@ fn bytes_of(lane: &Lane, device: Device) -> u64 {
 }
 
 fn largest(mut holders: Vec<PeakHolder>) -> Vec<PeakHolder> {
-    holders.sort_by_key(|holder| Reverse(holder.bytes));
+    order::by_key(&mut holders, |holder| Reverse(holder.bytes));
     holders.truncate(PEAK_NAMED);
     holders
 }

@@ -15,7 +15,7 @@ use crate::report::{
     HazardHolder, HazardReport, HazardStats, HolderReport, LiveStats, RefusedStats, SCHEMA, Snapshot, Stats,
 };
 use crate::tally::{Kind, Pair, Volume, Way};
-use crate::{Counter, HolderId, Ledger, Mark, Party, Role};
+use crate::{Counter, HolderId, Ledger, Mark, Party, Role, order};
 
 impl Ledger {
     /// Every live buffer with everyone who holds it, by id.
@@ -108,7 +108,7 @@ impl Ledger {
             }
             true
         });
-        found.sort_by_key(|(opened, report)| (*opened, report.id));
+        order::by_key(&mut found, |(opened, report)| (*opened, report.id));
         found.into_iter().map(|(_, report)| report).collect()
     }
 
@@ -125,7 +125,7 @@ impl Ledger {
         for (_, shard) in self.each_shard() {
             copies.extend(shard.cold.lock().copies.iter().cloned());
         }
-        copies.sort_by_key(|copy| copy.at);
+        order::by_key(&mut copies, |copy| copy.at);
         let report = |copy: crate::tally::Copy| CopyReport {
             holder: copy.holder,
             from: copy.from.as_str(),
@@ -210,10 +210,10 @@ impl Ledger {
             copies_dropped,
             hazards_dropped,
         };
-        stats.handovers.sort_by_key(|h| (h.from, h.to, h.verdict as u8));
-        stats.copied.sort_by_key(|c| c.code);
-        stats.refused.sort_by_key(|r| (r.from, r.to, r.code));
-        stats.hazards.sort_by_key(|h| h.code);
+        order::by_key(&mut stats.handovers, |h| (h.from, h.to, h.verdict as u8));
+        order::by_key(&mut stats.copied, |c| c.code);
+        order::by_key(&mut stats.refused, |r| (r.from, r.to, r.code));
+        order::by_key(&mut stats.hazards, |h| h.code);
         stats
     }
 
@@ -239,7 +239,7 @@ impl Ledger {
             live.buffers += 1;
             live.bytes = live.bytes.saturating_add(bytes);
         }
-        live.by_device.sort_by_key(|d| d.device);
+        order::by_key(&mut live.by_device, |d| d.device);
         self.note_peak(live.bytes, &index);
         live
     }
@@ -298,11 +298,7 @@ impl Ledger {
     /// What `w` returns.
     pub fn write_json(&self, mut w: impl io::Write, pretty: bool) -> io::Result<()> {
         let snapshot = self.snapshot();
-        if pretty {
-            serde_json::to_writer_pretty(&mut w, &snapshot)?;
-        } else {
-            serde_json::to_writer(&mut w, &snapshot)?;
-        }
+        crate::write::json::write(&snapshot, pretty, &mut w)?;
         w.write_all(b"\n")
     }
 
@@ -388,7 +384,7 @@ fn used_bytes<'a>(records: impl Iterator<Item = &'a Record>) -> u64 {
             (lo, hi, record.touched_bytes())
         })
         .collect();
-    views.sort_unstable();
+    order::by_key(&mut views, |view| *view);
     let mut total = 0u64;
     let mut stretch: Option<(u64, u64, u64)> = None;
     for (lo, hi, touched) in views {

@@ -266,10 +266,10 @@ impl<'a> Layout<'a> {
                 if s == 0 {
                     return Some((i, s));
                 }
-                dims.push((s.unsigned_abs(), n, i));
+                let dim = (s.unsigned_abs(), n, i);
+                dims.insert(dims.partition_point(|other| *other < dim), dim);
             }
         }
-        dims.sort_unstable();
         let mut reach: u64 = 0;
         for &(s, n, i) in &dims {
             if s <= reach {

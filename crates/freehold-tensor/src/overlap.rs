@@ -87,7 +87,7 @@ pub fn overlap(a: &Strided<'_>, b: &Strided<'_>) -> Overlap {
     terms.push(Term { step: 1, count: size_a - 1 + size_b - 1 });
     let b_reach = b_hi - b_lo - size_b;
     let target = b_lo + b_reach + size_b - 1 - a_lo;
-    solve(&mut terms, target)
+    solve(&terms, target)
 }
 
 /// Whether two different indices of a layout reach the same element.
@@ -112,7 +112,7 @@ pub(crate) fn self_overlaps(layout: &Layout<'_>) -> bool {
             terms.push(Term { step, count: 2 * count });
             target += step * count;
         }
-        if target >= 0 && solve(&mut terms, target).may() {
+        if target >= 0 && solve(&terms, target).may() {
             return true;
         }
     }
@@ -145,11 +145,14 @@ fn push_terms(terms: &mut SmallVec<[Term; 16]>, v: &Strided<'_>) {
 }
 
 /// Whether `sum(step_i * k_i) = target` has a solution with `0 <= k_i <= count_i`.
-fn solve(terms: &mut SmallVec<[Term; 16]>, target: i128) -> Overlap {
-    terms.sort_unstable_by_key(|t| std::cmp::Reverse(t.step));
+fn solve(terms: &[Term], target: i128) -> Overlap {
+    let mut sorted: SmallVec<[Term; 16]> = SmallVec::new();
+    for term in terms.iter().filter(|t| t.count > 0) {
+        sorted.insert(sorted.partition_point(|other| other.step >= term.step), *term);
+    }
     // Equal steps merge into one term; a step that divides the next larger one and spans it makes it dense.
     let mut merged: SmallVec<[Term; 16]> = SmallVec::new();
-    for term in terms.iter().filter(|t| t.count > 0) {
+    for term in &sorted {
         match merged.last_mut() {
             Some(last) if last.step == term.step => last.count += term.count,
             _ => merged.push(*term),

@@ -270,9 +270,8 @@ fn normal(dst: &Operand<'_>, src: &Operand<'_>) -> Result<(Axes, (u64, u64)), Co
                 FieldError::at("strides", i, 0, "not be 0 in a destination, whose elements it would join").into()
             );
         }
-        axes.push(axis);
+        axes.insert(axes.partition_point(|other| other.dst >= axis.dst), axis);
     }
-    axes.sort_by_key(|axis| std::cmp::Reverse(axis.dst));
     let axes = joined(&axes);
     if axes.len() > MAX_AXES {
         return Err(CopyError::Unsupported { from: src.dtype, to: dst.dtype });

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use super::place::{how, layout, named};
 use crate::report::{BufferReport, HolderReport, Snapshot};
 use crate::text::bytes;
-use crate::{HolderId, Role};
+use crate::{HolderId, Role, order};
 
 /// The most buffers that are drawn, and the most holders of each.
 const BUFFERS: usize = 100;
@@ -29,9 +29,9 @@ impl<'a> Picture<'a> {
         let mut buffers: Vec<&BufferReport> = snapshot.buffers.iter().collect();
         let more = buffers.len().saturating_sub(BUFFERS);
         if more != 0 {
-            buffers.sort_by_key(|buffer| Reverse(buffer.len));
+            order::by_key(&mut buffers, |buffer| Reverse(buffer.len));
             buffers.truncate(BUFFERS);
-            buffers.sort_by_key(|buffer| buffer.id);
+            order::by_key(&mut buffers, |buffer| buffer.id);
         }
         let holders = buffers.iter().flat_map(|buffer| members(buffer)).map(|holder| holder.id).collect();
         Picture { buffers, more, holders }

@@ -6,14 +6,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::json;
 use crate::report::Snapshot;
-
-#[derive(Serialize)]
-struct Line<'a, T> {
-    r#type: &'static str,
-    #[serde(flatten)]
-    body: &'a T,
-}
 
 /// What the lines are about.
 #[derive(Serialize)]
@@ -49,6 +43,10 @@ fn lines<T: Serialize>(w: &mut dyn Write, r#type: &'static str, items: &[T]) -> 
 }
 
 fn line<T: Serialize>(w: &mut dyn Write, r#type: &'static str, body: &T) -> io::Result<()> {
-    serde_json::to_writer(&mut *w, &Line { r#type, body })?;
+    // The object with one more member in front: none of them is empty.
+    let mut object = Vec::new();
+    json::write(body, false, &mut object)?;
+    write!(w, "{{\"type\":\"{}\",", r#type)?;
+    w.write_all(&object[1..])?;
     w.write_all(b"\n")
 }

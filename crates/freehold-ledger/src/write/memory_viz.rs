@@ -12,6 +12,7 @@ use freehold_tensor::{Device, DeviceKind};
 use super::pickle::Pickler;
 use super::place::{Place, how, layout, named};
 use super::timeline::{Lane, Span, Timeline};
+use crate::order;
 use crate::report::Snapshot;
 
 /// The most holders in the stack of one allocation.
@@ -135,7 +136,7 @@ impl Out<'_> {
                 }),
             );
         }
-        events.sort_unstable();
+        order::by_key(&mut events, |event| *event);
         p.list(events, |p, (at, _, i, action)| {
             p.dict(|p| {
                 p.text_entry("action", action)?;

@@ -8,6 +8,7 @@ use crate::Ledger;
 use crate::report::Snapshot;
 
 mod graph;
+pub(crate) mod json;
 mod json_lines;
 mod memory_viz;
 mod openmetrics;
@@ -65,9 +66,8 @@ impl Format {
     pub fn of_path(path: &Path) -> Option<Format> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
         // `.trace.json` ends in `.json` too.
-        let mut by_length: Vec<&Format> = Format::ALL.iter().collect();
-        by_length.sort_by_key(|format| std::cmp::Reverse(format.extension().len()));
-        by_length.into_iter().copied().find(|format| name.ends_with(format.extension()))
+        let named = Format::ALL.iter().copied().filter(|format| name.ends_with(format.extension()));
+        named.max_by_key(|format| format.extension().len())
     }
 }
 
@@ -79,7 +79,7 @@ impl Snapshot {
     pub fn write(&self, format: Format, w: &mut dyn Write) -> io::Result<()> {
         match format {
             Format::Json => {
-                serde_json::to_writer_pretty(&mut *w, self)?;
+                json::write(self, true, w)?;
                 w.write_all(b"\n")
             }
             Format::JsonLines => json_lines::write(self, w),

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use super::Format;
+use super::{Format, json};
 use crate::report::Snapshot;
 
 /// The most bytes of another format that a page carries for its buttons.
@@ -35,11 +35,11 @@ fn damaged() -> io::Error {
 
 fn data(w: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
     w.write_all(b"<script type=\"application/json\" id=\"ledger\">")?;
-    serde_json::to_writer(Inert(&mut *w), snapshot)?;
+    json::write(snapshot, false, &mut Inert(&mut *w))?;
     w.write_all(b"</script>\n")?;
     // What the buttons hand on. A page that would grow too large names the call that makes the file instead.
     carry(w, "mermaid", snapshot, Format::Mermaid, |w, bytes| {
-        Ok(serde_json::to_writer(Inert(w), &String::from_utf8_lossy(bytes))?)
+        json::write(&String::from_utf8_lossy(bytes), false, &mut Inert(w))
     })?;
     carry(w, "trace", snapshot, Format::Trace, |w, bytes| Inert(w).write_all(bytes))?;
     carry(w, "pickle", snapshot, Format::MemoryViz, |w, bytes| w.write_all(base64(bytes).as_bytes()))

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::place::{how, layout, named};
 use super::timeline::{Span, Timeline};
+use crate::order;
 use crate::report::Snapshot;
 
 /// The process of the counters.
@@ -130,7 +131,7 @@ impl Trace {
         }
         changes.extend(snapshot.copies.iter().map(|copy| (copy.at_ns, Change::Copied(copy.bytes))));
         // At one time a holder comes before it goes.
-        changes.sort_by_key(|(at, change)| (*at, matches!(change, Change::Go(_))));
+        order::by_key(&mut changes, |(at, change)| (*at, matches!(change, Change::Go(_))));
         // Holders of each buffer by framework; a buffer that two of them hold is shared.
         let mut held: Vec<HashMap<&str, u32>> = vec![HashMap::new(); timeline.lanes.len()];
         let (mut live, mut shared, mut copied) = (0u64, 0u64, 0u64);
@@ -172,11 +173,11 @@ impl Trace {
     }
 
     fn write(mut self, w: &mut dyn Write) -> io::Result<()> {
-        self.events.sort_by_key(|(at, rank, _)| (*at, *rank));
+        order::by_key(&mut self.events, |(at, rank, _)| (*at, *rank));
         let mut meta = vec![name("process_name", LEDGER, 0, "freehold ledger")];
         meta.extend(self.pids.iter().map(|(framework, pid)| name("process_name", *pid, 0, framework)));
         let mut threads: Vec<_> = self.threads.into_iter().collect();
-        threads.sort_unstable();
+        order::by_key(&mut threads, |thread| *thread);
         meta.extend(threads.iter().map(|(pid, tid)| name("thread_name", *pid, *tid, &format!("thread {tid}"))));
         w.write_all(b"{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n")?;
         let timed = self.events.into_iter().map(|(at, _, mut event)| {
@@ -186,7 +187,7 @@ impl Trace {
         });
         for (i, event) in meta.into_iter().chain(timed).enumerate() {
             w.write_all(if i == 0 { b"" } else { b",\n" })?;
-            serde_json::to_writer(&mut *w, &event)?;
+            super::json::write(&event, false, w)?;
         }
         w.write_all(b"\n]}\n")
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use freehold_tensor::{Code, DType, Device, Verdict};
 
-use crate::HolderId;
 use crate::report::{LaneReport, Name, Snapshot};
+use crate::{HolderId, order};
 
 /// A holder, live or gone.
 #[derive(Clone, Copy)]
@@ -110,7 +110,7 @@ impl<'a> Timeline<'a> {
             // A file that lists closed holders and no lanes was edited by hand.
             spans.clear();
         }
-        spans.sort_by_key(|span| (span.opened, span.id));
+        order::by_key(&mut spans, |span| (span.opened, span.id));
         for (i, span) in spans.iter().enumerate() {
             lanes[span.lane].first.get_or_insert(i);
         }

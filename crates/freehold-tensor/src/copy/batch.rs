@@ -21,8 +21,10 @@ pub(super) struct Batch {
 
 /// The axes of a plan in the order of the destination: turning may have moved one.
 fn in_order(plan: &Plan) -> Axes {
-    let mut axes = plan.axes.clone();
-    axes.sort_by_key(|axis| std::cmp::Reverse(axis.dst));
+    let mut axes = Axes::new();
+    for axis in &plan.axes {
+        axes.insert(axes.partition_point(|other| other.dst >= axis.dst), *axis);
+    }
     axes
 }
 

@@ -13,6 +13,10 @@ use crate::DType;
 /// Values that pass through the type between two kernels at once: two buffers of it stay in the L1 cache.
 const CHUNK: usize = 512;
 
+/// From the start of a line of the cache, where kernels have nothing to align.
+#[repr(align(64))]
+struct Between([MaybeUninit<u32>; CHUNK]);
+
 /// How one run of scalars becomes another.
 #[derive(Clone, Copy)]
 enum Route {
@@ -217,8 +221,8 @@ impl Route {
             // SAFETY: the caller's guarantees are the kernel's.
             Route::One(kernel) => unsafe { kernel.run(dst, src, n) },
             Route::Two { first, second, from, to } => {
-                let mut between = [MaybeUninit::<u32>::uninit(); CHUNK];
-                let mid = between.as_mut_ptr().cast::<u8>();
+                let mut between = Between([MaybeUninit::uninit(); CHUNK]);
+                let mid = between.0.as_mut_ptr().cast::<u8>();
                 let mut lost = 0;
                 for start in (0..n).step_by(CHUNK) {
                     let m = CHUNK.min(n - start);

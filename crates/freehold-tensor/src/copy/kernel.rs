@@ -184,8 +184,7 @@ impl Kernel {
 pub(super) fn kernel<O: Op>(level: Level) -> Kernel {
     let convert: Values = match level {
         Level::Baseline => plain::<O>,
-        #[cfg(target_arch = "x86_64")]
-        _ if const { O::BY_HAND } => plain::<O>,
+        _ if const { cfg!(target_arch = "x86_64") && O::BY_HAND } => plain::<O>,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::<O>,
         #[cfg(target_arch = "x86_64")]

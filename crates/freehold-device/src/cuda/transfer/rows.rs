@@ -61,9 +61,8 @@ impl Rows {
                 from = from.wrapping_add_signed(axis.src * (n - 1));
                 (axis.dst, axis.src) = (-axis.dst, -axis.src);
             }
-            axes.push(axis);
+            axes.insert(axes.partition_point(|other| other.dst >= axis.dst), axis);
         }
-        axes.sort_by_key(|axis| std::cmp::Reverse(axis.dst));
         let mut rows = Rows { dst: to, src: from, width: size, axes: SmallVec::new() };
         for axis in axes {
             match rows.axes.last_mut() {

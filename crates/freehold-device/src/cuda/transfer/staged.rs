@@ -35,8 +35,11 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Pieces of at most so many bytes, of a compact layout of elements that fill bytes.
     pub(super) fn new(layout: Layout<'_>, size: usize, most: usize) -> Pieces {
-        let mut order: Vec<usize> = (0..layout.ndim()).filter(|&i| layout.shape[i] != 1).collect();
-        order.sort_by_key(|&i| std::cmp::Reverse(layout.strides[i]));
+        // The largest strides first.
+        let mut order: Vec<usize> = Vec::with_capacity(layout.ndim());
+        for i in (0..layout.ndim()).filter(|&i| layout.shape[i] != 1) {
+            order.insert(order.partition_point(|&other| layout.strides[other] >= layout.strides[i]), i);
+        }
         // Bytes below each axis.
         let mut below: Vec<u64> = vec![size as u64; order.len()];
         for k in (0..order.len().saturating_sub(1)).rev() {
