@@ -94,6 +94,12 @@ impl Ledger {
         Level::from_number(self.level.load(Ordering::Relaxed)).unwrap_or(Level::HIGHEST)
     }
 
+    /// Whether the level is [`Level::Off`]: what the hot path asks first.
+    #[inline]
+    pub fn is_off(&self) -> bool {
+        self.level.load(Ordering::Relaxed) == Level::Off as u8
+    }
+
     /// Whether the level is [`Level::Canaries`]: what the hot path asks.
     #[inline]
     pub fn watches(&self) -> bool {

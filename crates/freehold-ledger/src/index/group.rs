@@ -170,7 +170,7 @@ impl IndexCache {
         for (new, &old) in by_id.iter().enumerate() {
             position[old as usize] = new as u32;
         }
-        crate::order::arrange(&mut groups, &mut by_id);
+        crate::order::arrange(&mut groups, &mut by_id.clone());
 
         let mut group_of = |i: u32| position[group_of_root[sets.find(i) as usize] as usize];
         let of_entry: Vec<u32> = (0..entries.len() as u32).map(&mut group_of).collect();

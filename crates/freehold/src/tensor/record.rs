@@ -21,20 +21,20 @@ impl Tensor {
     /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
     #[inline(always)]
     pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        let level = self.0.runtime.books().level();
-        if level != Level::Off {
-            self.record_import_on(level, site, returned);
+        if !self.0.runtime.ledger().is_off() {
+            self.record_import_on(site, returned);
         }
     }
 
     // Not inlined, as `lend` is not.
     #[inline(never)]
-    fn record_import_on(&mut self, level: Level, site: Label, returned: impl FnOnce() -> Option<Returned>) {
+    fn record_import_on(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
         let returned = returned();
+        let ledger = self.0.runtime.books();
+        let level = ledger.level();
         if returned.is_some() || level >= Level::Canaries {
             return self.record_watched(site, returned);
         }
-        let ledger = self.0.runtime.ledger();
         let id = ledger.open_under(level, New { tensor: self, role: Role::Owner, site, edge: None });
         self.own(id);
     }
