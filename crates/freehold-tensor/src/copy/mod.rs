@@ -24,6 +24,7 @@ mod convert;
 mod describe;
 mod error;
 mod find;
+mod flat;
 mod format;
 mod kernel;
 mod kind;
@@ -41,6 +42,7 @@ mod repeat;
 mod run;
 mod short;
 mod side;
+mod straight;
 mod stream;
 mod strided;
 #[cfg(test)]
@@ -143,6 +145,17 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
     if unsafe { short::copy(dst, src, options) } {
         return Ok(());
     }
+    // SAFETY: the caller's guarantees.
+    unsafe { planned(dst, src, options) }
+}
+
+/// [`copy`] by a plan, with room for it that small copies need not take.
+///
+/// # Safety
+///
+/// As for [`copy`].
+#[inline(never)]
+unsafe fn planned(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<(), CopyError> {
     let job = Job::check(dst, src, options)?;
     if src.layout.is_empty() {
         return Ok(());
