@@ -80,7 +80,8 @@ impl<'a> Flat<'a> {
         let i = (self.dims >> (8 * k)) as usize & 0xff;
         let (d, s) = (&self.dst.layout, &self.src.layout);
         // SAFETY: `new` found `k` dimensions of both, each in the shape and the strides.
-        let (n, d, s) = unsafe { (*d.shape.get_unchecked(i), *d.strides.get_unchecked(i), *s.strides.get_unchecked(i)) };
+        let (n, d, s) =
+            unsafe { (*d.shape.get_unchecked(i), *d.strides.get_unchecked(i), *s.strides.get_unchecked(i)) };
         // Beyond a power of two if either is.
         let far = (d.wrapping_add(FAR) | s.wrapping_add(FAR)) as u64 >= 2 * FAR as u64;
         if d == 0 || far {

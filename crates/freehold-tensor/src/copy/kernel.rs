@@ -91,7 +91,10 @@ const LINE: usize = 64;
 /// goes before and after a loop not to count.
 const fn part<O: Op>() -> usize {
     let (size, step) = (size_of::<O::Dst>(), size_of::<O::Src>());
-    2048 / if size < step { step } else { size }
+    let widest = if size < step { step } else { size };
+    // What a loop marked is gathered from narrow lanes in as many operations as some vectors take.
+    let bytes = if O::CHECKED && widest <= 2 { 8192 } else { 2048 };
+    bytes / widest
 }
 
 /// # Safety

@@ -35,6 +35,26 @@ pub(super) trait Body {
         };
         step(0) | step(1) | step(2) | step(3)
     }
+
+    /// [`Body::four`] so many times, one after the other, with what is read asked for so far ahead: any bits for some loss.
+    ///
+    /// # Safety
+    ///
+    /// As for as many calls of [`Body::four`].
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize, ahead: usize) -> u64 {
+        let mut lost = 0;
+        // By loops, here and where this is replaced: closures are not always inlined, nor their intrinsics into them.
+        for k in 0..times {
+            let src = src.wrapping_add(k * 4 * Self::N * Self::SRC);
+            if ahead != 0 {
+                ahead::near(src, 4 * Self::N * Self::SRC, ahead);
+            }
+            // SAFETY: the caller's guarantee.
+            lost |= unsafe { Self::four(dst.add(k * 4 * Self::N * Self::DST), src) };
+        }
+        lost
+    }
 }
 
 /// Bytes that no aligned store crosses.
@@ -65,13 +85,11 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
         loop {
             lost |= at(i);
             i = next;
-            while i + 4 * B::N <= n {
-                if ahead != 0 {
-                    ahead::near(src.wrapping_add(i * B::SRC), 4 * B::N * B::SRC, ahead);
-                }
-                // SAFETY: four steps from `i` on, and `i + 4 * N <= n`.
-                lost |= unsafe { B::four(dst.add(i * B::DST), src.add(i * B::SRC)) };
-                i += 4 * B::N;
+            let fours = n.saturating_sub(i) / (4 * B::N);
+            if fours != 0 {
+                // SAFETY: so many times four steps from `i` on, up to `n`.
+                lost |= unsafe { B::fours(dst.add(i * B::DST), src.add(i * B::SRC), fours, ahead) };
+                i += fours * 4 * B::N;
             }
             if i >= n {
                 break;

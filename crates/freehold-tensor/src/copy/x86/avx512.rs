@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use super::avx512_half::{ToBf16, ToF16, nan, round};
 use super::avx512_int::{FromF64, Integer, To};
 use super::avx512_loss::{Any, Each, Losses, Quick};
+use crate::copy::ahead;
 use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::{Kernel, Op, Prim};
 use crate::copy::kind::Scalar;
@@ -31,6 +32,8 @@ unsafe fn run<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
 /// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
 pub(super) trait Get {
     const SIZE: usize;
+    /// Whether [`Get::checked`] finds more than what is lost where [`Losses::QUICK`] allows that.
+    const QUICK: bool = false;
     /// Rounded to nearest even where an integer has no equal.
     unsafe fn get(src: *const u8) -> __m512;
     /// Also tells which lanes have no equal.
@@ -51,6 +54,8 @@ pub(super) trait Put {
     const SIZE: usize;
     /// Integers nearer to zero than this are `f32`, and in the range of the type.
     const LIMIT: f32 = 16_777_216.0;
+    /// As [`Get::QUICK`].
+    const QUICK: bool = false;
     unsafe fn put(dst: *mut u8, x: [__m512; 4]);
     /// Also tells which lanes have no equal.
     unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], lost: &mut [L; 4]);
@@ -80,9 +85,9 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
                 P::put(dst, x);
                 0
             } else if COUNT {
-                via_checked::<G, P, Each, 1>(dst, src)
+                checked::<G, P, Each, 1>(dst, src)
             } else {
-                via_checked::<G, P, Any, 1>(dst, src)
+                checked::<G, P, Any, 1>(dst, src)
             }
         }
     }
@@ -90,11 +95,32 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; one step after the other.
         unsafe {
-            if CHECKED && via_checked::<G, P, Quick, 4>(dst, src) == 0 {
+            if CHECKED && checked::<G, P, Quick, 4>(dst, src) == 0 {
                 return 0;
             }
             let step = |k: usize| Self::step::<false>(dst.add(k * Self::N * P::SIZE), src.add(k * Self::N * G::SIZE));
             step(0) | step(1) | step(2) | step(3)
+        }
+    }
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize, ahead: usize) -> u64 {
+        let exact = CHECKED && !G::QUICK && !P::QUICK;
+        // SAFETY: the caller's guarantees; four steps after four others.
+        unsafe {
+            let (mut any, mut lost) = (0, [Any::none(); 4]);
+            for k in 0..times {
+                let (dst, src) = (dst.add(k * 4 * Self::N * P::SIZE), src.add(k * 4 * Self::N * G::SIZE));
+                if ahead != 0 {
+                    ahead::near(src, 4 * Self::N * G::SIZE, ahead);
+                }
+                if exact {
+                    // Need not be looked at before the end.
+                    add_checked::<G, P, Any, 4>(dst, src, &mut lost);
+                } else {
+                    any |= Self::four(dst, src);
+                }
+            }
+            if exact { Any::all(lost, P::LIMIT) } else { any }
         }
     }
 }
@@ -105,18 +131,32 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
 ///
 /// As for as many calls of [`Body::step`] of [`Via`].
 #[inline(always)]
-unsafe fn via_checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
+unsafe fn checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
     // SAFETY: the caller's guarantees.
     unsafe {
-        let (mut x, mut lost) = ([_mm512_setzero_ps(); 4], [L::none(); 4]);
+        let mut lost = [L::none(); 4];
+        add_checked::<G, P, L, STEPS>(dst, src, &mut lost);
+        L::all(lost, P::LIMIT)
+    }
+}
+
+/// So many steps, which add what they lose.
+///
+/// # Safety
+///
+/// As for [`checked`].
+#[inline(always)]
+unsafe fn add_checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8, lost: &mut [L; 4]) {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let mut x = [_mm512_setzero_ps(); 4];
         let per_step = vectors(P::SIZE);
         for step in 0..STEPS {
             for k in 0..per_step {
                 x[k] = G::checked(src.add((step * per_step + k) * 16 * G::SIZE), &mut lost[k]);
             }
-            P::checked(dst.add(step * per_step * 16 * P::SIZE), x, &mut lost);
+            P::checked(dst.add(step * per_step * 16 * P::SIZE), x, lost);
         }
-        L::all(lost, P::LIMIT)
     }
 }
 
@@ -131,7 +171,8 @@ macro_rules! get {
                 // SAFETY: the caller's guarantee; every load takes any alignment.
                 unsafe { $get }
             }
-            $(#[inline(always)]
+            $(const QUICK: bool = true;
+            #[inline(always)]
             unsafe fn checked<L: Losses>($src: *const u8, $lost: &mut L) -> __m512 {
                 // SAFETY: the caller's guarantee; every load takes any alignment.
                 unsafe { $checked }

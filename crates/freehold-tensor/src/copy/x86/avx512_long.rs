@@ -10,6 +10,7 @@ macro_rules! wide {
     ($($t:ident $ps:ident $mask_ps:ident $pd:ident $mask_pd:ident $back_ps:ident $back_pd:ident;)*) => { $(
         impl Integer for $t {
             const SIZE: usize = 8;
+            const QUICK: bool = true;
             #[inline(always)]
             unsafe fn convert(x: __m512) -> [__m512i; 2] {
                 // SAFETY: the caller's guarantee.
@@ -101,9 +102,11 @@ unsafe fn small<L: Losses>(x: __m512, unsigned: bool, lost: &mut L) -> [__m512i;
     unsafe {
         let i = _mm512_cvttps_epi32(x);
         // NaN and all that is out of range become MIN, which 2^31 differs from by its sign alone.
-        lost.unequal(_mm512_cvtepi32_ps(i), x);
+        lost.unequal_but_sign(_mm512_cvtepi32_ps(i), x);
         if unsigned {
             lost.bits(i, 1 << 31);
+        } else {
+            lost.overflow(i, x);
         }
         extend(i)
     }
