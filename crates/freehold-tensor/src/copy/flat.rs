@@ -41,7 +41,7 @@ pub(super) struct Flat<'a> {
 }
 
 impl<'a> Flat<'a> {
-    /// Both layouts, if their shape is the same, with at least one element and no more than `most`.
+    /// Both layouts, if their shape is the same, with at least one element and no more than `most` bytes on either side.
     #[inline(always)]
     pub(super) fn new(
         dst: &'a Operand<'a>,
@@ -70,7 +70,8 @@ impl<'a> Flat<'a> {
             }
         }
         let scale = |unit: StrideUnit, size: usize| if unit == StrideUnit::Bytes { 1 } else { size as i64 };
-        Some(Flat { dst, src, scale: [scale(dst.unit, to), scale(src.unit, from)], dims, used, n })
+        let flat = Flat { dst, src, scale: [scale(dst.unit, to), scale(src.unit, from)], dims, used, n };
+        if n * to.max(from) <= most { Some(flat) } else { None }
     }
 
     /// One of the axes, the fastest first; `None` where its steps are to be refused by name.
@@ -79,7 +80,7 @@ impl<'a> Flat<'a> {
         debug_assert!(k < self.used);
         let i = (self.dims >> (8 * k)) as usize & 0xff;
         let (d, s) = (&self.dst.layout, &self.src.layout);
-        // SAFETY: `new` found `k` dimensions of both, each in the shape and the strides.
+        // SAFETY: `new` counted `used` dimensions, each of both shapes and strides, of which this is one.
         let (n, d, s) =
             unsafe { (*d.shape.get_unchecked(i), *d.strides.get_unchecked(i), *s.strides.get_unchecked(i)) };
         // Beyond a power of two if either is.
@@ -87,7 +88,7 @@ impl<'a> Flat<'a> {
         if d == 0 || far {
             return None;
         }
-        // No product overflows: an element has at most 2^21 bytes.
+        // No product overflows, nor one with the positions of all axes: all elements together have some thousand bytes.
         Some(Axis { n: n as usize, dst: (d * self.scale[0]) as isize, src: (s * self.scale[1]) as isize })
     }
 
@@ -212,7 +213,7 @@ unsafe fn rows(level: Level, dst: *mut u8, src: *const u8, row: &Axis, bytes: us
     unsafe {
         match bytes {
             #[cfg(target_arch = "x86_64")]
-            64..=ROW if level >= Level::Avx2 => wide_rows(dst, src, grid, bytes),
+            32..=ROW if level >= Level::Avx2 => wide_rows(dst, src, grid, bytes),
             16..=ROW => short_rows::<16>(dst, src, grid, bytes),
             8..16 => short_rows::<8>(dst, src, grid, bytes),
             4..8 => short_rows::<4>(dst, src, grid, bytes),

@@ -9,6 +9,7 @@ use super::level::Level;
 use super::plan::{Axes, Axis};
 use super::{CastKind, CopyOptions, Lazy, OnLoss, Operand, straight};
 use crate::StrideUnit;
+use crate::layout::MAX_NDIM;
 
 /// Bytes of a run that needs no plan: at most this, neither threads nor streams come into question.
 const RUN: usize = 256 << 10;
@@ -63,7 +64,7 @@ pub(super) unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOp
 fn run_length(dst: &Operand<'_>, src: &Operand<'_>, (to, from): (usize, usize)) -> Option<usize> {
     let (d, s) = (&dst.layout, &src.layout);
     let ndim = d.shape.len();
-    if s.shape.len() != ndim || d.strides.len() != ndim || s.strides.len() != ndim {
+    if ndim > MAX_NDIM || s.shape.len() != ndim || d.strides.len() != ndim || s.strides.len() != ndim {
         return None;
     }
     let scale = |unit: StrideUnit, size: usize| if unit == StrideUnit::Bytes { size as i64 } else { 1 };
@@ -75,10 +76,10 @@ fn run_length(dst: &Operand<'_>, src: &Operand<'_>, (to, from): (usize, usize)) 
         if size != s.shape[i] || size < 1 || moves && (d.strides[i] != n * d_step || s.strides[i] != n * s_step) {
             return None;
         }
+        // No product overflows: either is at most `RUN` here.
         if size > RUN as i64 {
             return None;
         }
-        // No product overflows.
         n *= size;
         if n > RUN as i64 {
             return None;
@@ -168,9 +169,6 @@ unsafe fn apart(dst: &Operand<'_>, src: &Operand<'_>, sizes: (usize, usize), opt
     let (to, from) = sizes;
     let Some(flat) = Flat::new(dst, src, sizes, SMALL) else { return false };
     let n = flat.n;
-    if n * to.max(from) > SMALL {
-        return false;
-    }
     let Some(mut plane) = flat.plane() else {
         // SAFETY: the caller's guarantees.
         return unsafe { deep(&flat, dst, src, sizes, options) };

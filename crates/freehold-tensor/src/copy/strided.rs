@@ -99,7 +99,7 @@ pub(super) unsafe fn short_rows<const N: usize>(dst: *mut u8, src: *const u8, gr
             let (to, from) = (dst.offset(row * grid.dst_row), src.offset(row * grid.src_row));
             let piece = |at: usize| to.add(at).cast::<[u8; N]>().write(from.add(at).cast::<[u8; N]>().read());
             let mut at = 0;
-            while at + N <= bytes {
+            while at + N < bytes {
                 piece(at);
                 at += N;
             }

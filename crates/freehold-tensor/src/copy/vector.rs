@@ -1,5 +1,6 @@
 //! The loop of kernels that are written in vector intrinsics: a step converts a fixed number of values.
 
+use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::ahead;
@@ -12,6 +13,8 @@ pub(super) trait Body {
     const SRC: usize;
     /// Bytes of a target value, at most 8.
     const DST: usize;
+    /// Whether it is only inlined where AVX-512 BW is.
+    const MASKS: bool = false;
 
     /// Converts `N` values and returns which of them lost something, the first in the lowest bit, or 0 where nothing
     /// is checked. Unless it is to `COUNT`, any bits will do for some loss.
@@ -115,6 +118,10 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
     count
 }
 
+/// 64 values of 8 bytes.
+#[repr(align(64))]
+struct Buffer([MaybeUninit<u8>; 512]);
+
 /// Fewer values than a step has, by way of buffers that have room for a whole one.
 ///
 /// # Safety
@@ -122,16 +129,72 @@ pub(super) unsafe fn drive<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
 /// As for [`drive`]; `n` is less than `N`.
 #[inline(always)]
 unsafe fn part<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> usize {
-    let mut values = [MaybeUninit::<[u8; 64]>::uninit(); 8];
-    let mut results = [MaybeUninit::<[u8; 64]>::uninit(); 8];
-    let (values, results) = (values.as_mut_ptr().cast::<u8>(), results.as_mut_ptr().cast::<u8>());
+    let (mut values, mut results) = (Buffer([MaybeUninit::uninit(); 512]), Buffer([MaybeUninit::uninit(); 512]));
+    let (values, results) = (values.0.as_mut_ptr().cast::<u8>(), results.0.as_mut_ptr().cast::<u8>());
     // SAFETY: both buffers hold 64 values of 8 bytes, so a step fits; all that it reads is initialised, by zeros where
     // there is no value, and it writes all that is read.
     unsafe {
-        values.write_bytes(0, B::N * B::SRC);
-        std::ptr::copy_nonoverlapping(src, values, n * B::SRC);
+        if B::MASKS {
+            read_part(values, src, n * B::SRC, B::N * B::SRC);
+        } else {
+            values.write_bytes(0, B::N * B::SRC);
+            std::ptr::copy_nonoverlapping(src, values, n * B::SRC);
+        }
         let lost = B::step::<true>(results, values);
-        std::ptr::copy_nonoverlapping(results, dst, n * B::DST);
+        if B::MASKS {
+            write_part(dst, results, n * B::DST);
+        } else {
+            std::ptr::copy_nonoverlapping(results, dst, n * B::DST);
+        }
         (lost & ((1 << n) - 1)).count_ones() as usize
+    }
+}
+
+/// Bytes of a vector of AVX-512.
+const VECTOR: usize = 64;
+
+/// The lowest `bytes` bytes of a vector.
+#[inline(always)]
+fn lowest(bytes: usize) -> u64 {
+    if bytes < VECTOR { (1 << bytes) - 1 } else { u64::MAX }
+}
+
+/// Copies `bytes` bytes into room for `room` that begins at a line of the cache and ends at one, and fills the rest with zeros. By
+/// vectors: what is written in smaller pieces than it is read waits for the cache.
+///
+/// # Safety
+///
+/// `src` is readable for `bytes`, `dst` is writable for `room` bytes counted up to whole vectors, on a machine that has AVX-512 BW.
+#[inline(always)]
+unsafe fn read_part(dst: *mut u8, src: *const u8, bytes: usize, room: usize) {
+    for at in (0..room).step_by(VECTOR) {
+        let left = bytes.saturating_sub(at);
+        // SAFETY: the bytes of the mask are among the caller's.
+        unsafe {
+            // No load for none: one that is all masked may be slow.
+            let part = if left == 0 {
+                _mm512_setzero_si512()
+            } else {
+                _mm512_maskz_loadu_epi8(lowest(left), src.add(at).cast())
+            };
+            _mm512_store_si512(dst.add(at).cast(), part);
+        }
+    }
+}
+
+/// Copies `bytes` bytes from whole vectors.
+///
+/// # Safety
+///
+/// `dst` is writable for `bytes`, `src` readable for them, counted up to whole vectors, at a line of the cache, on a machine that
+/// has AVX-512 BW.
+#[inline(always)]
+unsafe fn write_part(dst: *mut u8, src: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(VECTOR) {
+        // SAFETY: the bytes of the mask are among the caller's.
+        unsafe {
+            let part = _mm512_load_si512(src.add(at).cast());
+            _mm512_mask_storeu_epi8(dst.add(at).cast(), lowest(bytes - at), part);
+        }
     }
 }

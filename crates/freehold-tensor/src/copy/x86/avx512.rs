@@ -73,6 +73,7 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     const N: usize = 16 * vectors(P::SIZE);
     const SRC: usize = G::SIZE;
     const DST: usize = P::SIZE;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
@@ -251,6 +252,7 @@ impl Body for F16ToF32 {
     const N: usize = 32;
     const SRC: usize = 2;
     const DST: usize = 4;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
@@ -345,6 +347,7 @@ impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
     const N: usize = 32;
     const SRC: usize = 8;
     const DST: usize = 2;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
@@ -368,6 +371,7 @@ impl Body for F16ToF64 {
     const N: usize = 16;
     const SRC: usize = 2;
     const DST: usize = 8;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.

@@ -77,6 +77,7 @@ impl<I: Integer, const CHECKED: bool> Body for FromF64<I, CHECKED> {
     const N: usize = 16 * vectors(I::SIZE);
     const SRC: usize = 8;
     const DST: usize = I::SIZE;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
