@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use super::avx512_half::{ToBf16, ToF16, nan, round};
 use super::avx512_int::{FromF64, Integer, To};
-use super::avx512_loss::{Any, Each, Losses, Quick};
+use super::avx512_loss::{Any, Each, Losses, Quick, add_checked, checked};
 use crate::copy::ahead;
 use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::{Kernel, Op, Prim};
@@ -122,41 +122,6 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
                 }
             }
             if exact { Any::all(lost, P::LIMIT) } else { any }
-        }
-    }
-}
-
-/// So many steps, and what they lost together.
-///
-/// # Safety
-///
-/// As for as many calls of [`Body::step`] of [`Via`].
-#[inline(always)]
-unsafe fn checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
-    // SAFETY: the caller's guarantees.
-    unsafe {
-        let mut lost = [L::none(); 4];
-        add_checked::<G, P, L, STEPS>(dst, src, &mut lost);
-        L::all(lost, P::LIMIT)
-    }
-}
-
-/// So many steps, which add what they lose.
-///
-/// # Safety
-///
-/// As for [`checked`].
-#[inline(always)]
-unsafe fn add_checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8, lost: &mut [L; 4]) {
-    // SAFETY: the caller's guarantees.
-    unsafe {
-        let mut x = [_mm512_setzero_ps(); 4];
-        let per_step = vectors(P::SIZE);
-        for step in 0..STEPS {
-            for k in 0..per_step {
-                x[k] = G::checked(src.add((step * per_step + k) * 16 * G::SIZE), &mut lost[k]);
-            }
-            P::checked(dst.add(step * per_step * 16 * P::SIZE), x, lost);
         }
     }
 }

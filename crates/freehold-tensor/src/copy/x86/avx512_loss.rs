@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::{Get, Put, vectors};
+
 /// Losses among sixteen lanes.
 ///
 /// # Safety of its functions
@@ -30,10 +32,10 @@ pub(super) trait Losses: Copy {
     unsafe fn unequal_but_sign_pd(&mut self, result: [__m512d; 2], value: [__m512d; 2]);
     /// Lanes that have any of these bits: the same ones in every call of a conversion.
     unsafe fn bits(&mut self, x: __m512i, mask: u32);
-    /// Lanes where a 32-bit integer is negative and what it was made of is not.
-    unsafe fn overflow(&mut self, result: __m512i, value: __m512);
     /// The same for lanes of 64 bits.
     unsafe fn bits_64(&mut self, x: [__m512i; 2], mask: u64);
+    /// Lanes where a 32-bit integer is negative and what it was made of is not.
+    unsafe fn overflow(&mut self, result: __m512i, value: __m512);
     unsafe fn lanes(&mut self, lanes: __mmask16);
     /// The losses of four vectors, the first in the lowest bit.
     unsafe fn all(lost: [Self; 4], limit: f32) -> u64;
@@ -255,6 +257,45 @@ impl<const QUICK: bool> Losses for Gathered<QUICK> {
             }
             let largest = lost[1..].iter().fold(lost[0].largest, |all, lost| _mm512_max_epu32(all, lost.largest));
             (any | _mm512_cmpge_epu32_mask(largest, _mm512_set1_epi32(limit.to_bits() as i32))).into()
+        }
+    }
+}
+
+/// So many steps, and what they lost together.
+///
+/// # Safety
+///
+/// As for as many calls of `Body::step` of `Via`.
+#[inline(always)]
+pub(super) unsafe fn checked<G: Get, P: Put, L: Losses, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let mut lost = [L::none(); 4];
+        add_checked::<G, P, L, STEPS>(dst, src, &mut lost);
+        L::all(lost, P::LIMIT)
+    }
+}
+
+/// So many steps, which add what they lose.
+///
+/// # Safety
+///
+/// As for [`checked`].
+#[inline(always)]
+pub(super) unsafe fn add_checked<G: Get, P: Put, L: Losses, const STEPS: usize>(
+    dst: *mut u8,
+    src: *const u8,
+    lost: &mut [L; 4],
+) {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let mut x = [_mm512_setzero_ps(); 4];
+        let per_step = vectors(P::SIZE);
+        for step in 0..STEPS {
+            for k in 0..per_step {
+                x[k] = G::checked(src.add((step * per_step + k) * 16 * G::SIZE), &mut lost[k]);
+            }
+            P::checked(dst.add(step * per_step * 16 * P::SIZE), x, lost);
         }
     }
 }
