@@ -115,6 +115,14 @@ impl Convert {
         Some(Convert { route, lift })
     }
 
+    /// The kernel that is all there is to it, where it is one.
+    pub(super) fn one(&self) -> Option<Kernel> {
+        match (self.lift, self.route) {
+            (Lift::Real, Route::One(kernel)) => Some(kernel),
+            _ => None,
+        }
+    }
+
     /// Converts `n` elements and returns how many lost something.
     ///
     /// # Safety

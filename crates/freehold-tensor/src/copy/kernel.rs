@@ -28,6 +28,8 @@ pub(super) struct Kernel {
     /// Bytes of a source value and of a target value.
     pub sizes: (u8, u8),
     pub cut: Cut,
+    /// Whether it is for a machine with AVX-512 BW, so that fewer values than a step has can be moved by masks.
+    pub masks: bool,
 }
 
 /// How many values the loops of a kernel take.
@@ -149,7 +151,9 @@ impl Kernel {
         let piece = |at: usize, len: usize| unsafe { (self.convert)(dst.add(at * size), src.add(at * step), len) };
         // Values of a part of a long run: many enough for a loop over four of the widest vectors on either side, and for
         // what goes before and after a loop not to count.
-        let whole = 2048 / size.max(step);
+        // What a loop marked is gathered from narrow lanes in as many operations as some vectors take.
+        let narrow = self.count.is_some() && size.max(step) <= 2;
+        let whole = if narrow { 8192 } else { 2048 } / size.max(step);
         let short = dst.addr().wrapping_neg() % LINE;
         // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some
         // values are converted twice, which is cheaper than one by one. A run that is too short for that is one part.
@@ -194,7 +198,7 @@ pub(super) fn kernel<O: Op>(level: Level) -> Kernel {
     };
     let count: Option<Values> = if O::CHECKED { Some(plain::<O>) } else { None };
     let sizes = const { (size_of::<O::Src>() as u8, size_of::<O::Dst>() as u8) };
-    Kernel { convert, count, sizes, cut: Cut::Pieces }
+    Kernel { convert, count, sizes, cut: Cut::Pieces, masks: false }
 }
 
 /// One value after the other, for processors without AVX2 and to count losses, so that the loops for newer ones keep one

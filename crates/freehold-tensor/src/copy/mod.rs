@@ -6,6 +6,8 @@
 //!   walked upwards, axes sorted and joined), then walked in tiles. A tile passes through gather, resolve, convert,
 //!   resolve, scatter in a block that stays in the L1 cache, and skips each step it does not need: a contiguous
 //!   copy of one dtype is one `memcpy`, a contiguous cast one call of a kernel over the whole run.
+//! * **What is small takes no plan** (see `short`): one look at both layouts, a kernel from a table, and blocks on the stack where
+//!   the sides are no run.
 //! * **Kernels are chosen by dtype pair once**, and are plain loops over one pair of types. Narrow floats go by way
 //!   of `f32`, which holds all their values; so do NumPy and ml_dtypes (see `format`).
 //! * **Losses are found inside the copying pass**: a kernel keeps one flag for its run, and counts only when it is
@@ -24,6 +26,7 @@ mod convert;
 mod describe;
 mod error;
 mod find;
+mod flat;
 mod format;
 mod kernel;
 mod kind;
@@ -41,6 +44,7 @@ mod repeat;
 mod run;
 mod short;
 mod side;
+mod straight;
 mod stream;
 mod strided;
 #[cfg(test)]
@@ -143,6 +147,17 @@ pub unsafe fn copy(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) 
     if unsafe { short::copy(dst, src, options) } {
         return Ok(());
     }
+    // SAFETY: the caller's guarantees.
+    unsafe { planned(dst, src, options) }
+}
+
+/// [`copy`] by a plan, with room for it that small copies need not take.
+///
+/// # Safety
+///
+/// As for [`copy`].
+#[inline(never)]
+unsafe fn planned(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> Result<(), CopyError> {
     let job = Job::check(dst, src, options)?;
     if src.layout.is_empty() {
         return Ok(());

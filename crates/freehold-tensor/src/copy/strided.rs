@@ -92,14 +92,14 @@ pub(super) unsafe fn move_tiny(level: Level, size: usize, dst: *mut u8, src: *co
 ///
 /// As for [`move_grid`], with rows of `bytes` bytes.
 #[inline(always)]
-unsafe fn short_rows<const N: usize>(dst: *mut u8, src: *const u8, grid: Grid, bytes: usize) {
+pub(super) unsafe fn short_rows<const N: usize>(dst: *mut u8, src: *const u8, grid: Grid, bytes: usize) {
     for row in 0..grid.rows as isize {
         // SAFETY: pieces inside a row of the caller's.
         unsafe {
             let (to, from) = (dst.offset(row * grid.dst_row), src.offset(row * grid.src_row));
             let piece = |at: usize| to.add(at).cast::<[u8; N]>().write(from.add(at).cast::<[u8; N]>().read());
             let mut at = 0;
-            while at + N <= bytes {
+            while at + N < bytes {
                 piece(at);
                 at += N;
             }

@@ -1,5 +1,6 @@
 //! The loop of kernels that are written in vector intrinsics: a step converts a fixed number of values.
 
+use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::ahead;
@@ -17,6 +18,8 @@ pub(super) trait Body {
     const CHECKED: bool = false;
     /// Whether [`Body::four`] is more than four steps.
     const FOURS: bool = false;
+    /// Whether its machine has AVX-512 BW.
+    const MASKS: bool = false;
 
     /// Converts `N` values and returns which of them lost something, the first in the lowest bit, or 0 where nothing
     /// is checked. Unless it is to `COUNT`, any bits will do for some loss.
@@ -37,6 +40,23 @@ pub(super) trait Body {
     unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
         let _ = (dst, src);
         unreachable!("there are no fours")
+    }
+
+    /// [`Body::four`] so many times, one after the other: any bits for some loss.
+    ///
+    /// # Safety
+    ///
+    /// As for as many calls of [`Body::four`].
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
+        let mut lost = 0;
+        // By loops, here and where this is replaced: closures are not always inlined, nor their intrinsics into them.
+        for k in 0..times {
+            let at = k * 4 * Self::N;
+            // SAFETY: the caller's guarantee.
+            lost |= unsafe { Self::four(dst.add(at * Self::DST), src.add(at * Self::SRC)) };
+        }
+        lost
     }
 }
 
@@ -73,7 +93,7 @@ pub(super) use kernels;
 pub(super) fn kernel<B: Body>(many: Values, count: Values) -> Kernel {
     const { assert!(B::N <= 64 && B::SRC <= 8 && B::DST <= 8) };
     let count = if B::CHECKED { Some(count) } else { None };
-    Kernel { convert: many, count, sizes: (B::SRC as u8, B::DST as u8), cut: Cut::Steps(B::N as u8) }
+    Kernel { convert: many, count, sizes: (B::SRC as u8, B::DST as u8), cut: Cut::Steps(B::N as u8), masks: B::MASKS }
 }
 
 /// `n` values, a multiple of a step's. Returns 0 if nothing was lost.
@@ -88,9 +108,10 @@ pub(super) unsafe fn many<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> us
     let (mut i, mut lost) = (0, 0);
     // SAFETY: every step starts at a multiple of `N` below `n`, itself one, and so do four where there are as many.
     unsafe {
-        while B::FOURS && i + 4 * B::N <= n {
-            lost |= B::four(dst.add(i * B::DST), src.add(i * B::SRC));
-            i += 4 * B::N;
+        if B::FOURS && n >= 4 * B::N {
+            let times = n / (4 * B::N);
+            lost = B::fours(dst, src, times);
+            i = times * 4 * B::N;
         }
         while i < n {
             lost |= B::step::<false>(dst.add(i * B::DST), src.add(i * B::SRC));
@@ -162,26 +183,86 @@ pub(super) unsafe fn steps(kernel: &Kernel, step: usize, dst: *mut u8, src: *con
     }
 }
 
+/// 64 values of 8 bytes.
+#[repr(align(64))]
+struct Buffer([MaybeUninit<u8>; 512]);
+
 /// Fewer values than a step has, by way of buffers that have room for a whole one.
 ///
 /// # Safety
 ///
 /// As for [`steps`]; `n` is less than `step`.
 unsafe fn part(kernel: &Kernel, step: usize, dst: *mut u8, src: *const u8, n: usize) -> usize {
-    let mut values = [MaybeUninit::<[u8; 64]>::uninit(); 8];
-    let mut results = [MaybeUninit::<[u8; 64]>::uninit(); 8];
-    let (values, results) = (values.as_mut_ptr().cast::<u8>(), results.as_mut_ptr().cast::<u8>());
+    let (mut values, mut results) = (Buffer([MaybeUninit::uninit(); 512]), Buffer([MaybeUninit::uninit(); 512]));
+    let (values, results) = (values.0.as_mut_ptr().cast::<u8>(), results.0.as_mut_ptr().cast::<u8>());
     let (read, written) = (usize::from(kernel.sizes.0), usize::from(kernel.sizes.1));
     // SAFETY: both buffers hold 64 values of 8 bytes, so a step fits; all that it reads is initialised, by zeros where
-    // there is no value, and it writes all that is read.
+    // there is no value, and it writes all that is read. A kernel with masks is for a machine that has them.
     unsafe {
-        values.write_bytes(0, step * read);
-        std::ptr::copy_nonoverlapping(src, values, n * read);
+        if kernel.masks {
+            read_part(values, src, n * read, step * read);
+        } else {
+            values.write_bytes(0, step * read);
+            std::ptr::copy_nonoverlapping(src, values, n * read);
+        }
         let mut lost = (kernel.convert)(results, values, step);
         if lost != 0 {
             lost = kernel.count.map_or(0, |count| count(results, values, step));
         }
-        std::ptr::copy_nonoverlapping(results, dst, n * written);
+        if kernel.masks {
+            write_part(dst, results, n * written);
+        } else {
+            std::ptr::copy_nonoverlapping(results, dst, n * written);
+        }
         lost
+    }
+}
+
+/// Bytes of a vector of AVX-512.
+const VECTOR: usize = 64;
+
+/// The lowest `bytes` bytes of a vector.
+#[inline(always)]
+fn lowest(bytes: usize) -> u64 {
+    if bytes < VECTOR { (1 << bytes) - 1 } else { u64::MAX }
+}
+
+/// Copies `bytes` bytes into room for `room` that begins at a line of the cache and ends at one, and fills the rest with zeros. By
+/// vectors: what is written in smaller pieces than it is read waits for the cache.
+///
+/// # Safety
+///
+/// `src` is readable for `bytes`, `dst` is writable for `room` bytes counted up to whole vectors, on a machine that has AVX-512 BW.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn read_part(dst: *mut u8, src: *const u8, bytes: usize, room: usize) {
+    for at in (0..room).step_by(VECTOR) {
+        let left = bytes.saturating_sub(at);
+        // SAFETY: the bytes of the mask are among the caller's.
+        unsafe {
+            // No load for none: one that is all masked may be slow.
+            let part = if left == 0 {
+                _mm512_setzero_si512()
+            } else {
+                _mm512_maskz_loadu_epi8(lowest(left), src.add(at).cast())
+            };
+            _mm512_store_si512(dst.add(at).cast(), part);
+        }
+    }
+}
+
+/// Copies `bytes` bytes from whole vectors.
+///
+/// # Safety
+///
+/// `dst` is writable for `bytes`, `src` readable for them, counted up to whole vectors, at a line of the cache, on a machine that
+/// has AVX-512 BW.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn write_part(dst: *mut u8, src: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(VECTOR) {
+        // SAFETY: the bytes of the mask are among the caller's.
+        unsafe {
+            let part = _mm512_load_si512(src.add(at).cast());
+            _mm512_mask_storeu_epi8(dst.add(at).cast(), lowest(bytes - at), part);
+        }
     }
 }

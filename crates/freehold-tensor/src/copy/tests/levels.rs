@@ -1,11 +1,11 @@
 //! Every instruction set of this machine against the plainest one, and that one against the oracle: all values of up
-//! to 16 bits, random and special ones of wider types, every short length, every alignment.
+//! to 16 bits, random and special ones of wider types, every short length, every alignment, every loss alone.
 
 use super::oracle;
 use crate::copy::convert::Convert;
 use crate::copy::kind::Scalar;
 use crate::copy::level::Level;
-use crate::copy::{CopyOptions, OnLoss};
+use crate::copy::{CastKind, CopyOptions, OnLoss, cast_kind};
 use crate::{DType, KNOWN_DTYPES};
 
 /// Bytes around a destination that nothing may change.
@@ -295,6 +295,42 @@ fn one_loss_is_found_wherever_it_lies() {
                     let (_, lost) = run(&convert, &source, sizes, LENGTH, (at % 64, at % 7));
                     assert_eq!(lost, 1, "{from} -> {to} {level:?}: at {at}");
                 }
+            }
+        }
+    }
+}
+
+/// What tells a loss from none is not what counts them, so each has to be seen without another beside it.
+#[test]
+#[cfg_attr(miri, ignore = "one level only")]
+fn every_loss_is_found_where_it_is_the_only_one() {
+    // More than four steps of the widest kernels.
+    const LENGTH: usize = 330;
+    let error = &modes()[2];
+    let all = scalars();
+    for &(from, a) in &all {
+        let (size, various, mut source) = (a.size(), values(a), exact_source(from, LENGTH));
+        let mut target = vec![0u8; LENGTH * 8];
+        for &(to, b) in all.iter().filter(|(to, _)| cast_kind(from, *to) == CastKind::MayLose) {
+            let (sizes, plain) = ((size, b.size()), convert(Level::Baseline, from, to, error));
+            if run(&plain, &source, sizes, LENGTH, (0, 0)).1 != 0 {
+                continue; // the format without a zero
+            }
+            let levels: Vec<_> = Level::available().map(|level| (level, convert(level, from, to, error))).collect();
+            // Of many, those that come first are the special ones; of 16 bits, those whose mantissa ends in zeros.
+            let some = |(i, _): &(usize, &[u8])| size == 1 || size > 2 && *i < 4000 || i % 64 == 0 || i % 61 == 0;
+            for (i, value) in various.chunks(size).enumerate().filter(some) {
+                let at = i % LENGTH * size;
+                // SAFETY: one value, and room for another.
+                let expected = unsafe { plain.run(target.as_mut_ptr(), value.as_ptr(), 1) };
+                let exact: [u8; 8] = std::array::from_fn(|k| if k < size { source[at + k] } else { 0 });
+                source[at..at + size].copy_from_slice(value);
+                for (level, convert) in &levels {
+                    // SAFETY: as many values, and room for as many of 8 bytes.
+                    let lost = unsafe { convert.run(target.as_mut_ptr(), source.as_ptr(), LENGTH) };
+                    assert_eq!(lost, expected, "{from} -> {to} {level:?}: {value:02x?}");
+                }
+                source[at..at + size].copy_from_slice(&exact[..size]);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use super::avx512_half::{ToBf16, ToF16, nan, round};
 use super::avx512_int::{FromF64, Integer, To};
-use super::avx512_loss::{Any, Each, Losses, Quick};
+use super::avx512_loss::{Any, Each, Losses, Quick, add_checked, checked};
 use crate::copy::find::{Mode, pick};
 use crate::copy::kernel::{Kernel, Op, Prim};
 use crate::copy::kind::Scalar;
@@ -24,6 +24,8 @@ kernels!("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,po
 /// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
 pub(super) trait Get {
     const SIZE: usize;
+    /// Whether [`Get::checked`] finds more than what is lost where [`Losses::QUICK`] allows that.
+    const QUICK: bool = false;
     /// Rounded to nearest even where an integer has no equal.
     unsafe fn get(src: *const u8) -> __m512;
     /// Also tells which lanes have no equal.
@@ -44,6 +46,8 @@ pub(super) trait Put {
     const SIZE: usize;
     /// Integers nearer to zero than this are `f32`, and in the range of the type.
     const LIMIT: f32 = 16_777_216.0;
+    /// As [`Get::QUICK`].
+    const QUICK: bool = false;
     unsafe fn put(dst: *mut u8, x: [__m512; 4]);
     /// Also tells which lanes have no equal.
     unsafe fn checked<L: Losses>(dst: *mut u8, x: [__m512; 4], lost: &mut [L; 4]);
@@ -63,54 +67,53 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     const DST: usize = P::SIZE;
     const CHECKED: bool = CHECKED;
     const FOURS: bool = CHECKED;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
-        unsafe { if COUNT { via::<G, P, Each, CHECKED, 1>(dst, src) } else { via::<G, P, Any, CHECKED, 1>(dst, src) } }
+        unsafe {
+            if !CHECKED {
+                let mut x = [_mm512_setzero_ps(); 4];
+                for (k, x) in x[..vectors(P::SIZE)].iter_mut().enumerate() {
+                    *x = G::get(src.add(k * 16 * G::SIZE));
+                }
+                P::put(dst, x);
+                0
+            } else if COUNT {
+                checked::<G, P, Each, 1>(dst, src)
+            } else {
+                checked::<G, P, Any, 1>(dst, src)
+            }
+        }
     }
     #[inline(always)]
     unsafe fn four(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; one step after the other.
         unsafe {
-            if via::<G, P, Quick, CHECKED, 4>(dst, src) == 0 {
+            if CHECKED && checked::<G, P, Quick, 4>(dst, src) == 0 {
                 return 0;
             }
             let step = |k: usize| Self::step::<false>(dst.add(k * Self::N * P::SIZE), src.add(k * Self::N * G::SIZE));
             step(0) | step(1) | step(2) | step(3)
         }
     }
-}
-
-/// So many steps, and what they lost together: 0 if nothing is checked.
-///
-/// All is read before anything is written. A Zen 4 takes a load for one that needs an earlier store if their addresses have the
-/// same low twelve bits, as they do in two large blocks of one allocator, which start one header apart: f32 to i32 in its own cache
-/// runs at 69 GB/s, one vector after the other, and at 99 so.
-///
-/// # Safety
-///
-/// As for as many calls of [`Body::step`] of [`Via`].
-#[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "what iterators over arrays call is not inlined, and intrinsics not into it"
-)]
-unsafe fn via<G: Get, P: Put, L: Losses, const CHECKED: bool, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
-    // SAFETY: the caller's guarantees.
-    unsafe {
-        let (mut x, mut lost) = ([[_mm512_setzero_ps(); 4]; STEPS], [L::none(); 4]);
-        let per_step = vectors(P::SIZE);
-        for step in 0..STEPS {
-            for k in 0..per_step {
-                let at = src.add((step * per_step + k) * 16 * G::SIZE);
-                x[step][k] = if CHECKED { G::checked(at, &mut lost[k]) } else { G::get(at) };
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
+        let exact = CHECKED && !G::QUICK && !P::QUICK;
+        // SAFETY: the caller's guarantees; four steps after four others.
+        unsafe {
+            let (mut any, mut lost) = (0, [Any::none(); 4]);
+            for k in 0..times {
+                let (dst, src) = (dst.add(k * 4 * Self::N * P::SIZE), src.add(k * 4 * Self::N * G::SIZE));
+                if exact {
+                    // Need not be looked at before the end.
+                    add_checked::<G, P, Any, 4>(dst, src, &mut lost);
+                } else {
+                    any |= Self::four(dst, src);
+                }
             }
+            if exact { Any::all(lost, P::LIMIT) } else { any }
         }
-        for step in 0..STEPS {
-            let at = dst.add(step * per_step * 16 * P::SIZE);
-            if CHECKED { P::checked(at, x[step], &mut lost) } else { P::put(at, x[step]) }
-        }
-        if CHECKED { L::all(lost, P::LIMIT) } else { 0 }
     }
 }
 
@@ -125,7 +128,8 @@ macro_rules! get {
                 // SAFETY: the caller's guarantee; every load takes any alignment.
                 unsafe { $get }
             }
-            $(#[inline(always)]
+            $(const QUICK: bool = true;
+            #[inline(always)]
             unsafe fn checked<L: Losses>($src: *const u8, $lost: &mut L) -> __m512 {
                 // SAFETY: the caller's guarantee; every load takes any alignment.
                 unsafe { $checked }
@@ -204,6 +208,7 @@ impl Body for F16ToF32 {
     const N: usize = 32;
     const SRC: usize = 2;
     const DST: usize = 4;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
@@ -298,6 +303,7 @@ impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
     const N: usize = 32;
     const SRC: usize = 8;
     const DST: usize = 2;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
@@ -321,6 +327,7 @@ impl Body for F16ToF64 {
     const N: usize = 16;
     const SRC: usize = 2;
     const DST: usize = 8;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.

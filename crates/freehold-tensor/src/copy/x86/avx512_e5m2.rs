@@ -64,6 +64,7 @@ impl<const FROM_BF16: bool, const SATURATE: bool> Body for ToE5m2<FROM_BF16, SAT
     const N: usize = 64;
     const SRC: usize = 2;
     const DST: usize = 1;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         const HIGH: [u8; 64] = {

@@ -62,6 +62,7 @@ impl<const SATURATE: bool, const NAN: u8> ToF16<SATURATE, NAN> {
 impl<const SATURATE: bool, const NAN: u8> Put for ToF16<SATURATE, NAN> {
     const SIZE: usize = 2;
     const LIMIT: f32 = 65_536.0;
+    const QUICK: bool = NAN == nan::NEVER_LARGE;
     #[inline(always)]
     unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
         // SAFETY: the caller's guarantee.

@@ -20,6 +20,8 @@ use crate::copy::vector::Body;
 /// `dst` is writable for as many values, at any alignment, on a machine with the features of `avx512::run`.
 pub(super) trait Integer {
     const SIZE: usize;
+    /// As [`Put::QUICK`].
+    const QUICK: bool = false;
     /// Sixteen integers of 32 bits that [`Integer::store`] narrows; the type itself if it is not narrower.
     unsafe fn convert(x: __m512) -> [__m512i; 2];
     /// As [`Integer::convert`], of `f64`.
@@ -29,6 +31,13 @@ pub(super) trait Integer {
     /// As [`Integer::checked`], of `f64`.
     unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2];
     unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]);
+    /// As [`Integer::store`] of what [`Integer::checked`] made, of which lanes that do not fit may be left to see here, unless they
+    /// are to be told apart.
+    #[inline(always)]
+    unsafe fn store_checked<L: Losses>(dst: *mut u8, x: [[__m512i; 2]; 4], _: &mut [L; 4]) {
+        // SAFETY: the caller's guarantee.
+        unsafe { Self::store(dst, x) };
+    }
 }
 
 /// An integer as the target of `f32`.
@@ -36,6 +45,7 @@ pub(super) struct To<I>(PhantomData<I>);
 
 impl<I: Integer> Put for To<I> {
     const SIZE: usize = I::SIZE;
+    const QUICK: bool = I::QUICK;
     #[inline(always)]
     unsafe fn put(dst: *mut u8, x: [__m512; 4]) {
         // SAFETY: the caller's guarantee.
@@ -55,7 +65,7 @@ impl<I: Integer> Put for To<I> {
             for k in 0..vectors(I::SIZE) {
                 codes[k] = I::checked(x[k], &mut lost[k]);
             }
-            I::store(dst, codes);
+            I::store_checked(dst, codes, lost);
         }
     }
 }
@@ -69,6 +79,7 @@ impl<I: Integer, const CHECKED: bool> Body for FromF64<I, CHECKED> {
     const DST: usize = I::SIZE;
     const CHECKED: bool = CHECKED;
     const FOURS: bool = CHECKED;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
@@ -128,7 +139,7 @@ unsafe fn narrow(x: __m512, signed: bool, max: f32) -> __m512i {
 ///
 /// The machine has the features of `avx512::run`.
 #[inline(always)]
-unsafe fn narrow_wide(x: [__m512d; 2], signed: bool, max: f64) -> __m512i {
+pub(super) unsafe fn narrow_wide(x: [__m512d; 2], signed: bool, max: f64) -> __m512i {
     // SAFETY: the caller's guarantee.
     unsafe {
         let (max, mut i) = (_mm512_set1_pd(max), [_mm256_setzero_si256(); 2]);
@@ -145,19 +156,73 @@ unsafe fn narrow_wide(x: [__m512d; 2], signed: bool, max: f64) -> __m512i {
     }
 }
 
-/// 32-bit integers of which the caller still has to look for MIN, which NaN and all that is out of range become; other
-/// lanes are lost that are not their equal.
+/// 32-bit integers, `range + 1` of them from `min` on; other values are lost. NaN and all that is out of range become MIN.
 ///
 /// # Safety
 ///
 /// The machine has the features of `avx512::run`.
 #[inline(always)]
-unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> __m512i {
+unsafe fn checked<L: Losses>(x: __m512, min: i32, range: u32, lost: &mut L) -> __m512i {
     // SAFETY: the caller's guarantee.
     unsafe {
         let i = _mm512_cvttps_epi32(x);
         lost.unequal_but_sign(_mm512_cvtepi32_ps(i), x);
+        outside(i, min, range, lost);
         i
+    }
+}
+
+/// As [`checked`], but for the range, which is looked at when two vectors have become one of 16-bit integers, see [`outside_byte`].
+///
+/// # Safety
+///
+/// The machine has the features of `avx512::run`.
+#[inline(always)]
+unsafe fn checked_byte<L: Losses>(x: __m512, min: i32, range: u32, lost: &mut L) -> __m512i {
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        if L::EACH {
+            return checked(x, min, range, lost);
+        }
+        let i = _mm512_cvttps_epi32(x);
+        lost.unequal_but_sign(_mm512_cvtepi32_ps(i), x);
+        i
+    }
+}
+
+/// Lanes of 16 bits, saturated, of which some byte above the lowest has a bit.
+///
+/// # Safety
+///
+/// The machine has the features of `avx512::run`.
+#[inline(always)]
+unsafe fn outside_byte<L: Losses>(x: [__m512i; 2], lost: &mut [L; 4]) {
+    if !L::EACH {
+        for (x, lost) in x.into_iter().zip(lost) {
+            // SAFETY: the caller's guarantee.
+            unsafe { lost.bits(x, 0xff00_ff00) };
+        }
+    }
+}
+
+/// As [`checked`], for at most 16 bits, which are the low ones of each lane; the others are those of a float.
+///
+/// To add 1.5 x 2^23 rounds to an integer and leaves it in the low bits; what is out of range, infinite or NaN leaves other bits
+/// above. An operation less than to convert there and back, since what is packed need not be put in order.
+///
+/// # Safety
+///
+/// The machine has the features of `avx512::run`.
+#[inline(always)]
+unsafe fn checked_by_sum<L: Losses>(x: __m512, min: i32, range: u32, lost: &mut L) -> __m512i {
+    const MAGIC: f32 = 12_582_912.0;
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        let sum = _mm512_add_ps(x, _mm512_set1_ps(MAGIC));
+        lost.unequal_but_sign(_mm512_sub_ps(sum, _mm512_set1_ps(MAGIC)), x);
+        let sum = _mm512_castps_si512(sum);
+        outside(sum, MAGIC.to_bits() as i32 + min, range, lost);
+        sum
     }
 }
 
@@ -170,7 +235,7 @@ unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> __m512i {
 ///
 /// The machine has the features of `avx512::run`.
 #[inline(always)]
-unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], min: i64, range: u32, lost: &mut L) -> __m512i {
+pub(super) unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], min: i64, range: u32, lost: &mut L) -> __m512i {
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     // SAFETY: the caller's guarantee.
     unsafe {
@@ -203,13 +268,13 @@ unsafe fn outside<L: Losses>(i: __m512i, min: i32, range: u32, lost: &mut L) {
 ///
 /// The machine has the features of `avx512::run`.
 #[inline(always)]
-unsafe fn join_i32(i: [__m256i; 2]) -> __m512i {
+pub(super) unsafe fn join_i32(i: [__m256i; 2]) -> __m512i {
     // SAFETY: the caller's guarantee.
     unsafe { _mm512_inserti64x4::<1>(_mm512_castsi256_si512(i[0]), i[1]) }
 }
 
 macro_rules! narrow {
-    ($($t:ident $signed:literal $dst:ident $x:ident $store:expr;)*) => { $(
+    ($($t:ident $signed:literal $dst:ident $x:ident $store:expr, $checked:ident, $lost:ident $store_checked:expr;)*) => { $(
         impl Integer for $t {
             const SIZE: usize = size_of::<$t>();
             #[inline(always)]
@@ -225,11 +290,7 @@ macro_rules! narrow {
             #[inline(always)]
             unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
                 // SAFETY: the caller's guarantee.
-                unsafe {
-                    let i = checked(x, lost);
-                    outside(i, $t::MIN.into(), u32::MAX >> (32 - $t::BITS), lost);
-                    [i; 2]
-                }
+                [unsafe { $checked(x, $t::MIN.into(), u32::MAX >> (32 - $t::BITS), lost) }; 2]
             }
             #[inline(always)]
             unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
@@ -241,9 +302,25 @@ macro_rules! narrow {
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe { $store }
             }
+            #[inline(always)]
+            unsafe fn store_checked<L: Losses>($dst: *mut u8, $x: [[__m512i; 2]; 4], $lost: &mut [L; 4]) {
+                // SAFETY: the caller's guarantee; stores take any alignment.
+                unsafe { $store_checked }
+            }
         }
     )* };
 }
+
+/// The even lanes of 16 bits of two vectors.
+const EVEN: [u16; 32] = {
+    let mut even = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        even[i] = 2 * i as u16;
+        i += 1;
+    }
+    even
+};
 
 /// Puts the groups of four bytes that packing within quarters of a vector left in the order of a turned 4 x 4 matrix
 /// into their own.
@@ -272,95 +349,27 @@ narrow! {
     i8 true dst x {
         let (low, high) = (_mm512_packs_epi32(x[0][0], x[1][0]), _mm512_packs_epi32(x[2][0], x[3][0]));
         _mm512_storeu_si512(dst.cast(), turn(_mm512_packs_epi16(low, high)));
+    }, checked_byte, lost {
+        let halves = [_mm512_packs_epi32(x[0][0], x[1][0]), _mm512_packs_epi32(x[2][0], x[3][0])];
+        let from_min = halves.map(|half| _mm512_sub_epi16(half, _mm512_set1_epi16(i8::MIN.into())));
+        outside_byte(from_min, lost);
+        _mm512_storeu_si512(dst.cast(), turn(_mm512_packs_epi16(halves[0], halves[1])));
     };
     u8 false dst x {
         let (low, high) = (_mm512_packs_epi32(x[0][0], x[1][0]), _mm512_packs_epi32(x[2][0], x[3][0]));
         _mm512_storeu_si512(dst.cast(), turn(_mm512_packus_epi16(low, high)));
+    }, checked_byte, lost {
+        let halves = [_mm512_packs_epi32(x[0][0], x[1][0]), _mm512_packs_epi32(x[2][0], x[3][0])];
+        outside_byte(halves, lost);
+        _mm512_storeu_si512(dst.cast(), turn(_mm512_packus_epi16(halves[0], halves[1])));
     };
-    i16 true dst x _mm512_storeu_si512(dst.cast(), unzip(_mm512_packs_epi32(x[0][0], x[1][0])));
-    u16 false dst x _mm512_storeu_si512(dst.cast(), unzip(_mm512_packus_epi32(x[0][0], x[1][0])));
-}
-
-impl Integer for i32 {
-    const SIZE: usize = 4;
-    #[inline(always)]
-    unsafe fn convert(x: __m512) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let i = _mm512_maskz_cvttps_epi32(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x);
-            let over = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(2_147_483_648.0));
-            [_mm512_mask_mov_epi32(i, over, _mm512_set1_epi32(i32::MAX)); 2]
-        }
-    }
-    #[inline(always)]
-    unsafe fn convert_wide(x: [__m512d; 2]) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        [unsafe { narrow_wide(x, true, i32::MAX.into()) }; 2]
-    }
-    #[inline(always)]
-    unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let i = _mm512_cvttps_epi32(x);
-            // NaN and all that is out of range become MIN, which 2^31 differs from by its sign alone.
-            lost.unequal(_mm512_cvtepi32_ps(i), x);
-            [i; 2]
-        }
-    }
-    #[inline(always)]
-    unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        [unsafe { checked_wide(x, i32::MIN.into(), u32::MAX, lost) }; 2]
-    }
-    #[inline(always)]
-    unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
-        // SAFETY: the caller's guarantee; the store takes any alignment.
-        unsafe { _mm512_storeu_si512(dst.cast(), x[0][0]) };
-    }
-}
-
-impl Integer for u32 {
-    const SIZE: usize = 4;
-    #[inline(always)]
-    unsafe fn convert(x: __m512) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            // What is too large becomes all ones, which is MAX.
-            let keep = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps());
-            [_mm512_maskz_cvttps_epu32(keep, x); 2]
-        }
-    }
-    #[inline(always)]
-    unsafe fn convert_wide(x: [__m512d; 2]) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let mut i = [_mm256_setzero_si256(); 2];
-            for k in 0..2 {
-                let keep = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(x[k], _mm512_setzero_pd());
-                i[k] = _mm512_maskz_cvttpd_epu32(keep, x[k]);
-            }
-            [join_i32(i); 2]
-        }
-    }
-    #[inline(always)]
-    unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let i = _mm512_cvttps_epu32(x);
-            // NaN and all that is out of range become MAX, which is no f32 but converts back to 2^32.
-            lost.unequal(_mm512_cvtepu32_ps(i), x);
-            lost.lanes(_mm512_cmpeq_epi32_mask(i, _mm512_set1_epi32(-1)));
-            [i; 2]
-        }
-    }
-    #[inline(always)]
-    unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
-        // SAFETY: the caller's guarantee.
-        [unsafe { checked_wide(x, 0, u32::MAX, lost) }; 2]
-    }
-    #[inline(always)]
-    unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
-        // SAFETY: the caller's guarantee; the store takes any alignment.
-        unsafe { _mm512_storeu_si512(dst.cast(), x[0][0]) };
-    }
+    i16 true dst x _mm512_storeu_si512(dst.cast(), unzip(_mm512_packs_epi32(x[0][0], x[1][0]))), checked_by_sum, lost {
+        let _ = lost;
+        let even = _mm512_loadu_si512(EVEN.as_ptr().cast());
+        _mm512_storeu_si512(dst.cast(), _mm512_permutex2var_epi16(x[0][0], even, x[1][0]));
+    };
+    u16 false dst x _mm512_storeu_si512(dst.cast(), unzip(_mm512_packus_epi32(x[0][0], x[1][0]))), checked, lost {
+        let _ = lost;
+        Self::store(dst, x);
+    };
 }

@@ -1,15 +1,16 @@
-//! Floats to integers of 64 bits with AVX-512; see `avx512_int`.
+//! Floats to integers of 32 and 64 bits with AVX-512; see `avx512_int`.
 
 use std::arch::x86_64::*;
 
 use super::avx512::{halves, join, masks};
-use super::avx512_int::Integer;
+use super::avx512_int::{Integer, checked_wide, join_i32, narrow_wide};
 use super::avx512_loss::Losses;
 
 macro_rules! wide {
     ($($t:ident $ps:ident $mask_ps:ident $pd:ident $mask_pd:ident $back_ps:ident $back_pd:ident;)*) => { $(
         impl Integer for $t {
             const SIZE: usize = 8;
+            const QUICK: bool = true;
             #[inline(always)]
             unsafe fn convert(x: __m512) -> [__m512i; 2] {
                 // SAFETY: the caller's guarantee.
@@ -101,9 +102,11 @@ unsafe fn small<L: Losses>(x: __m512, unsigned: bool, lost: &mut L) -> [__m512i;
     unsafe {
         let i = _mm512_cvttps_epi32(x);
         // NaN and all that is out of range become MIN, which 2^31 differs from by its sign alone.
-        lost.unequal(_mm512_cvtepi32_ps(i), x);
+        lost.unequal_but_sign(_mm512_cvtepi32_ps(i), x);
         if unsigned {
             lost.bits(i, 1 << 31);
+        } else {
+            lost.overflow(i, x);
         }
         extend(i)
     }
@@ -158,4 +161,90 @@ wide! {
         _mm512_cvtepi64_ps _mm512_cvtepi64_pd;
     u64 _mm512_cvttps_epu64 _mm512_maskz_cvttps_epu64 _mm512_cvttpd_epu64 _mm512_maskz_cvttpd_epu64
         _mm512_cvtepu64_ps _mm512_cvtepu64_pd;
+}
+
+impl Integer for i32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn convert(x: __m512) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            let i = _mm512_maskz_cvttps_epi32(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x);
+            let over = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(2_147_483_648.0));
+            [_mm512_mask_mov_epi32(i, over, _mm512_set1_epi32(i32::MAX)); 2]
+        }
+    }
+    #[inline(always)]
+    unsafe fn convert_wide(x: [__m512d; 2]) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        [unsafe { narrow_wide(x, true, i32::MAX.into()) }; 2]
+    }
+    #[inline(always)]
+    unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            let i = _mm512_cvttps_epi32(x);
+            // NaN and all that is out of range become MIN, which 2^31 differs from by its sign alone. (Two operations on bits take
+            // less than a subtraction, which conversions leave no port.)
+            lost.unequal_but_sign(_mm512_cvtepi32_ps(i), x);
+            lost.overflow(i, x);
+            [i; 2]
+        }
+    }
+    #[inline(always)]
+    unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        [unsafe { checked_wide(x, i32::MIN.into(), u32::MAX, lost) }; 2]
+    }
+    #[inline(always)]
+    unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
+        // SAFETY: the caller's guarantee; the store takes any alignment.
+        unsafe { _mm512_storeu_si512(dst.cast(), x[0][0]) };
+    }
+}
+
+impl Integer for u32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn convert(x: __m512) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            // What is too large becomes all ones, which is MAX.
+            let keep = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps());
+            [_mm512_maskz_cvttps_epu32(keep, x); 2]
+        }
+    }
+    #[inline(always)]
+    unsafe fn convert_wide(x: [__m512d; 2]) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            let mut i = [_mm256_setzero_si256(); 2];
+            for k in 0..2 {
+                let keep = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(x[k], _mm512_setzero_pd());
+                i[k] = _mm512_maskz_cvttpd_epu32(keep, x[k]);
+            }
+            [join_i32(i); 2]
+        }
+    }
+    #[inline(always)]
+    unsafe fn checked<L: Losses>(x: __m512, lost: &mut L) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            let i = _mm512_cvttps_epu32(x);
+            // NaN and all that is out of range become MAX, which is no f32: toward zero, it does not convert back to 2^32.
+            const TOWARD_ZERO: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+            lost.unequal_but_sign(_mm512_cvt_roundepu32_ps::<TOWARD_ZERO>(i), x);
+            [i; 2]
+        }
+    }
+    #[inline(always)]
+    unsafe fn checked_wide<L: Losses>(x: [__m512d; 2], lost: &mut L) -> [__m512i; 2] {
+        // SAFETY: the caller's guarantee.
+        [unsafe { checked_wide(x, 0, u32::MAX, lost) }; 2]
+    }
+    #[inline(always)]
+    unsafe fn store(dst: *mut u8, x: [[__m512i; 2]; 4]) {
+        // SAFETY: the caller's guarantee; the store takes any alignment.
+        unsafe { _mm512_storeu_si512(dst.cast(), x[0][0]) };
+    }
 }

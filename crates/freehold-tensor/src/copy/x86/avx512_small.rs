@@ -233,7 +233,7 @@ unsafe fn all<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE
 }
 
 fn run<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE: bool>() -> Kernel {
-    Kernel { convert: all::<HALF, WIDE, F, SATURATE>, count: None, sizes: (2, 1), cut: Cut::Whole }
+    Kernel { convert: all::<HALF, WIDE, F, SATURATE>, count: None, sizes: (2, 1), cut: Cut::Whole, masks: false }
 }
 
 fn from_bf16<const F: usize, const SATURATE: bool>() -> Kernel {

@@ -72,6 +72,7 @@ impl<const F: usize, const HALF: bool> Body for ToHalf<F, HALF> {
     const N: usize = 64;
     const SRC: usize = 1;
     const DST: usize = 2;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         let table = if HALF { Tables::<F>::F16 } else { Tables::<F>::BF16 };
@@ -95,6 +96,7 @@ impl<const F: usize> Body for ToF32<F> {
     const N: usize = 64;
     const SRC: usize = 1;
     const DST: usize = 4;
+    const MASKS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         let table = Tables::<F>::BF16;
