@@ -46,6 +46,34 @@ pub(super) enum Cut {
 }
 
 impl Kernel {
+    /// All but its loops, as a number.
+    pub(super) fn facts(&self) -> u64 {
+        let cut = match self.cut {
+            Cut::Pieces => 0,
+            #[cfg(target_arch = "x86_64")]
+            Cut::Whole => 0xFF,
+            #[cfg(target_arch = "x86_64")]
+            Cut::Steps(step) => step,
+        };
+        u64::from_le_bytes([self.sizes.0, self.sizes.1, cut, self.masks.into(), 0, 0, 0, 0])
+    }
+
+    /// The kernel whose [`Kernel::facts`] these are.
+    #[inline(always)]
+    pub(super) fn from_facts(convert: Values, count: Option<Values>, facts: u64) -> Kernel {
+        let [step, size, cut, masks, ..] = facts.to_le_bytes();
+        let cut = match cut {
+            0 => Cut::Pieces,
+            #[cfg(target_arch = "x86_64")]
+            0xFF => Cut::Whole,
+            #[cfg(target_arch = "x86_64")]
+            step => Cut::Steps(step),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => Cut::Pieces,
+        };
+        Kernel { convert, count, sizes: (step, size), cut, masks: masks != 0 }
+    }
+
     /// Converts `n` consecutive values and returns how many of them lost something; unchecked kernels return 0.
     ///
     /// # Safety

@@ -92,7 +92,7 @@ fn run_length(dst: &Operand<'_>, src: &Operand<'_>, (to, from): (usize, usize)) 
 #[derive(Clone, Copy)]
 struct Cast<'a> {
     /// `None` where it takes more than one.
-    kernel: Option<&'static Kernel>,
+    kernel: Option<Kernel>,
     dst: &'a Operand<'a>,
     src: &'a Operand<'a>,
     options: &'a CopyOptions,
