@@ -99,6 +99,15 @@ impl Ledger {
     }
 
     /// The holders that were opened after a mark and are still open, in that order.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level};
+    ///
+    /// static LEDGER: Ledger = Ledger::new(Level::Records);
+    ///
+    /// let start = LEDGER.mark();
+    /// assert!(LEDGER.leaks(start).is_empty());
+    /// ```
     pub fn leaks(&self, since: Mark) -> Vec<HolderReport> {
         let index = self.index();
         let mut found = Vec::new();
@@ -293,6 +302,18 @@ impl Ledger {
     }
 
     /// Writes [`Ledger::snapshot`] as JSON (`docs/ledger-schema.json`), with a newline at the end.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level, Snapshot};
+    ///
+    /// static LEDGER: Ledger = Ledger::new(Level::Records);
+    ///
+    /// let mut text = Vec::new();
+    /// LEDGER.write_json(&mut text, true)?;
+    /// let read = Snapshot::from_json(std::str::from_utf8(&text).expect("JSON is text")).expect("it was just written");
+    /// assert!(read.buffers.is_empty());
+    /// # std::io::Result::Ok(())
+    /// ```
     ///
     /// # Errors
     /// What `w` returns.

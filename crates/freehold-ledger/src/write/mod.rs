@@ -63,6 +63,14 @@ formats! {
 
 impl Format {
     /// The format of a file by how its name ends.
+    ///
+    /// ```
+    /// use freehold_ledger::Format;
+    ///
+    /// assert_eq!(Format::of_path("today.trace.json".as_ref()), Some(Format::Trace));
+    /// assert_eq!(Format::of_path("ledger.json".as_ref()), Some(Format::Json));
+    /// assert_eq!(Format::of_path("ledger.txt".as_ref()), None);
+    /// ```
     pub fn of_path(path: &Path) -> Option<Format> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
         // `.trace.json` ends in `.json` too.
@@ -73,6 +81,17 @@ impl Format {
 
 impl Snapshot {
     /// Writes the snapshot in a format.
+    ///
+    /// ```
+    /// use freehold_ledger::{Format, Ledger, Level};
+    ///
+    /// static LEDGER: Ledger = Ledger::new(Level::Records);
+    ///
+    /// let mut lines = Vec::new();
+    /// LEDGER.snapshot().write(Format::JsonLines, &mut lines)?;
+    /// assert!(lines.starts_with(br#"{"type":"snapshot","schema":"freehold.ledger/2","#));
+    /// # std::io::Result::Ok(())
+    /// ```
     ///
     /// # Errors
     /// What `w` returns.

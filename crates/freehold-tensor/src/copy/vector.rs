@@ -1,4 +1,5 @@
-//! The loop of kernels that are written in vector intrinsics: a step converts a fixed number of values.
+//! The loop of kernels that are written in vector intrinsics: a step converts a fixed number of values. As in `kernel`, only
+//! the loop over steps is there once a body.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
