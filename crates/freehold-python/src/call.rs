@@ -296,7 +296,7 @@ impl<'py> Call<'_, 'py> {
                 }
                 raise(py, error)
             }
-            Fail::Python(error) => error,
+            Fail::Python(error) => *error,
             Fail::Scattered(columns) => self.fail(py, kind, policy, columns.refuse()),
         }
     }

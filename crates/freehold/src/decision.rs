@@ -174,7 +174,12 @@ impl Decision {
 
     /// The codes, in order.
     pub fn codes(&self) -> SmallVec<[Code; 4]> {
-        self.reasons.iter().map(|r| r.code).collect()
+        // Mostly one: to collect costs more than to push.
+        let mut codes = SmallVec::new();
+        for reason in &self.reasons {
+            codes.push(reason.code);
+        }
+        codes
     }
 
     /// Whether something is handed over (`bool(decision)` in Python).

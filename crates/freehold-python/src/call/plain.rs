@@ -37,10 +37,9 @@ pub(crate) fn plainly<'py>(
     let is_same = target.is_of(kind);
     let site = site::here(py);
     let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, consumer: target, site };
-    let Some(imported) = source::look(x, kind, &ask) else {
-        return Some(through_python(py, x, kind, target, never_copies, &ask));
-    };
-    if let Ok(Imported { tensor, built: false }) = &imported
+    // Looked at where it is: moved, what was just written in two parts would be read as one, and waited for.
+    let looked = source::look(x, kind, &ask);
+    if let Some(Ok(Imported { tensor, built: false })) = &looked
         && !pins(tensor)
         && let Ok(devices) = policy::devices(py)
         && let Some(codes) = shares_plainly(&tensor.desc(), target.caps(py, tensor, None), devices)
@@ -48,10 +47,13 @@ pub(crate) fn plainly<'py>(
         if is_same {
             return Some(x.clone().into_ptr());
         }
-        let Ok(Imported { tensor, .. }) = imported else { return None };
+        let Some(Ok(Imported { tensor, .. })) = looked else { return None };
         return Some(given(py, target.export(py, tensor, hinted(codes), site)));
     }
-    Some(as_it_comes(py, x, target, never_copies, imported))
+    Some(match looked {
+        Some(imported) => as_it_comes(py, x, target, never_copies, imported),
+        None => through_python(py, x, kind, target, never_copies, &ask),
+    })
 }
 
 /// A plain call for a source that is imported through Python.

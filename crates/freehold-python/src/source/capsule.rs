@@ -35,14 +35,14 @@ pub(crate) fn import(
         // SAFETY: the object is a capsule of this name.
         unsafe { ffi::PyCapsule_GetPointer(x.as_ptr(), expected.as_ptr()) }
     };
-    let result = if name == CAPSULE_VERSIONED {
+    let (result, managed) = if name == CAPSULE_VERSIONED {
         let managed = pointer(CAPSULE_VERSIONED).cast::<DLManagedTensorVersioned>();
         // SAFETY: a capsule of this name holds a managed tensor that nobody has taken.
-        unsafe { Tensor::from_versioned(managed, &options) }
+        (unsafe { Tensor::from_versioned(managed, &options) }, managed.addr())
     } else if name == CAPSULE_LEGACY {
         let managed = pointer(CAPSULE_LEGACY).cast::<DLManagedTensor>();
         // SAFETY: as above.
-        unsafe { Tensor::from_legacy(managed, &options) }
+        (unsafe { Tensor::from_legacy(managed, &options) }, managed.addr())
     } else if name == CAPSULE_VERSIONED_USED || name == CAPSULE_LEGACY_USED {
         let mut text = format!("its name is {:?}", name.to_string_lossy());
         text.push_str(&taken::again(x.as_ptr().addr(), pointer(name).addr(), framework, options.site));
@@ -63,7 +63,7 @@ pub(crate) fn import(
         }
     }
     let tensor = result?;
-    taken::note(x.as_ptr().addr(), pointer(used_name(name)).addr(), &tensor);
+    taken::note(x.as_ptr().addr(), managed, &tensor);
     Ok(tensor)
 }
 

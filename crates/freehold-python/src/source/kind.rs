@@ -16,8 +16,10 @@ use crate::names::{imported, top_module};
 use crate::numpy_abi;
 use crate::tensor::PyTensor;
 
-/// The way into a type's memory.
+/// The way into a type's memory. The tag is as wide as what follows it: next to a narrow one, the rest would be moved in pieces
+/// across which the processor waits.
 #[derive(Clone, Copy, Debug)]
+#[repr(u64)]
 pub(crate) enum Adapter {
     /// `fh.Tensor`.
     Freehold,

@@ -80,8 +80,8 @@ pub(crate) enum Fail {
     Refused(Box<Refusal>),
     /// A field of a capsule that breaks a rule, an argument, no memory.
     Error(Error),
-    /// The producer's own exception, untouched.
-    Python(PyErr),
+    /// The producer's own exception, untouched. Boxed, as the others are: what succeeds is moved about in two registers.
+    Python(Box<PyErr>),
     /// The elements are in several places, and become a tensor when they are gathered.
     Scattered(Box<frame::Columns>),
 }
@@ -110,7 +110,7 @@ impl Fail {
 
 impl From<PyErr> for Fail {
     fn from(error: PyErr) -> Self {
-        Fail::Python(error)
+        Fail::Python(Box::new(error))
     }
 }
 
@@ -202,7 +202,7 @@ fn refuse(x: &Bound<'_, PyAny>) -> Fail {
 pub(crate) fn of_own(x: &Bound<'_, PyAny>, framework: Label, site: Label) -> PyResult<Tensor> {
     let ask = Ask { quiet: false, freeze: false, fill: None, stream: None, consumer: Target::Freehold, site };
     import(x, Kind { framework, ..kind_of(x)? }, &ask).map(|imported| imported.tensor).map_err(|fail| match fail {
-        Fail::Python(error) => error,
+        Fail::Python(error) => *error,
         Fail::Error(error) => crate::error::raise(x.py(), error),
         Fail::Refused(_) | Fail::Scattered(_) => {
             let text = format!("{} made a tensor without memory", framework.as_str());

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::{Ask, Fail, Imported};
 use crate::gil;
-use crate::numpy_abi::{self, ArrayObject, OWNDATA, fields};
+use crate::numpy_abi::{self, Api, ArrayObject, OWNDATA, fields};
 
 const OBJECT: c_int = 17;
 const BYTES: c_int = 18;
@@ -120,10 +120,22 @@ fn allocation(py: Python<'_>, array: &ArrayObject, shape: &[i64], dtype: DType) 
         let bytes = shape.iter().product::<i64>().max(0) as u64 * dtype.padded_size() as u64;
         return Some((array.data.addr() as u64, bytes));
     }
-    base_allocation(py, array)
+    let (start, bytes) = base_allocation(py, array);
+    (start != 0).then_some((start, bytes))
 }
 
-fn base_allocation(py: Python<'_>, array: &ArrayObject) -> Option<(u64, u64)> {
+/// The allocation of the array at the end of the chain of bases, at 0 if none is known: two numbers come back in registers, an
+/// `Option` of them through memory, which is waited for.
+fn base_allocation(py: Python<'_>, array: &ArrayObject) -> (u64, u64) {
+    owner_of(py, array).map_or((0, 0), |(api, owner)| {
+        let items = owner.shape().iter().product::<isize>().max(0) as u64;
+        (owner.data.addr() as u64, items * api.item_size(owner.descr()) as u64)
+    })
+}
+
+/// The array at the end of an array's chain of bases, if that is one that owns its memory.
+#[inline]
+fn owner_of<'a>(py: Python<'a>, array: &'a ArrayObject) -> Option<(&'a Api, &'a ArrayObject)> {
     let api = numpy_abi::api(py).ok()?;
     let mut array = array;
     let mut base;
@@ -136,8 +148,7 @@ fn base_allocation(py: Python<'_>, array: &ArrayObject) -> Option<(u64, u64)> {
         // SAFETY: just checked; the base lives as long as the array that refers to it, which the caller holds.
         array = unsafe { &*base.as_ptr().cast::<ArrayObject>() };
     }
-    let items = array.shape().iter().product::<isize>().max(0) as u64;
-    Some((array.data.addr() as u64, items * api.item_size(array.descr()) as u64))
+    Some((api, array))
 }
 
 /// A masked array: its data if nothing is masked, its filled values if the caller says with what.

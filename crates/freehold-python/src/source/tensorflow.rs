@@ -31,9 +31,11 @@ const PLAIN: [i64; 15] = [1, 2, 3, 4, 5, 6, 8, 9, 10, 14, 17, 18, 19, 22, 23];
 /// A tensor that has its values, by the function that its `__dlpack__` calls: Python's part of that, and to find out what
 /// the type says already, takes four times as long. `None` if something is out of the ordinary.
 fn import_eager(x: &Bound<'_, PyAny>, ask: &Ask<'_, '_>) -> Option<Result<Imported, Fail>> {
+    /// Of the type: an object is asked for a method by way of Python code of TensorFlow's.
+    static DATATYPE: Sought = Sought::new("tensorflow.python.framework.ops", &["EagerTensor", "_datatype_enum"]);
     static TO_CAPSULE: Sought = Sought::new("tensorflow.python.pywrap_tfe", &["TFE_ToDlpackCapsule"]);
     let py = x.py();
-    let dtype: i64 = x.call_method0(pyo3::intern!(py, "_datatype_enum")).ok()?.extract().ok()?;
+    let dtype: i64 = DATATYPE.get(py)?.call1((x,)).ok()?.extract().ok()?;
     if ask.stream.is_some() || !PLAIN.contains(&dtype) {
         return None;
     }
