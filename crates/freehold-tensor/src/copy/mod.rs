@@ -23,6 +23,7 @@
 mod ahead;
 mod batch;
 mod convert;
+mod crew;
 mod describe;
 mod error;
 mod find;
