@@ -96,12 +96,15 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
 ///
 /// As for as many calls of [`Body::step`] of [`Via`].
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "what iterators over arrays call is not inlined, nor intrinsics into it"
+)]
 unsafe fn via<G: Get, P: Put, L: Losses, const CHECKED: bool, const STEPS: usize>(dst: *mut u8, src: *const u8) -> u64 {
     // SAFETY: the caller's guarantees.
     unsafe {
         let (mut x, mut lost) = ([[_mm512_setzero_ps(); 4]; STEPS], [L::none(); 4]);
         let per_step = vectors(P::SIZE);
-        // By indices: what iterators over arrays call is not inlined, and intrinsics not into it.
         for step in 0..STEPS {
             for k in 0..per_step {
                 let at = src.add((step * per_step + k) * 16 * G::SIZE);
