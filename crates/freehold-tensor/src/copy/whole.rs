@@ -23,10 +23,13 @@ const PIECE: usize = 256;
 /// Bytes of a row of a tile that is not streamed.
 const LONG: usize = 1024;
 
-/// Rows of a tile, at least, and bytes of each, at most, where rows start anywhere within a line of the cache and so pass through
-/// blocks, which may be the core's own cache's: to read a line of the source in longer pieces is worth more. 5000 x 3000 f32 to
-/// bf16 on a Zen 4 whose memory others used, too: 3.4 GB/s, and 1.7 with 32 rows in a block of the L1 cache; f32 4.0 and 3.0.
-const UNEVEN: usize = 128;
+/// Rows of a tile that is streamed, where more of them are worth it: 8192 x 8192 f32 on a Zen 4, 5.1 GB/s while others used the
+/// memory, too, and 4.8 with half as many.
+const TALL: usize = 128;
+
+/// Bytes of a row, at most, where rows start anywhere within a line of the cache and so pass through blocks, which may be the
+/// core's own cache's: to read a line of the source in longer pieces is worth more. 5000 x 3000 f32 to bf16 on a Zen 4 whose
+/// memory others used, too: 9.1 GB/s, and 4.7 with 32 rows in one block; f32 12.0 and 11.0.
 const UNEVEN_ROW: usize = 512;
 const UNEVEN_BLOCKS: usize = 4;
 
@@ -44,9 +47,10 @@ pub(super) fn shape(steps: &Steps, size: usize, row: Axis, col: Axis, stream: bo
         return None;
     }
     let (rows, bytes) = match (stream, row.dst % LINE as isize == 0) {
-        (true, true) => (PIECE / size, PIECE),
+        // What goes straight from line to row, without a block, may take longer pieces of a line.
+        (true, true) => (if size == 4 && steps.is_plain() { TALL } else { PIECE / size }, PIECE),
         (true, false) => {
-            let rows = UNEVEN.max(PIECE / size);
+            let rows = TALL.min(2 * PIECE / size).max(PIECE / size);
             (rows, UNEVEN_ROW.min(UNEVEN_BLOCKS * BLOCK / rows))
         }
         (false, _) => (PIECE / size, LONG),
