@@ -213,7 +213,7 @@ impl DType {
     /// Bytes of one element of the dtypes that nearly every tensor has, which need no further check: one lane of an integer,
     /// float, bfloat, complex or bool of a power of two bytes. `None` says nothing.
     #[inline]
-    pub fn plain_size(self) -> Option<usize> {
+    pub const fn plain_size(self) -> Option<usize> {
         if self.lanes != 1 || self.code as usize >= PLAIN_SIZES.len() {
             return None;
         }

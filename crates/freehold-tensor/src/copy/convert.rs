@@ -266,10 +266,11 @@ unsafe fn recount(
     (from, to): (usize, usize),
     n: usize,
 ) -> usize {
-    // SAFETY: one element at a time of the caller's runs.
-    (0..n)
-        .filter(|i| unsafe { (first.run(mid, src.add(i * from), 1) | second.run(dst.add(i * to), mid, 1)) != 0 })
-        .count()
+    let lost = |i: &usize| {
+        // SAFETY: one element of the caller's runs.
+        unsafe { (first.run(mid, src.add(i * from), 1) | second.run(dst.add(i * to), mid, 1)) != 0 }
+    };
+    (0..n).filter(lost).count()
 }
 
 #[cfg(test)]

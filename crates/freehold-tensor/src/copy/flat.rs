@@ -80,9 +80,11 @@ impl<'a> Flat<'a> {
         debug_assert!(k < self.used);
         let i = (self.dims >> (8 * k)) as usize & 0xff;
         let (d, s) = (&self.dst.layout, &self.src.layout);
-        // SAFETY: `new` counted `used` dimensions, each of both shapes and strides, of which this is one.
-        let (n, d, s) =
-            unsafe { (*d.shape.get_unchecked(i), *d.strides.get_unchecked(i), *s.strides.get_unchecked(i)) };
+        let at = |values: &[i64]| {
+            // SAFETY: `new` counted `used` dimensions, each of both shapes and strides, of which this is one.
+            unsafe { *values.get_unchecked(i) }
+        };
+        let (n, d, s) = (at(d.shape), at(d.strides), at(s.strides));
         // Beyond a power of two if either is.
         let far = (d.wrapping_add(FAR) | s.wrapping_add(FAR)) as u64 >= 2 * FAR as u64;
         if d == 0 || far {

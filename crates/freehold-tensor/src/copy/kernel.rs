@@ -20,15 +20,16 @@ use super::vector;
 /// * The machine has the instructions that the loop is compiled for.
 pub(super) type Values = unsafe fn(dst: *mut u8, src: *const u8, n: usize) -> usize;
 
-/// Converts a run of values. The loops are what there are hundreds of; how a run is cut into what they take is one code
-/// for all.
-#[derive(Clone, Copy)]
-pub(super) struct Kernel {
+/// Converts a run of values.
+pub(super) type Kernel = &'static Loops;
+
+/// What there are hundreds of; how a run is cut into what they take is one code for all.
+pub(super) struct Loops {
     /// Returns 0 if nothing was lost.
     pub convert: Values,
     /// Converts again and returns how many lost something; none where nothing can be lost.
     pub count: Option<Values>,
-    /// Bytes of a source value and of a target value.
+    /// Bytes of a source value and of a target value: powers of two.
     pub sizes: (u8, u8),
     pub cut: Cut,
     /// Whether it is for a machine with AVX-512 BW, so that fewer values than a step has can be moved by masks.
@@ -43,40 +44,12 @@ pub(super) enum Cut {
     Whole,
     /// Any number.
     Pieces,
-    /// Multiples of this.
+    /// Multiples of this, a power of two.
     #[cfg(target_arch = "x86_64")]
     Steps(u8),
 }
 
-impl Kernel {
-    /// All but its loops, as a number.
-    pub(super) fn facts(&self) -> u64 {
-        let cut = match self.cut {
-            Cut::Pieces => 0,
-            #[cfg(target_arch = "x86_64")]
-            Cut::Whole => 0xFF,
-            #[cfg(target_arch = "x86_64")]
-            Cut::Steps(step) => step,
-        };
-        u64::from_le_bytes([self.sizes.0, self.sizes.1, cut, self.masks.into(), 0, 0, 0, 0])
-    }
-
-    /// The kernel whose [`Kernel::facts`] these are.
-    #[inline(always)]
-    pub(super) fn from_facts(convert: Values, count: Option<Values>, facts: u64) -> Kernel {
-        let [step, size, cut, masks, ..] = facts.to_le_bytes();
-        let cut = match cut {
-            0 => Cut::Pieces,
-            #[cfg(target_arch = "x86_64")]
-            0xFF => Cut::Whole,
-            #[cfg(target_arch = "x86_64")]
-            step => Cut::Steps(step),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => Cut::Pieces,
-        };
-        Kernel { convert, count, sizes: (step, size), cut, masks: masks != 0 }
-    }
-
+impl Loops {
     /// Converts `n` consecutive values and returns how many of them lost something; unchecked kernels return 0.
     ///
     /// # Safety
@@ -170,8 +143,8 @@ fn each<O: Op>(dst: &mut [Target<O>], src: &[Source<O>]) -> O::Mark {
 /// Bytes that a store fills at most: one that crosses a cache line takes twice as long.
 const LINE: usize = 64;
 
-impl Kernel {
-    /// [`Kernel::run`] for [`Cut::Pieces`].
+impl Loops {
+    /// [`Loops::run`] for [`Cut::Pieces`].
     ///
     /// # Safety
     ///
@@ -180,21 +153,21 @@ impl Kernel {
         let (step, size) = (usize::from(self.sizes.0), usize::from(self.sizes.1));
         // SAFETY: the caller's guarantees: a piece lies in 0..n.
         let piece = |at: usize, len: usize| unsafe { (self.convert)(dst.add(at * size), src.add(at * step), len) };
-        // Values of a part of a long run: many enough for a loop over four of the widest vectors on either side, and for
-        // what goes before and after a loop not to count.
-        // What a loop marked is gathered from narrow lanes in as many operations as some vectors take.
-        let narrow = self.count.is_some() && size.max(step) <= 2;
-        let whole = if narrow { 8192 } else { 2048 } / size.max(step);
+        let widest = size.max(step);
+        // Bytes of a part of a long run: many enough for a loop over four of the widest vectors on either side, and for what
+        // goes before and after a loop not to count. What it marked is gathered from narrow lanes in as many operations as
+        // some vectors take.
+        let part = if self.count.is_some() && widest <= 2 { 8192 } else { 2048 };
         let short = dst.addr().wrapping_neg() % LINE;
         // Whole vectors from the start, from the next cache line of the target, and up to the end. They overlap, so some
         // values are converted twice, which is cheaper than one by one. A run that is too short for that is one part.
         let mut lost = 0;
-        if n < 2 * whole || !short.is_multiple_of(size) {
+        if n * widest < 2 * part || !is_multiple(short, size) {
             lost |= piece(0, n);
         } else {
-            let ahead = ahead::distance();
+            let (whole, ahead) = (part >> widest.trailing_zeros(), ahead::distance());
             let last = n - whole;
-            let (mut at, mut next) = (0, if short == 0 { whole } else { short / size });
+            let (mut at, mut next) = (0, if short == 0 { whole } else { short >> size.trailing_zeros() });
             loop {
                 if ahead != 0 {
                     ahead::near(src.wrapping_add(at * step), whole * step, ahead);
@@ -215,21 +188,32 @@ impl Kernel {
     }
 }
 
+/// Whether a number is a multiple of a power of two. A small copy has not the time for a division.
+#[inline]
+pub(super) fn is_multiple(n: usize, of: usize) -> bool {
+    debug_assert!(of.is_power_of_two());
+    n & (of - 1) == 0
+}
+
 /// The kernel of an op for an instruction set.
 pub(super) fn kernel<O: Op>(level: Level) -> Kernel {
-    let convert: Values = match level {
-        Level::Baseline => plain::<O>,
-        _ if const { cfg!(target_arch = "x86_64") && O::BY_HAND } => plain::<O>,
+    match level {
+        Level::Baseline => const { &loops::<O>(plain::<O>) },
+        _ if const { cfg!(target_arch = "x86_64") && O::BY_HAND } => const { &loops::<O>(plain::<O>) },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => avx2::<O>,
+        Level::Avx2 => const { &loops::<O>(avx2::<O>) },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Avx512Vbmi => avx512::<O>,
+        Level::Avx512 | Level::Avx512Vbmi => const { &loops::<O>(avx512::<O>) },
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => neon::<O>,
-    };
+        Level::Neon => const { &loops::<O>(neon::<O>) },
+    }
+}
+
+const fn loops<O: Op>(convert: Values) -> Loops {
+    let (step, size) = (size_of::<O::Src>(), size_of::<O::Dst>());
+    assert!(step.is_power_of_two() && size.is_power_of_two());
     let count: Option<Values> = if O::CHECKED { Some(plain::<O>) } else { None };
-    let sizes = const { (size_of::<O::Src>() as u8, size_of::<O::Dst>() as u8) };
-    Kernel { convert, count, sizes, cut: Cut::Pieces, masks: false }
+    Loops { convert, count, sizes: (step as u8, size as u8), cut: Cut::Pieces, masks: false }
 }
 
 /// One value after the other, for processors without AVX2 and to count losses, so that the loops for newer ones keep one
@@ -268,9 +252,10 @@ unsafe fn plain<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
 unsafe fn vectorised<O: Op>(dst: *mut u8, src: *const u8, n: usize) -> usize {
     // SAFETY: the caller guarantees `n` values on each side, initialised in `src`, without overlap; byte arrays have
     // alignment 1, so any address is aligned.
-    let (dst, src) =
-        unsafe { (std::slice::from_raw_parts_mut(dst.cast(), n), std::slice::from_raw_parts(src.cast(), n)) };
-    each::<O>(dst, src).any().into()
+    unsafe {
+        let (dst, src) = (std::slice::from_raw_parts_mut(dst.cast(), n), std::slice::from_raw_parts(src.cast(), n));
+        each::<O>(dst, src).any().into()
+    }
 }
 
 /// # Safety

@@ -118,7 +118,7 @@ impl<'a> Cast<'a> {
     ///
     /// # Safety
     ///
-    /// As for [`Kernel`], in elements.
+    /// As for `Loops::run`, in elements.
     #[inline(always)]
     unsafe fn run(&self, dst: *mut u8, src: *const u8, n: usize) -> bool {
         match self.kernel {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::ahead;
-use super::kernel::{Cut, Kernel, Values};
+use super::kernel::{Cut, Loops, Values, is_multiple};
 
 /// A conversion of `N` values at once.
 pub(super) trait Body {
@@ -66,7 +66,7 @@ macro_rules! kernels {
     ($($features:tt),*) => {
         /// The kernel of a body of this module, which needs no other features.
         fn run<B: $crate::copy::vector::Body>() -> $crate::copy::kernel::Kernel {
-            $crate::copy::vector::kernel::<B>(many::<B>, count::<B>)
+            const { &$crate::copy::vector::loops::<B>(many::<B>, count::<B>) }
         }
 
         /// # Safety
@@ -91,10 +91,11 @@ macro_rules! kernels {
 pub(super) use kernels;
 
 /// The kernel of a body, by [`many`] and [`count`] as they are compiled for it.
-pub(super) fn kernel<B: Body>(many: Values, count: Values) -> Kernel {
-    const { assert!(B::N <= 64 && B::SRC <= 8 && B::DST <= 8) };
+pub(super) const fn loops<B: Body>(many: Values, count: Values) -> Loops {
+    assert!(B::N <= 64 && B::SRC <= 8 && B::DST <= 8);
+    assert!(B::N.is_power_of_two() && B::SRC.is_power_of_two() && B::DST.is_power_of_two());
     let count = if B::CHECKED { Some(count) } else { None };
-    Kernel { convert: many, count, sizes: (B::SRC as u8, B::DST as u8), cut: Cut::Steps(B::N as u8), masks: B::MASKS }
+    Loops { convert: many, count, sizes: (B::SRC as u8, B::DST as u8), cut: Cut::Steps(B::N as u8), masks: B::MASKS }
 }
 
 /// `n` values, a multiple of a step's. Returns 0 if nothing was lost.
@@ -140,22 +141,22 @@ pub(super) unsafe fn count<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> u
 /// Bytes that no aligned store crosses.
 const LINE: usize = 64;
 
-/// [`Kernel::run`] for [`Cut::Steps`] of so many values.
+/// [`Loops::run`] for [`Cut::Steps`] of so many values.
 ///
 /// # Safety
 ///
 /// As for [`Values`].
-pub(super) unsafe fn steps(kernel: &Kernel, step: usize, dst: *mut u8, src: *const u8, n: usize) -> usize {
+pub(super) unsafe fn steps(kernel: &Loops, step: usize, dst: *mut u8, src: *const u8, n: usize) -> usize {
     let (read, written) = (usize::from(kernel.sizes.0), usize::from(kernel.sizes.1));
     // SAFETY: every call below is given places in 0..n.
     let at = |i: usize, n: usize| unsafe { (kernel.convert)(dst.add(i * written), src.add(i * read), n) };
     if n >= step {
         // The first step may reach into the second, which starts where the target's next line does, and the last into
         // the one before it: what they share is converted twice.
-        let short = dst.addr().wrapping_neg() % LINE.min(step * written);
-        let aligns = short != 0 && short.is_multiple_of(written) && n >= 4 * step;
-        let (mut i, mut lost) = if aligns { (short / written, at(0, step)) } else { (0, 0) };
-        let end = i + (n - i) / step * step;
+        let short = dst.addr().wrapping_neg() & (LINE.min(step * written) - 1);
+        let aligns = short != 0 && is_multiple(short, written) && n >= 4 * step;
+        let (mut i, mut lost) = if aligns { (short >> written.trailing_zeros(), at(0, step)) } else { (0, 0) };
+        let end = i + ((n - i) & !(step - 1));
         let ahead = ahead::distance();
         let part = if ahead == 0 { end } else { 4 * step };
         while i < end {
@@ -174,7 +175,8 @@ pub(super) unsafe fn steps(kernel: &Kernel, step: usize, dst: *mut u8, src: *con
         }
     }
     // Short runs, and again from the start where something was lost, so that each value counts once.
-    let (whole, rest) = (n / step * step, n % step);
+    let rest = n & (step - 1);
+    let whole = n - rest;
     // SAFETY: the caller's guarantees; the last `rest` values are fewer than a step has.
     unsafe {
         let lost = kernel.count.map_or(0, |count| count(dst, src, whole));
@@ -193,7 +195,7 @@ struct Buffer([MaybeUninit<u8>; 512]);
 /// # Safety
 ///
 /// As for [`steps`]; `n` is less than `step`.
-unsafe fn part(kernel: &Kernel, step: usize, dst: *mut u8, src: *const u8, n: usize) -> usize {
+unsafe fn part(kernel: &Loops, step: usize, dst: *mut u8, src: *const u8, n: usize) -> usize {
     let (mut values, mut results) = (Buffer([MaybeUninit::uninit(); 512]), Buffer([MaybeUninit::uninit(); 512]));
     let (values, results) = (values.0.as_mut_ptr().cast::<u8>(), results.0.as_mut_ptr().cast::<u8>());
     let (read, written) = (usize::from(kernel.sizes.0), usize::from(kernel.sizes.1));

@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use crate::copy::ahead;
 use crate::copy::find::{Mode, pick};
 use crate::copy::format::{self, BF16, F16, Format, MINI, Specials};
-use crate::copy::kernel::{Cut, Kernel};
+use crate::copy::kernel::{Cut, Kernel, Loops};
 use crate::copy::kind::Scalar;
 
 /// For each exponent that matters, counted from [`Numbers::base`].
@@ -189,7 +189,7 @@ unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8,
 ///
 /// # Safety
 ///
-/// As for [`Kernel`], on a machine that has these features.
+/// As for `Loops::run`, on a machine that has these features.
 #[inline(never)]
 #[target_feature(
     enable = "avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
@@ -233,7 +233,7 @@ unsafe fn all<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE
 }
 
 fn run<const HALF: bool, const WIDE: bool, const F: usize, const SATURATE: bool>() -> Kernel {
-    Kernel { convert: all::<HALF, WIDE, F, SATURATE>, count: None, sizes: (2, 1), cut: Cut::Whole, masks: false }
+    const { &Loops { convert: all::<HALF, WIDE, F, SATURATE>, count: None, sizes: (2, 1), cut: Cut::Whole, masks: false } }
 }
 
 fn from_bf16<const F: usize, const SATURATE: bool>() -> Kernel {
