@@ -93,8 +93,38 @@ pub(crate) trait Recycled: PyClass<Frozen = True> + Sync {
     fn spares() -> &'static Spares;
 
     /// Drops what a dead object held.
-    fn let_go(py: Python<'_>, held: Self::Held);
+    #[inline]
+    fn let_go(py: Python<'_>, held: Self::Held) {
+        crate::gil::keeping_error(py, || drop(held));
+    }
 }
+
+/// Has a class, a tuple struct of its [`Content`], recycle what holds `Held`; `let_go` where that takes more than to drop it.
+macro_rules! recycled {
+    ($class:ident, $held:ty $(, $let_go:item)?) => {
+        impl $crate::recycle::Recycled for $class {
+            type Held = $held;
+
+            fn holding(content: $crate::recycle::Content<$held>) -> Self {
+                $class(content)
+            }
+
+            #[inline]
+            fn content(&self) -> &$crate::recycle::Content<$held> {
+                &self.0
+            }
+
+            #[inline]
+            fn spares() -> &'static $crate::recycle::Spares {
+                static SPARES: $crate::recycle::Spares = $crate::recycle::Spares::new();
+                &SPARES
+            }
+
+            $($let_go)?
+        }
+    };
+}
+pub(crate) use recycled;
 
 /// Makes a class give its dead objects back here. Called before there is an object of it.
 pub(crate) fn install<C: Recycled>(py: Python<'_>) {

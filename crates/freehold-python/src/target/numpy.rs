@@ -8,7 +8,7 @@ use freehold::{Code, Decision, Error, Label, Message, Tensor, Traits, Verdict};
 use pyo3::prelude::*;
 
 use crate::error::raise;
-use crate::recycle::{self, Content, Recycled, Spares};
+use crate::recycle::{self, Content, recycled};
 use crate::{dtype, numpy_abi};
 
 /// The tensor behind an array, and the record of the array on the ledger.
@@ -28,29 +28,7 @@ impl Drop for Held {
 #[pyclass(frozen, name = "Lease", module = "freehold._freehold")]
 pub(crate) struct PyLease(Content<Held>);
 
-impl Recycled for PyLease {
-    type Held = Held;
-
-    fn holding(content: Content<Held>) -> Self {
-        PyLease(content)
-    }
-
-    #[inline]
-    fn content(&self) -> &Content<Held> {
-        &self.0
-    }
-
-    #[inline]
-    fn spares() -> &'static Spares {
-        static SPARES: Spares = Spares::new();
-        &SPARES
-    }
-
-    #[inline]
-    fn let_go(py: Python<'_>, held: Held) {
-        crate::gil::keeping_error(py, || drop(held));
-    }
-}
+recycled!(PyLease, Held);
 
 /// Has the class recycle its objects.
 pub(crate) fn install(py: Python<'_>) {

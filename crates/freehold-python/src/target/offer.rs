@@ -7,7 +7,7 @@ use pyo3::types::PyCapsule;
 use super::Handover;
 use crate::arguments::{optional, stream_argument};
 use crate::error::raise;
-use crate::recycle::{self, Content, Recycled, Spares};
+use crate::recycle::{self, Content, recycled};
 use crate::tensor::{legacy_capsule, versioned_capsule};
 
 /// What a consumer reads.
@@ -53,24 +53,9 @@ pub(crate) struct Offered {
 #[pyclass(frozen, module = "freehold._freehold")]
 pub(crate) struct Offer(Content<Offered>);
 
-impl Recycled for Offer {
-    type Held = Offered;
-
-    fn holding(content: Content<Offered>) -> Self {
-        Offer(content)
-    }
-
-    #[inline]
-    fn content(&self) -> &Content<Offered> {
-        &self.0
-    }
-
-    #[inline]
-    fn spares() -> &'static Spares {
-        static SPARES: Spares = Spares::new();
-        &SPARES
-    }
-
+recycled!(
+    Offer,
+    Offered,
     fn let_go(py: Python<'_>, held: Offered) {
         let Offered { capsule, tensor, device: _ } = held;
         crate::gil::keeping_error(py, || {
@@ -79,7 +64,7 @@ impl Recycled for Offer {
             drop(tensor);
         });
     }
-}
+);
 
 /// Has the class recycle its objects.
 pub(crate) fn install(py: Python<'_>) {

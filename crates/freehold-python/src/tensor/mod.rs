@@ -13,7 +13,7 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::call;
 use crate::error::raise;
-use crate::recycle::{self, Content, Recycled, Spares};
+use crate::recycle::{self, Content, recycled};
 
 pub(crate) use capsule::{legacy_capsule, versioned_capsule};
 pub(crate) use pickle::_unpickle;
@@ -34,29 +34,7 @@ pub(crate) use pickle::_unpickle;
 #[pyclass(frozen, name = "Tensor", module = "freehold", weakref)]
 pub(crate) struct PyTensor(Content<Tensor>);
 
-impl Recycled for PyTensor {
-    type Held = Tensor;
-
-    fn holding(content: Content<Tensor>) -> Self {
-        PyTensor(content)
-    }
-
-    #[inline]
-    fn content(&self) -> &Content<Tensor> {
-        &self.0
-    }
-
-    #[inline]
-    fn spares() -> &'static Spares {
-        static SPARES: Spares = Spares::new();
-        &SPARES
-    }
-
-    #[inline]
-    fn let_go(py: Python<'_>, tensor: Tensor) {
-        crate::gil::keeping_error(py, || drop(tensor));
-    }
-}
+recycled!(PyTensor, Tensor);
 
 impl PyTensor {
     /// A new object.
