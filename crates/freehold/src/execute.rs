@@ -18,7 +18,7 @@ mod gather;
 mod into;
 
 pub use gather::{Along, gather};
-pub use into::{copied_by_target, copy_into};
+pub use into::{copied_by_target, copy_for_target, copy_into};
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
 ///

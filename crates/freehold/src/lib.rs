@@ -58,7 +58,7 @@ pub use decision::{Decision, Detail, Reason, Sync};
 pub use desc::{TensorDesc, Traits};
 pub use dialect::Dialect;
 pub use error::{Error, Result};
-pub use execute::{Along, convert, copied_by_target, copy_into, describe, execute, gather, road};
+pub use execute::{Along, convert, copied_by_target, copy_for_target, copy_into, describe, execute, gather, road};
 pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule, drop_unconsumed_legacy, drop_unconsumed_versioned};
 pub use flowchart::flowchart;
 pub use freehold_tensor::copy::Description;

@@ -192,11 +192,11 @@ impl Target {
         }
     }
 
-    /// Whether an object of this kind, of the target already, is given back without a description: one of MLX can be
-    /// nothing but an array of MLX, and to describe it takes twice as long as MLX takes to make another.
+    /// Whether an object of this kind, of the target already, is given back without a description: one of a target that only
+    /// holds its own memory can be nothing else, and to describe one of MLX takes twice as long as MLX takes to make another.
     #[inline]
     pub(crate) fn keeps(self, kind: Kind) -> bool {
-        kind.framework == Label::MLX && matches!(kind.adapter, Adapter::Dlpack { .. }) && self.is_of(kind)
+        self.receives() && matches!(kind.adapter, Adapter::Dlpack { .. }) && self.is_of(kind)
     }
 
     /// The stream of a CUDA device on which the target works now, where it has one and says which.
@@ -274,7 +274,8 @@ impl Target {
                 return Ok(());
             };
             // SAFETY: the destination was made for this call, so no other thread knows of it.
-            py.detach(|| unsafe { freehold::copy_into(source, into, asked, site) }).map_err(|error| raise(py, error))
+            py.detach(|| unsafe { freehold::copy_for_target(source, into, decision, asked, site) })
+                .map_err(|error| raise(py, error))
         };
         receive(&Handover { py, decision: Some(decision), site }, source, decision, &fill)
             .map(|object| object.into_bound(py))

@@ -8,7 +8,7 @@ use crate::carry;
 use crate::decision::{Decision, Reason};
 use crate::message::{Asked, Message};
 use crate::tensor::Tensor;
-use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Steps, Sync, Verdict, decide, trace};
+use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Verdict, decide, trace};
 
 /// Copies and casts into an existing tensor of the same shape, whatever the two layouts are, under the policy of the
 /// call. A source that overlaps the destination is copied out first.
@@ -23,6 +23,40 @@ use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Steps, S
 ///
 /// * No other thread reads or writes the destination's memory during the call.
 pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, site: Label) -> Result<()> {
+    // SAFETY: forwarded from the caller.
+    unsafe { fill(source, target, None, asked, site) }
+}
+
+/// As [`copy_into`], into memory that a target made for a copy which was decided: the record says why.
+///
+/// # Errors
+///
+/// As [`copy_into`].
+///
+/// # Safety
+///
+/// As [`copy_into`].
+pub unsafe fn copy_for_target(
+    source: &Tensor,
+    target: &Tensor,
+    decided: &Decision,
+    asked: &Asked<'_>,
+    site: Label,
+) -> Result<()> {
+    // SAFETY: forwarded from the caller.
+    unsafe { fill(source, target, Some(decided), asked, site) }
+}
+
+/// # Safety
+///
+/// As [`copy_into`].
+unsafe fn fill(
+    source: &Tensor,
+    target: &Tensor,
+    decided: Option<&Decision>,
+    asked: &Asked<'_>,
+    site: Label,
+) -> Result<()> {
     let runtime = source.runtime();
     let request = Request {
         dtype: Some(target.dtype()),
@@ -67,7 +101,7 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
             .map_err(|e| carry_error(runtime, asked, &decision, e))?;
     }
     if target.0.owns_record {
-        let codes = decision.codes();
+        let codes = decided.unwrap_or(&decision).codes();
         target.copied(
             &Edge {
                 from: source.0.holder,
@@ -86,18 +120,19 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
 }
 
 /// Puts a copy on record that a target made itself, as it was decided, byte for byte, into memory of its own: what
-/// [`copy_into`] does beside copying.
+/// [`copy_for_target`] does beside copying.
 pub fn copied_by_target(source: &Tensor, target: Label, decision: &Decision, caps: &Caps, site: Label) {
     let _span = trace::copy(source, decision, caps, site).entered();
+    let codes = decision.codes();
     let edge = Edge {
         from: source.0.holder,
         from_framework: source.framework(),
         to: target,
         verdict: Verdict::Copy,
-        steps: Steps::FRESH,
-        reasons: &[],
-        bytes: source.nbytes(),
-        sync: Sync::None,
+        steps: decision.steps,
+        reasons: &codes,
+        bytes: decision.bytes_copied,
+        sync: decision.sync,
     };
     source.copied_away(&edge, site);
 }
