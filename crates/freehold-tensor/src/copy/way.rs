@@ -28,11 +28,6 @@ const TINY: usize = 64;
 /// to read it first, as an ordinary store does, costs most: at 4 MiB streaming wins by 1.3, at 64 MiB by 3.
 const STREAM_TILES: u64 = 3 << 20;
 
-/// The same where a tile's rows are long pieces, but do not make up a run, and memory is read in order. On a Zen 4 with 32 MiB of
-/// shared cache, 32 pictures of 224 x 224 pixels of u8, as f32 in planes: of four channels, 24.5 MiB, 31.5 GB/s, and 29.5 through
-/// the caches; of three 31.8 and 35.9. While others used the cache, 32 and 20, and 36 and 24.
-const STREAM_LONG: u64 = 24 << 20;
-
 /// How a plan is walked.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -89,11 +84,7 @@ impl Way {
             // Long pieces of a row, or rows that make up a run, are runs.
             let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
             let long = !tiles.in_place && tiles.lines * wd >= 1024;
-            let least = match (joined, long) {
-                (false, false) => STREAM_TILES,
-                (false, true) if stream::in_order() => STREAM_LONG,
-                _ => stream::PAST,
-            };
+            let least = if joined || long { stream::PAST } else { STREAM_TILES };
             let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
             let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
             let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
