@@ -55,6 +55,44 @@ fn one_thread_or_several_copy_the_same_and_count_every_loss() {
     assert!(num_threads() >= 1);
 }
 
+/// Copies of middle size are shared with a helper while they follow one another.
+#[test]
+#[cfg(target_os = "linux")]
+fn copies_that_follow_one_another_are_shared_from_a_quarter_of_a_mebibyte_on() {
+    let _turn = SETTING.lock();
+    set_num_threads(2);
+    // Processor time of the threads that help, in ticks: fields 14 and 15 of their `stat`, counted behind the name.
+    let helped = || -> u64 {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("Linux").flatten();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        let ticks = |stat: String| -> Option<u64> {
+            let (name, fields) = stat.rsplit_once(')')?;
+            let mut fields = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+            name.contains("freehold-copy").then(|| fields.by_ref().sum())
+        };
+        stats.filter_map(ticks).sum()
+    };
+    let source: Vec<i32> = (0..90_007).map(|i| i % 65_536).collect();
+    let repeat = |n: usize, until: &dyn Fn(usize) -> bool| {
+        let (shape, mut target) = ([n as i64], vec![0u16; n]);
+        let src = operand(source.as_ptr().cast_mut().cast(), DType::I32, &shape, &[1]);
+        let dst = operand(target.as_mut_ptr().cast(), DType::U16, &shape, &[1]);
+        for _ in (0..).take_while(|round| !until(*round)) {
+            // SAFETY: both vectors hold the layout's elements, with the type that the dtype says.
+            assert_eq!(unsafe { copy(&dst, &src, &OPTIONS) }, Ok(()));
+        }
+        assert!(target.iter().zip(&source).all(|(to, from)| i32::from(*to) == *from));
+    };
+    let before = helped();
+    repeat(60_000, &|round| round == 2000);
+    assert!(helped() <= before + 1, "small copies wake nobody");
+    let start = std::time::Instant::now();
+    let enough = || helped() > before + 5;
+    repeat(90_007, &|round| round % 1000 == 999 && (enough() || start.elapsed().as_secs() > 60));
+    assert!(enough(), "a helper worked");
+    set_num_threads(0);
+}
+
 /// A transpose of integers of 4 bytes between memory whose rows are further apart than they are long, from and to any
 /// element; nothing between the rows is written.
 fn transpose_four_bytes(rows: usize, cols: usize, pad: [usize; 2], offset: [usize; 2]) -> bool {

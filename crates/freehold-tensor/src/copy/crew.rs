@@ -17,7 +17,7 @@ use std::thread::{Builder, Thread, available_parallelism, current, park};
 use std::time::{Duration, Instant};
 
 /// How long a thread stays awake that has nothing to do.
-const AWAKE: Duration = Duration::from_micros(50);
+pub(super) const AWAKE: Duration = Duration::from_micros(50);
 
 /// What a helper's place holds when nothing is offered there.
 const READY: *mut Work = without_provenance_mut(0);

@@ -75,7 +75,7 @@ pub fn describe(dst: &Operand<'_>, src: &Operand<'_>, options: &CopyOptions) -> 
     let wide = job.steps.widen(&mut plan);
     let steps = wide.as_ref().unwrap_or(&job.steps);
     let way = Way::new(steps, &plan);
-    let threads = threads::wanted(steps, &way, dst.data, &plan, options.threads);
+    let threads = threads::alone(steps, &way, dst.data, &plan, options.threads);
     let tile = way.class.tile();
     Ok(Description { class: way.class.name(), tile, from, to, level, streamed: way.stream, threads })
 }

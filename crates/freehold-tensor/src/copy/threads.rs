@@ -6,8 +6,10 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::thread::current;
+use std::time::SystemTime;
 
-use super::crew::Crew;
+use super::crew::{AWAKE, Crew};
 use super::plan::Plan;
 use super::run::{Steps, Unit};
 use super::stream::{LINE, PAGE};
@@ -15,6 +17,9 @@ use super::way::{Class, Way};
 
 /// Bytes that repay a thread: waking one costs about 10 us, in which a core copies some 200 KiB.
 const PER_THREAD: u64 = 512 << 10;
+
+/// Bytes that repay a thread which is awake, as it is while copies follow one another.
+const PER_AWAKE: u64 = 128 << 10;
 
 /// Pieces for each thread, so that one that was held up is not waited for long.
 const PIECES: u64 = 4;
@@ -106,19 +111,53 @@ pub fn on_threads(threads: usize, work: impl Fn() + Sync) {
     pool(threads - 1).crew.run(threads - 1, &work);
 }
 
-/// How many threads a copy repays, of `most` at most.
-pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, most: Option<NonZeroUsize>) -> usize {
-    let element = steps.src_unit.block_size().max(steps.dst_unit.block_size()) as u64;
-    let bytes = plan.elements().saturating_mul(element);
+/// When the last copy ended that is large enough to be shared, in nanoseconds of the clock of the day, which needs no place to
+/// start from: if that clock is set, one copy is taken for early or late.
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+/// Whether another copy ended so little before that a helper is still awake, or worth waking.
+fn soon() -> bool {
+    now().wrapping_sub(ENDED.load(Ordering::Relaxed)) < AWAKE.as_nanos() as u64
+}
+
+/// The bytes of the larger side.
+fn bytes(steps: &Steps, plan: &Plan) -> u64 {
+    plan.elements().saturating_mul(steps.src_unit.block_size().max(steps.dst_unit.block_size()) as u64)
+}
+
+/// How many threads a copy repays, of `most` at most; two from a quarter of a mebibyte on if it comes [`soon`] after another.
+fn wanted(
+    steps: &Steps,
+    way: &Way,
+    dst: *mut u8,
+    plan: &Plan,
+    most: Option<NonZeroUsize>,
+    soon: impl FnOnce() -> bool,
+) -> usize {
+    let bytes = bytes(steps, plan);
     #[cfg(test)]
     if let Some(threads) = super::way::tuning::get().threads {
         return if Cut::new(steps, way, dst, plan, threads as u64 * PIECES).is_some() { threads } else { 1 };
     }
-    if bytes < 2 * PER_THREAD {
+    if bytes < 2 * PER_AWAKE {
         return 1;
     }
-    let threads = most.map_or_else(num_threads, NonZeroUsize::get).min((bytes / PER_THREAD) as usize);
+    let most = most.map_or_else(num_threads, NonZeroUsize::get);
+    if most < 2 {
+        return 1;
+    }
+    let repaid = if bytes < 2 * PER_THREAD { 1 + usize::from(soon()) } else { (bytes / PER_THREAD) as usize };
+    let threads = most.min(repaid);
     if threads < 2 || Cut::new(steps, way, dst, plan, 2).is_none() { 1 } else { threads }
+}
+
+/// How many threads a copy repays that comes alone.
+pub(super) fn alone(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, most: Option<NonZeroUsize>) -> usize {
+    wanted(steps, way, dst, plan, most, || false)
 }
 
 /// [`Steps::run`], on as many threads as the copy repays.
@@ -128,15 +167,18 @@ pub(super) fn wanted(steps: &Steps, way: &Way, dst: *mut u8, plan: &Plan, most: 
 /// As for [`Steps::run`].
 pub(super) unsafe fn run(steps: &Steps, dst: *mut u8, src: *const u8, plan: &Plan, most: Option<NonZeroUsize>) -> u64 {
     let way = Way::new(steps, plan);
-    let threads = wanted(steps, &way, dst, plan, most);
-    if threads > 1
-        && let Some(cut) = Cut::new(steps, &way, dst, plan, threads as u64 * PIECES)
-    {
+    let threads = wanted(steps, &way, dst, plan, most, soon);
+    let cut = if threads > 1 { Cut::new(steps, &way, dst, plan, threads as u64 * PIECES) } else { None };
+    let lost = match cut {
         // SAFETY: the caller's guarantees.
-        return unsafe { share(threads, steps, &way, dst, src, plan, &cut) };
+        Some(cut) => unsafe { share(threads, steps, &way, dst, src, plan, &cut) },
+        // SAFETY: the caller's guarantees.
+        None => unsafe { steps.walk(&way, dst, src, plan) },
+    };
+    if bytes(steps, plan) >= 2 * PER_AWAKE {
+        ENDED.store(now(), Ordering::Relaxed);
     }
-    // SAFETY: the caller's guarantees.
-    unsafe { steps.walk(&way, dst, src, plan) }
+    lost
 }
 
 /// Addresses that other threads may have: the caller of the copy lends them until it returns.
@@ -149,14 +191,21 @@ unsafe impl Sync for Lent {}
 ///
 /// As for [`Steps::run`].
 unsafe fn share(threads: usize, steps: &Steps, way: &Way, dst: *mut u8, src: *const u8, plan: &Plan, cut: &Cut) -> u64 {
-    let (next, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let (taken, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
+    // The caller takes pieces from the front and helpers from the back: of a copy that is made again, a core finds in its cache what
+    // it had there.
+    let (front, back, caller) = (AtomicUsize::new(0), AtomicUsize::new(1), current().id());
     let lent = &Lent(dst, src);
     on_threads(threads, || {
-        loop {
-            // Relaxed: the end of all calls orders what threads wrote before what the caller does next.
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(piece) = cut.piece(plan, i) else { return };
-            // SAFETY: pieces are apart; together they are the caller's plan.
+        let first = current().id() == caller;
+        // Relaxed: the end of all calls orders what threads wrote before what the caller does next.
+        while taken.fetch_add(1, Ordering::Relaxed) < cut.pieces {
+            let i = match first {
+                true => front.fetch_add(1, Ordering::Relaxed),
+                false => cut.pieces - back.fetch_add(1, Ordering::Relaxed),
+            };
+            let piece = cut.piece(plan, i);
+            // SAFETY: pieces are apart, since no more are taken than there are; together they are the caller's plan.
             let more = unsafe { steps.walk(way, lent.0, lent.1, &piece) };
             lost.fetch_add(more, Ordering::Relaxed);
         }
@@ -208,11 +257,8 @@ impl Cut {
         (pieces > 1).then_some(Cut { axis, pieces, grain: grain(axis), shift })
     }
 
-    /// Piece `i`, counted from 0, or `None` after the last.
-    fn piece(&self, plan: &Plan, i: usize) -> Option<Plan> {
-        if i >= self.pieces {
-            return None;
-        }
+    /// Piece `i` of `pieces`, counted from 0.
+    fn piece(&self, plan: &Plan, i: usize) -> Plan {
         let n = plan.axes[self.axis].n;
         let bound = |i: usize| match i {
             0 => 0,
@@ -228,7 +274,7 @@ impl Cut {
         axis.n = end - start;
         piece.dst_start += start as isize * axis.dst;
         piece.src_start += start as isize * axis.src;
-        Some(piece)
+        piece
     }
 }
 
