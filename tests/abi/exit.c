@@ -60,6 +60,7 @@ int main(int argc, char **argv) {
   CHECK_EQ(ended(program), 0);
   CHECK(read(ends[0], &child, sizeof child) == (ssize_t)sizeof child);
   CHECK(holds(path, "\"exit.c:1\"") && !holds(path, "\"exit.c:2\""));
+  CHECK(holds(path, "fh_tensor_release() or its capsule's deleter gives it back"));
   snprintf(childs, sizeof childs, "%.*s.%ld.json", (int)(strlen(path) - 5), path, (long)child);
   CHECK(holds(childs, "\"exit.c:2\"") && !holds(childs, "\"exit.c:1\""));
   CHECK(remove(path) == 0 && remove(childs) == 0);

@@ -159,6 +159,8 @@ int main(int argc, char **argv) {
   OK(fh_ledger_write(rt, FH_FORMAT_JSON, NULL, take, &s, &err));
   CHECK_HAS(s.text, "\"freehold.ledger/2\"");
   CHECK_HAS(s.text, "\"ledger.c:1\"");
+  CHECK_HAS(s.text, "request.copy = FH_COPY_IF_NEEDED shares instead of copying");
+  CHECK(strstr(s.text, "fh.") == NULL && strstr(s.text, "Request::") == NULL);
   CHECK_EQ(s.text[0], '{');
   s.refuse = 1;
   FAILS(fh_ledger_write(rt, FH_FORMAT_JSON, NULL, take, &s, &err), FH_IO, FH_REASON_AR01);

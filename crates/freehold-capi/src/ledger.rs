@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use freehold::dlpack::{self, DLDataType, DLDevice};
-use freehold::{Error, HolderId, Ledger, Tensor, Verdict};
+use freehold::{Dialect, Error, HolderId, Ledger, Tensor, Verdict};
 use freehold_ledger::{Counter, Format, HolderReport, Mark, Role};
 
 use crate::args::{invalid, text};
@@ -401,9 +401,10 @@ fn format_of(number: i32) -> Option<Format> {
 
 fn emit(ledger: &Ledger, format: Format, to: impl Write) -> io::Result<()> {
     let mut to = io::BufWriter::new(to);
+    let snapshot = ledger.snapshot().in_dialect(Dialect::C);
     match format {
-        Format::Json => ledger.write_json(&mut to, false)?,
-        _ => ledger.snapshot().write(format, &mut to)?,
+        Format::Json => snapshot.write_json(&mut to, false)?,
+        _ => snapshot.write(format, &mut to)?,
     }
     to.flush()
 }

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use freehold::dlpack::{self, DLDevice};
-use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Policy, ReadonlyPolicy, Runtime, SyncPolicy};
+use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Dialect, Policy, ReadonlyPolicy, Runtime, SyncPolicy};
 use freehold_device::{CallbackMemory, Callbacks};
 use freehold_ledger::Level;
 
@@ -104,6 +104,8 @@ unsafe impl Sized32 for fh_device {
 #[inline]
 pub(crate) unsafe fn runtime_of(runtime: *const fh_runtime) -> Outcome<Runtime> {
     if runtime.is_null() {
+        // Only this runtime's ledger is written at exit.
+        freehold::exit::face(Dialect::C);
         return Ok(Runtime::global());
     }
     // SAFETY: forwarded from the caller.

@@ -10,7 +10,7 @@ use crate::report::{
     PinnedReport, WaitGroup,
 };
 use crate::tally::{Kind, Volume, Way};
-use crate::{HolderFlags, Mark, advice, order};
+use crate::{Dialect, HolderFlags, Mark, order};
 
 /// The most kinds of copies, and of call sites that lend, that a snapshot lists.
 const LISTED: usize = 1000;
@@ -26,14 +26,16 @@ impl Findings {
         now_ns: u64,
         mark: Mark,
     ) -> Findings {
-        Findings {
+        let mut findings = Findings {
             copies: copies(copied),
             waits: waits(waited),
             pinned: pinned(buffers),
             lent: lent(buffers, now_ns, mark),
             frameworks: frameworks(buffers, copied),
             peak,
-        }
+        };
+        findings.advise(Dialect::Rust);
+        findings
     }
 }
 
@@ -45,7 +47,7 @@ fn copies(copied: &[(Kind, Volume)]) -> Vec<CopyGroup> {
             to: kind.to.as_str(),
             site: kind.site.as_str(),
             asked: reasons.is_empty() && steps == Steps::FRESH,
-            fix: advice::for_copy(&reasons, steps, kind.to.as_str()),
+            fix: String::new(),
             steps,
             reasons,
             count: volume.count,
@@ -95,7 +97,7 @@ fn pinned(buffers: &[BufferReport]) -> Vec<PinnedReport> {
             used_bytes: buffer.used_bytes,
             frees: buffer.len - buffer.used_bytes,
             holders: named.collect(),
-            fix: advice::for_pinned(buffer, views().next().map_or("numpy", |holder| holder.framework)),
+            fix: String::new(),
         }
     };
     let mut found: Vec<PinnedReport> = buffers.iter().filter(|buffer| pins(buffer)).map(report).collect();
@@ -166,7 +168,7 @@ fn lent(buffers: &[BufferReport], now_ns: u64, mark: Mark) -> Vec<LentReport> {
             youngest_ns: now_ns.saturating_sub(youngest),
             holder: oldest.id,
             buffer: oldest.buffer,
-            fix: advice::for_lent(state, since_mark, count),
+            fix: String::new(),
         })
     };
     let mut found: Vec<LentReport> = groups.into_iter().filter_map(report).collect();

@@ -89,6 +89,7 @@ mod text;
 mod thread;
 mod write;
 
+pub use advice::Dialect;
 pub use chain::{ChainLink, Derivation};
 pub use conflict::Conflict;
 pub use counter::Counter;

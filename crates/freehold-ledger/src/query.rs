@@ -272,7 +272,8 @@ impl Ledger {
         waited.into_iter().collect()
     }
 
-    /// Everything the ledger knows, for a file.
+    /// Everything the ledger knows, for a file. Its advice is for Rust, until a face asks for another language
+    /// ([`Snapshot::in_dialect`]).
     pub fn snapshot(&self) -> Snapshot {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let taken_ns = clock::exact().saturating_sub(self.start());
@@ -317,10 +318,8 @@ impl Ledger {
     ///
     /// # Errors
     /// What `w` returns.
-    pub fn write_json(&self, mut w: impl io::Write, pretty: bool) -> io::Result<()> {
-        let snapshot = self.snapshot();
-        crate::write::json::write(&snapshot, pretty, &mut w)?;
-        w.write_all(b"\n")
+    pub fn write_json(&self, w: impl io::Write, pretty: bool) -> io::Result<()> {
+        self.snapshot().write_json(w, pretty)
     }
 
     fn members(&self, group: &Group) -> Vec<HolderReport> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use freehold::ledger::{BufferReport, Format, HolderFlags, Level, Mark, Party, Role, Snapshot, TextOptions};
-use freehold::{Code, Error, HolderId, Ledger, Runtime, Tensor};
+use freehold::{Code, Dialect, Error, HolderId, Ledger, Runtime, Tensor};
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -15,6 +15,11 @@ use crate::{call, gil, json, names};
 fn ledger() -> &'static Ledger {
     static GLOBAL: Runtime = Runtime::global();
     GLOBAL.ledger()
+}
+
+/// Everything the ledger knows, with advice for Python.
+fn snapshot() -> Snapshot {
+    ledger().snapshot().in_dialect(Dialect::Python)
 }
 
 /// A serialisable report as Python's own types.
@@ -160,7 +165,7 @@ impl PyLedger {
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         gil::drain(py);
         crate::moved::look(py);
-        report(py, serde_json::to_value(ledger().snapshot()))
+        report(py, serde_json::to_value(snapshot()))
     }
 
     /// Writes everything the ledger knows to a file, in the format that its name ends with: .json, .jsonl, .html (a
@@ -169,7 +174,7 @@ impl PyLedger {
         gil::drain(py);
         check(py, &path)?;
         crate::moved::look(py);
-        py.detach(|| ledger().save(&path)).map_err(|error| unwritten(error, path))
+        py.detach(|| snapshot().save(&path)).map_err(|error| unwritten(error, path))
     }
 
     /// What is live, who owns and holds it, what was copied and why, what went wrong; without addresses and times if
@@ -179,7 +184,7 @@ impl PyLedger {
         gil::drain(py);
         crate::moved::look(py);
         let options = if stable { TextOptions::STABLE } else { TextOptions::default() };
-        json::text(py, &ledger().text_report_with(options))
+        json::text(py, &snapshot().text(options))
     }
 
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

@@ -100,6 +100,7 @@ mod _freehold {
         module.add("BoundaryError", error::boundary_error(py)?)?;
         module.add("BoundaryWarning", error::boundary_warning(py)?)?;
         module.add("ledger", Bound::new(py, ledger::PyLedger)?)?;
+        freehold::exit::face(freehold::Dialect::Python);
         freehold::exit::watch();
         py.import("atexit")?.call_method1("register", (module.getattr("_shutdown")?,))?;
         Ok(())

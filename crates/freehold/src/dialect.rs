@@ -1,24 +1,28 @@
 //! How each face of Freehold spells what was asked of it: a program in C is not told what to type in Python.
 
+use freehold_ledger::Dialect;
 use freehold_tensor::DType;
 
 use crate::Device;
 
-/// The language that a message is written in: that of the face which was called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dialect {
-    /// `fh.copy(x, "torch")`
-    Python,
-    /// `request.copy = FH_COPY_ALWAYS;`
-    C,
-    /// `Request::copy()`
-    Rust,
-}
-
-impl Dialect {
+/// How what was asked of this crate is spelled. The enum itself is the ledger's, which gives advice without this crate.
+pub(crate) trait Spell: Copy {
     /// An argument as it was given, from its name and its value without quotes: `order="C"`, `request.order = FH_ORDER_C`,
     /// `.order(Order::C)`.
-    pub(crate) fn given(self, name: &str, value: &str) -> String {
+    fn given(self, name: &str, value: &str) -> String;
+
+    /// How a stream is named.
+    fn stream(self) -> &'static str;
+
+    /// A house rule with its value.
+    fn rule(self, rule: &str, value: &str) -> String;
+
+    /// A rule that said no and what was asked, `sync="error" (asked: ...)`, as a decision has it.
+    fn rule_text(self, text: &str) -> String;
+}
+
+impl Spell for Dialect {
+    fn given(self, name: &str, value: &str) -> String {
         let plain = value.trim_matches('"');
         match self {
             Dialect::Python if matches!(name, "dtype" | "device" | "order" | "on_loss") => {
@@ -30,29 +34,7 @@ impl Dialect {
         }
     }
 
-    /// The advice to ask for less: `drop order=`.
-    pub(crate) fn without(self, name: &str) -> String {
-        match self {
-            Dialect::Python => format!("drop {name}="),
-            Dialect::C => format!("without request.{name}"),
-            Dialect::Rust => format!("without .{name}()"),
-        }
-    }
-
-    /// What [`Dialect::without`] is as a statement in C.
-    pub(crate) fn c_default(name: &str) -> String {
-        match name {
-            "dtype" => "request.dtype = (DLDataType){0, 0, 0}".to_owned(),
-            "device" => "request.device = (DLDevice){0, 0}".to_owned(),
-            "order" => "request.order = FH_ORDER_ANY".to_owned(),
-            "writable" => "request.writable = FH_WRITABLE_ANY".to_owned(),
-            "on_loss" => "request.on_loss = FH_ON_LOSS_ERROR".to_owned(),
-            _ => format!("request.{name} = 0"),
-        }
-    }
-
-    /// How a stream is named.
-    pub(crate) fn stream(self) -> &'static str {
+    fn stream(self) -> &'static str {
         match self {
             Dialect::Python => "pass stream=",
             Dialect::C => "set request.stream, and request.has_stream = 1",
@@ -60,8 +42,7 @@ impl Dialect {
         }
     }
 
-    /// A house rule with its value.
-    pub(crate) fn rule(self, rule: &str, value: &str) -> String {
+    fn rule(self, rule: &str, value: &str) -> String {
         match self {
             Dialect::Python => format!("{rule}={value}"),
             Dialect::C => match (rule, value) {
@@ -74,8 +55,7 @@ impl Dialect {
         }
     }
 
-    /// A rule that said no and what was asked, `sync="error" (asked: ...)`, as a decision has it.
-    pub(crate) fn rule_text(self, text: &str) -> String {
+    fn rule_text(self, text: &str) -> String {
         let (rule, asked) = text.split_once(" (").map_or((text, None), |(rule, asked)| (rule, Some(asked)));
         match rule.split_once('=') {
             Some((name, value)) if self != Dialect::Python => {
@@ -84,6 +64,18 @@ impl Dialect {
             }
             _ => text.to_owned(),
         }
+    }
+}
+
+/// What [`Dialect::without`] is as a statement in C.
+pub(crate) fn c_default(name: &str) -> String {
+    match name {
+        "dtype" => "request.dtype = (DLDataType){0, 0, 0}".to_owned(),
+        "device" => "request.device = (DLDevice){0, 0}".to_owned(),
+        "order" => "request.order = FH_ORDER_ANY".to_owned(),
+        "writable" => "request.writable = FH_WRITABLE_ANY".to_owned(),
+        "on_loss" => "request.on_loss = FH_ON_LOSS_ERROR".to_owned(),
+        _ => format!("request.{name} = 0"),
     }
 }
 

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use freehold_ledger::Format;
+use freehold_ledger::{Dialect, Format};
 
 use crate::runtime::LEDGER;
 
@@ -21,6 +21,33 @@ struct Asked {
 static ASKED: OnceLock<Option<Asked>> = OnceLock::new();
 /// The process that has written its ledger; a forked child has not.
 static WRITTEN: AtomicU32 = AtomicU32::new(0);
+
+/// The face whose user reads what is written at exit, by its rank; see [`face`].
+static FACE: AtomicU8 = AtomicU8::new(rank(Dialect::Rust));
+
+/// A process has faces inside each other: Python's library has C's in it, and both are this crate. Whoever runs the process
+/// wrote for the outermost, in whatever order they are called first.
+const fn rank(face: Dialect) -> u8 {
+    match face {
+        Dialect::Rust => 0,
+        Dialect::C => 1,
+        Dialect::Python => 2,
+    }
+}
+
+/// Says which face this process uses, for the advice in what is written at exit. Called often by C, so it only reads
+/// where that is known.
+#[inline]
+pub fn face(dialect: Dialect) {
+    if FACE.load(Ordering::Relaxed) < rank(dialect) {
+        FACE.fetch_max(rank(dialect), Ordering::Relaxed);
+    }
+}
+
+fn reader() -> Dialect {
+    let of = FACE.load(Ordering::Relaxed);
+    [Dialect::Python, Dialect::C].into_iter().find(|face| rank(*face) == of).unwrap_or(Dialect::Rust)
+}
 
 /// Has the default ledger written when the process ends, if `FREEHOLD_LEDGER` says so. Done by the first record, too;
 /// only the first call reads the variable.
@@ -58,7 +85,7 @@ pub fn save() {
         return;
     }
     let path = if pid == asked.pid { asked.path.clone() } else { of_child(&asked.path, pid) };
-    if let Err(error) = LEDGER.save(&path) {
+    if let Err(error) = LEDGER.snapshot().in_dialect(reader()).save(&path) {
         eprintln!("freehold: FREEHOLD_LEDGER: {} could not be written: {error}", path.display());
     }
 }
@@ -87,6 +114,21 @@ fn register() {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The order of the calls says nothing: C++ beside Python may call before Python's library is imported, or after.
+    #[test]
+    fn the_outermost_face_reads_what_is_written_at_exit() {
+        assert_eq!(reader(), Dialect::Rust);
+        for (called, reads) in [
+            (Dialect::C, Dialect::C),
+            (Dialect::Rust, Dialect::C),
+            (Dialect::Python, Dialect::Python),
+            (Dialect::C, Dialect::Python),
+        ] {
+            face(called);
+            assert_eq!(reader(), reads);
+        }
+    }
 
     #[test]
     fn a_childs_file_has_its_number_before_the_extension() {

@@ -1,6 +1,6 @@
 //! Fixes: the call to make instead, in the caller's language, with everything else that was asked for.
 
-use crate::dialect::rust_rule;
+use crate::dialect::{Spell, c_default, rust_rule};
 use crate::message::{Asked, Verb};
 use crate::policy::Policy;
 use crate::{Caps, CopyRule, Dialect, OnLoss, Order, Request, Verdict, decide};
@@ -116,7 +116,7 @@ impl Fix {
                     call.push_str(&format!(" {};", Dialect::C.given(name, value)));
                 }
                 for (name, _) in before.iter().filter(|(name, _)| !arguments.iter().any(|(kept, _)| kept == name)) {
-                    call.push_str(&format!(" {};", Dialect::c_default(name)));
+                    call.push_str(&format!(" {};", c_default(name)));
                 }
                 annotate(call, "//", &self.note_with_rule(asked.dialect))
             }

@@ -56,7 +56,6 @@ pub use caps::{Caps, DeviceSet, StrideRule};
 pub use decide::{decide, shares_plainly};
 pub use decision::{Decision, Detail, Reason, Sync};
 pub use desc::{TensorDesc, Traits};
-pub use dialect::Dialect;
 pub use error::{Error, Result};
 pub use execute::{Along, convert, copied_by_target, copy_for_target, copy_into, describe, execute, gather, road};
 pub use export::{ExportOptions, LegacyCapsule, VersionedCapsule, drop_unconsumed_legacy, drop_unconsumed_versioned};
@@ -72,7 +71,7 @@ pub use trace::hazard as report_hazard;
 pub use view::{Element, View, ViewMut};
 
 pub use freehold_device::{self as device, Stream};
-pub use freehold_ledger::{self as ledger, HolderId, Label, Ledger};
+pub use freehold_ledger::{self as ledger, Dialect, HolderId, Label, Ledger};
 /// The layers below, for what this crate does not re-export.
 pub use freehold_tensor as tensor_algebra;
 pub use freehold_tensor::copy::OnLoss;

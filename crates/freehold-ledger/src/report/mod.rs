@@ -6,7 +6,7 @@
 use freehold_tensor::{Code, DType, Device, Overlap, Steps, StrideUnit, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::{HolderFlags, HolderId, Role, Sync};
+use crate::{Dialect, HolderFlags, HolderId, Role, Sync};
 
 mod findings;
 mod form;
@@ -232,4 +232,21 @@ pub struct Snapshot {
     pub findings: Findings,
     /// What was live before, as far as it is kept.
     pub history: History,
+}
+
+impl Snapshot {
+    /// With the advice in its findings for readers of a language; the facts stay as they are.
+    ///
+    /// ```
+    /// use freehold_ledger::{Dialect, Ledger, Level, TextOptions};
+    ///
+    /// static LEDGER: Ledger = Ledger::new(Level::Records);
+    ///
+    /// let text = LEDGER.snapshot().in_dialect(Dialect::C).text(TextOptions::default());
+    /// assert!(text.starts_with("freehold ledger"));
+    /// ```
+    pub fn in_dialect(mut self, dialect: Dialect) -> Snapshot {
+        self.findings.advise(dialect);
+        self
+    }
 }

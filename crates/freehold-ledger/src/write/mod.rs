@@ -97,10 +97,7 @@ impl Snapshot {
     /// What `w` returns.
     pub fn write(&self, format: Format, w: &mut dyn Write) -> io::Result<()> {
         match format {
-            Format::Json => {
-                json::write(self, true, w)?;
-                w.write_all(b"\n")
-            }
+            Format::Json => self.write_json(w, true),
             Format::JsonLines => json_lines::write(self, w),
             Format::MemoryViz => memory_viz::write(self, w),
             Format::Trace => perfetto::write(self, w),
@@ -109,6 +106,15 @@ impl Snapshot {
             Format::Mermaid => graph::write_mermaid(self, w),
             Format::Html => page::write(self, w),
         }
+    }
+
+    /// Writes the snapshot as JSON (`docs/ledger-schema.json`), with a newline at the end.
+    ///
+    /// # Errors
+    /// What `w` returns.
+    pub fn write_json(&self, mut w: impl Write, pretty: bool) -> io::Result<()> {
+        json::write(self, pretty, &mut w)?;
+        w.write_all(b"\n")
     }
 
     /// Writes the snapshot to a file, which is made or replaced, in the format that its name says.

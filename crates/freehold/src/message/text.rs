@@ -2,6 +2,7 @@
 
 use super::{Asked, Verb};
 use crate::decision::{Detail, Reason};
+use crate::dialect::Spell;
 use crate::fix::{Fix, annotate};
 use crate::{Caps, Code, Dialect, OnLoss, Verdict};
 
