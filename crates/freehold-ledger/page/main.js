@@ -141,7 +141,7 @@
       const button = get(id);
       const text = held(source);
       button.disabled = text === null;
-      if (text === null) button.title = `Too large for a page: fh.ledger.save("${how}")`;
+      if (text === null) button.title = `Too large for a page: save the ledger as ${how}`;
       else button.addEventListener("click", () => action(text, button));
     };
     offer("to-pickle", "pickle", "ledger.pickle", (text) => {

@@ -3,6 +3,7 @@
 //! Axes are brought into one normal form (axes of size 1 dropped, the destination walked upwards, axes sorted by its strides
 //! and joined where both sides allow), then classified: one run of both sides, a transpose, or anything else.
 
+mod blocks;
 mod fill;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use freehold_tensor::{DType, FieldError, StrideUnit};
 use smallvec::SmallVec;
 
 use super::walk::{Kind, MAX_AXES, Walk};
+use blocks::{blocks_of, blocks_of_run, tiles_of};
 
 pub use super::module::Module;
 pub(super) use fill::one_byte;
@@ -55,8 +57,6 @@ struct Axis {
 
 /// Threads of a block, in every kernel.
 pub const THREADS: u32 = 256;
-/// Blocks beyond which a kernel's threads take several turns: many for each processor of the largest device.
-const MAX_BLOCKS: u64 = 132 * 32;
 
 /// The launch that copies `src` into `dst`, both memory that the device reaches; `None` for no elements.
 ///
@@ -377,37 +377,6 @@ fn turned(axes: &[Axis], dst: usize, src: usize) -> Option<Axes> {
     Some(out)
 }
 
-/// Blocks for a walk whose threads take so many elements at once.
-fn blocks_of(walk: &Walk, each: u64) -> u32 {
-    let last = walk.axes as usize - 1;
-    let n = walk.shape[last].unsigned_abs();
-    let needed = if n >= 64 {
-        // Pieces of rows.
-        (walk.count / n).saturating_mul(n.div_ceil(u64::from(THREADS) * each))
-    } else {
-        walk.count.div_ceil(u64::from(THREADS) * each.min(4))
-    };
-    needed.clamp(1, MAX_BLOCKS) as u32
-}
-
-/// Blocks for a cast of a compact run: enough that no thread takes a second turn. Blocks begin in the order of their numbers, so
-/// that what is on the way at once lies together.
-fn blocks_of_run(count: u64, src: usize, dst: usize) -> u32 {
-    // The elements of a thread: `run` in kernels/contiguous.cu.
-    let each = if dst > src && dst < 8 { 16 } else { 8 };
-    count.div_ceil(u64::from(THREADS) * each).clamp(1, i32::MAX as u64) as u32
-}
-
-/// Blocks for a transpose: one for each tile.
-fn tiles_of(walk: &Walk, dst: usize, src: usize) -> u32 {
-    let (d, s) = (walk.axes as usize - 1, walk.axes as usize - 2);
-    // Words of 8 bytes, of 4 for single bytes: `WordOf` in kernels/turn.cu.
-    let side = |size: usize| 32 * if size == 1 { 4 } else { (8 / size.min(8)) as u64 };
-    let tiles = walk.shape[d].unsigned_abs().div_ceil(side(dst)) * walk.shape[s].unsigned_abs().div_ceil(side(src));
-    let batches: u64 = walk.shape[..s].iter().map(|n| n.unsigned_abs()).product();
-    tiles.saturating_mul(batches).clamp(1, MAX_BLOCKS * 4) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,27 +408,6 @@ mod tests {
         assert_eq!(kernels(Module::Strided, "fh_move_"), ["1", "16", "2", "4", "8"]);
         assert_eq!(kernels(Module::Strided, "fh_walk_"), ["double", "float", "integer", "unsigned"]);
         assert_eq!(kernels(Module::Fill, "fh_"), ["fill_elements", "fill_run"]);
-    }
-
-    #[test]
-    fn no_thread_of_a_run_takes_a_second_turn() {
-        for (src, dst) in [(4, 2), (4, 1), (8, 4), (2, 2), (4, 4), (2, 4), (1, 4), (1, 2), (8, 1), (1, 8)] {
-            // As `run` in kernels/contiguous.cu counts.
-            let n = 16 / src.max(dst) as u64;
-            let turns = if dst > src {
-                if n > 4 { 16 / n } else { 4 }
-            } else if n < 8 {
-                8 / n
-            } else {
-                1
-            };
-            for count in [1, 255, 2048, 2049, 1 << 20, (1 << 30) + 1] {
-                let blocks = u64::from(blocks_of_run(count, src, dst));
-                assert!(blocks * u64::from(THREADS) * n * turns >= count / n * n, "{src} {dst} {count}");
-                assert!((blocks - 1) * u64::from(THREADS) * n * turns < count, "{src} {dst} {count}: idle blocks");
-            }
-        }
-        assert_eq!(blocks_of_run(u64::MAX, 4, 2), i32::MAX as u32);
     }
 
     #[test]
