@@ -36,9 +36,9 @@ unsafe extern "C" fn take(user: *mut c_void, bytes: *const c_char, len: usize) -
 fn written() -> String {
     let mut text: Vec<u8> = Vec::new();
     let user = (&raw mut text).cast();
+    let (runtime, error) = (ptr::null_mut(), ptr::null_mut());
     // SAFETY: NULL is the runtime of the process; `take` is for this `user`, which outlives the call.
-    let status =
-        unsafe { fh_ledger_write(ptr::null_mut(), FH_FORMAT_JSON, ptr::null(), Some(take), user, ptr::null_mut()) };
+    let status = unsafe { fh_ledger_write(runtime, FH_FORMAT_JSON, ptr::null(), Some(take), user, error) };
     assert_eq!(status, 0);
     String::from_utf8(text).expect("JSON is UTF-8")
 }
