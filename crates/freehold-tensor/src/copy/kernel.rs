@@ -33,6 +33,7 @@ pub(super) struct Loops {
     pub sizes: (u8, u8),
     pub cut: Cut,
     /// Whether it is for a machine with AVX-512 BW, so that fewer values than a step has can be moved by masks.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read where such machines are"))]
     pub masks: bool,
 }
 
