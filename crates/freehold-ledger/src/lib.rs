@@ -83,6 +83,7 @@ mod record;
 mod report;
 mod shard;
 mod slab;
+mod slot;
 mod sync;
 mod tally;
 mod text;
@@ -103,5 +104,7 @@ pub use report::{
     LentReport, LiveStats, Name, PeakHolder, PeakReport, PinnedHolder, PinnedReport, RefusedStats, SCHEMA, Snapshot,
     Stats, WaitGroup,
 };
+#[doc(hidden)]
+pub use slot::ThreadSlot;
 pub use text::TextOptions;
 pub use write::Format;

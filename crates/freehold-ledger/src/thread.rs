@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
 
 use crate::holder::SHARD_BITS;
+use crate::slot::ThreadSlot;
 use crate::sync::{AtomicU64, Ordering};
 
 /// How many shards a ledger can have.
@@ -57,29 +58,38 @@ impl Drop for Claim {
         let index = self.index.get();
         if index != 0 {
             // From here on this thread, which may still run destructors that close holders, writes shard 0.
-            WRITER.with(|writer| writer.set(writer.get() & !(SHARDS as u32 - 1)));
+            let writer = writer();
+            writer.set(writer.get() & !(SHARDS as u32 - 1));
             give_back(index);
         }
     }
 }
 
-thread_local! {
-    // Apart from the claim, because a thread-local without a destructor is one load and outlives all the others.
-    static WRITER: Cell<u32> = const { Cell::new(0) };
-    static CLAIM: Claim = const { Claim { index: Cell::new(0) } };
+/// What [`Writer`] holds; 0 until the thread is known. Apart from the claim, because it is found at once and outlives what has
+/// a destructor.
+struct Slot(Cell<u32>);
+
+crate::thread_slot!(Slot, "writer", Slot(Cell::new(0)));
+
+thread_local!(static CLAIM: Claim = const { Claim { index: Cell::new(0) } });
+
+#[inline(always)]
+fn writer<'a>() -> &'a Cell<u32> {
+    // SAFETY: there until the thread is gone. The cell stays on its thread, and no caller keeps the reference.
+    unsafe { &(*Slot::here()).0 }
 }
 
 /// The calling thread.
 #[inline]
 pub(crate) fn current() -> Writer {
-    let value = WRITER.with(Cell::get);
+    let value = writer().get();
     if value == 0 { register() } else { Writer(value) }
 }
 
 /// The calling thread, as one of the shared shard if it is not known yet.
 #[inline]
 pub(crate) fn known() -> Writer {
-    Writer(WRITER.with(Cell::get))
+    Writer(writer().get())
 }
 
 #[cold]
@@ -94,7 +104,7 @@ fn register() -> Writer {
     });
     let index = index.unwrap_or(0);
     let value = number << SHARD_BITS | index;
-    WRITER.with(|writer| writer.set(value));
+    writer().set(value);
     Writer(value)
 }
 

@@ -7,6 +7,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
+use freehold_ledger::ThreadSlot;
+
 /// The size of a kept block: a handle of seven dimensions, an export of nine.
 pub(crate) const SIZE: usize = 256;
 /// A larger alignment would cost a slower call of the system's allocator.
@@ -25,32 +27,31 @@ struct Cache {
     head: Cell<*mut u8>,
     /// How many more blocks there is room for.
     room: Cell<u32>,
-    asked: Cell<bool>,
+    /// 1 once somebody asked whether there is any. A number, so that there is no padding.
+    asked: Cell<u32>,
 }
 
 /// Gives back what the thread keeps when it ends.
 struct End;
 
-thread_local! {
-    // Apart from its end, because a thread-local without a destructor is one load and outlives all the others.
-    static CACHE: Cache = const { Cache::new() };
-    static END: End = const { End };
-}
+freehold_ledger::thread_slot!(Cache, "blocks", Cache::new());
+
+// Apart from the cache, which is found at once and outlives what has a destructor.
+thread_local!(static END: End = const { End });
 
 impl Drop for End {
     fn drop(&mut self) {
         // From here on the thread, which may still run destructors that release blocks, keeps none.
-        CACHE.with(|cache| {
-            cache.asked.set(true);
-            cache.room.set(0);
-            cache.empty();
-        });
+        let cache = cache();
+        cache.asked.set(1);
+        cache.room.set(0);
+        cache.empty();
     }
 }
 
 impl Cache {
     const fn new() -> Cache {
-        Cache { head: Cell::new(ptr::null_mut()), room: Cell::new(0), asked: Cell::new(false) }
+        Cache { head: Cell::new(ptr::null_mut()), room: Cell::new(0), asked: Cell::new(0) }
     }
 
     #[inline(always)]
@@ -100,7 +101,7 @@ impl Cache {
     #[inline(never)]
     fn ask(&self) -> bool {
         // Nothing is kept where nobody is sure to give it back: the thread is ending.
-        if self.asked.replace(true) || freehold_device::host_pool().limit() == 0 || END.try_with(|_| ()).is_err() {
+        if self.asked.replace(1) != 0 || freehold_device::host_pool().limit() == 0 || END.try_with(|_| ()).is_err() {
             return false;
         }
         self.room.set(KEPT);
@@ -108,13 +109,12 @@ impl Cache {
     }
 }
 
-/// What this thread keeps. Not `with` around the work: where that is not inlined, it is two calls more.
+/// What this thread keeps.
 #[inline(always)]
 fn cache<'a>() -> &'a Cache {
-    let here: *const Cache = CACHE.with(ptr::from_ref);
-    // SAFETY: a thread-local without a destructor is there until the thread is gone. `Cache` stays on its thread (it has cells), and
-    // no caller keeps the reference: it is used within one call.
-    unsafe { &*here }
+    // SAFETY: there until the thread is gone. `Cache` stays on its thread (it has cells), and no caller keeps the reference: it is
+    // used within one call.
+    unsafe { &*Cache::here() }
 }
 
 /// Memory for a layout of at most 16-byte alignment, not initialised. Ends the process where there is none, as `Box` does.

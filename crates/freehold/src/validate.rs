@@ -43,6 +43,8 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     /// Products of two such numbers, one for each dimension that a kept block has room for, are below 2^63.
     const BITS: u32 = 30;
     const MAX_PLAIN_NDIM: usize = 7;
+    /// So many dimensions of so many bits each are less than 2^63 elements.
+    const SMALL: [u32; MAX_PLAIN_NDIM + 1] = [63, 63, 31, 21, 15, 12, 10, 9];
     // SAFETY: forwarded from the caller; copying it out means that no field is read twice.
     let t = unsafe { t.read() };
     let (device, dtype, ndim) = (device_from(t.device), dtype_from(t.dtype), t.ndim as usize);
@@ -61,7 +63,7 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     // dropped is not read.
     let mut draft = ManuallyDrop::new(unsafe { Draft::room(ndim) });
     let place = draft.place();
-    let (mut bits, mut numel, mut last, mut wraps) = (0, 1_i64, 0_i64, false);
+    let (mut sizes, mut steps, mut numel, mut last) = (0, 0, 1_i64, 0_i64);
     for i in 0..ndim {
         // SAFETY: shape and strides have `ndim` values by the caller's word, and the draft room for them.
         let (n, s) = unsafe {
@@ -71,17 +73,19 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
             (n, s)
         };
         // Signs too: a negative number has high bits.
-        bits |= n | s;
-        let (product, wrapped) = numel.overflowing_mul(n);
-        (numel, wraps) = (product, wraps | wrapped);
+        (sizes, steps) = (sizes | n, steps | s);
+        numel = numel.wrapping_mul(n);
         last = last.wrapping_add(n.wrapping_sub(1).wrapping_mul(s));
     }
+    let dims = ManuallyDrop::into_inner(draft);
+    // Whether the elements can be counted; without a look at each size where all are small.
+    let counted =
+        || sizes >> SMALL[ndim] == 0 || dims.shape().iter().try_fold(1, |n: i64, &m| n.checked_mul(m)).is_some();
     // Below 2^63 where the numbers are small enough, which is looked at here too.
     let (bytes, wrapped) = last.wrapping_add(1).overflowing_mul(size);
     let end = (t.data.addr() as u64).checked_add(bytes.cast_unsigned());
-    let fits = !wraps && !wrapped && end.is_some_and(|end| end <= i64::MAX.cast_unsigned());
-    let dims = ManuallyDrop::into_inner(draft);
-    if bits >> BITS != 0 || numel == 0 || !fits {
+    let fits = !wrapped && end.is_some_and(|end| end <= i64::MAX.cast_unsigned());
+    if (sizes | steps) >> BITS != 0 || numel == 0 || !fits || !counted() {
         // By value, so that what is accepted stays in registers.
         abandon(dims);
         return None;
