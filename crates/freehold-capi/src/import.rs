@@ -69,9 +69,9 @@ pub unsafe extern "C" fn fh_import_versioned(
         let tensor = unsafe {
             let runtime = runtime_of(runtime)?;
             let (framework, site) = crate::args::label(label);
-            match Tensor::plain_versioned(managed, &runtime, framework, site) {
-                Some(tensor) => tensor,
-                None => versioned(managed, runtime, framework, site)?,
+            match Tensor::plain_versioned(managed, runtime, framework, site) {
+                Ok(tensor) => tensor,
+                Err(runtime) => versioned(managed, runtime, framework, site)?,
             }
         };
         // SAFETY: checked above.
@@ -175,10 +175,10 @@ pub unsafe extern "C" fn fh_view_borrow(
         let runtime = unsafe { runtime_of(runtime) }?;
         let traits = traits_of("flags", flags)?;
         // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
-        let tensor = match unsafe { Tensor::plain_borrowed(tensor, &runtime, Label::C, traits) } {
-            Some(tensor) => tensor,
+        let tensor = match unsafe { Tensor::plain_borrowed(tensor, runtime, Label::C, traits) } {
+            Ok(tensor) => tensor,
             // SAFETY: as above.
-            None => unsafe { borrowed(tensor, runtime, traits) }?,
+            Err(runtime) => unsafe { borrowed(tensor, runtime, traits) }?,
         };
         // SAFETY: checked above.
         unsafe { hand_out(out, tensor) };

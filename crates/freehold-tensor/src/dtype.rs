@@ -26,17 +26,18 @@ pub struct DType {
 
 macro_rules! dtypes {
     ($($index:literal $name:ident = ($code:literal, $bits:literal), $long:literal, $short:literal;)*) => {
-        /// By code and bits, the bytes of a plain element; 0 for what is not plain. A table, as this is asked at every hand-over.
-static PLAIN_SIZES: [[u8; 256]; 7] = {
+        /// By bits, and among them by code, the bytes of a plain element; 0 for what is not plain. A table, as this is asked at every
+/// hand-over.
+static PLAIN_SIZES: [u8; 256 * PLAIN_CODES] = {
     // By code: the widths in bytes, each a bit of its own value.
-    const WIDTHS: [u8; 7] = [0b1111, 0b1111, 0b1110, 0, 0b0010, 0b11100, 0b0001];
-    let mut sizes = [[0; 256]; 7];
+    const WIDTHS: [u8; PLAIN_CODES] = [0b1111, 0b1111, 0b1110, 0, 0b0010, 0b11100, 0b0001, 0];
+    let mut sizes = [0; 256 * PLAIN_CODES];
     let mut code = 0;
     while code < WIDTHS.len() {
         let mut size = 1;
         while size <= 16 {
             if WIDTHS[code] & size != 0 {
-                sizes[code][size as usize * 8] = size;
+                sizes[size as usize * 8 * PLAIN_CODES + code] = size;
             }
             size *= 2;
         }
@@ -44,6 +45,7 @@ static PLAIN_SIZES: [[u8; 256]; 7] = {
     }
     sizes
 };
+const PLAIN_CODES: usize = 8;
 
 impl DType {
             $(#[doc = concat!("`", $long, "`")] pub const $name: DType = DType::new($code, $bits);)*
@@ -214,10 +216,10 @@ impl DType {
     /// float, bfloat, complex or bool of a power of two bytes. `None` says nothing.
     #[inline]
     pub const fn plain_size(self) -> Option<usize> {
-        if self.lanes != 1 || self.code as usize >= PLAIN_SIZES.len() {
+        if self.lanes != 1 || self.code as usize >= PLAIN_CODES {
             return None;
         }
-        match PLAIN_SIZES[self.code as usize][self.bits as usize] {
+        match PLAIN_SIZES[self.bits as usize * PLAIN_CODES + self.code as usize] {
             0 => None,
             size => Some(size as usize),
         }

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 
 use freehold_ledger::ThreadSlot;
 
-/// The size of a kept block: a handle of seven dimensions, an export of nine.
+/// The size of a kept block: a handle of six dimensions, an export of nine.
 pub(crate) const SIZE: usize = 256;
 /// A larger alignment would cost a slower call of the system's allocator.
 const ALIGN: usize = 16;

@@ -82,11 +82,13 @@ impl Tensor {
     /// * The memory it describes stays valid until its deleter is called, which may happen on any thread.
     pub unsafe fn from_versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor> {
         // SAFETY: forwarded from the caller; what the first does not take, it has not touched.
-        unsafe { straight(raw, options.traits, || options.lean()).map_or_else(|| versioned(raw, options), Ok) }
+        unsafe {
+            straight(raw, options.traits).map_or_else(|| versioned(raw, options), |s| Ok(s.build(options.lean())))
+        }
     }
 
     /// The straight line of [`Tensor::from_versioned`] with default options, for a C interface: what it needs fits the registers.
-    /// `None` says nothing, and nothing was taken.
+    /// The runtime that is given back says nothing, and nothing was taken.
     ///
     /// # Safety
     ///
@@ -95,13 +97,15 @@ impl Tensor {
     #[inline(always)]
     pub unsafe fn plain_versioned(
         raw: *mut DLManagedTensorVersioned,
-        runtime: &Runtime,
+        runtime: Runtime,
         framework: Label,
         site: Label,
-    ) -> Option<Tensor> {
-        let lean = Lean { runtime, framework, site, alloc: &None, quiet: false };
+    ) -> Result<Tensor, Runtime> {
         // SAFETY: forwarded from the caller.
-        unsafe { straight(raw, Traits::empty(), || lean) }
+        match unsafe { straight(raw, Traits::empty()) } {
+            Some(straight) => Ok(straight.build(Lean { runtime, framework, site, alloc: &None, quiet: false })),
+            None => Err(runtime),
+        }
     }
 
     /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
@@ -159,7 +163,8 @@ impl Tensor {
         }
     }
 
-    /// The straight line of [`Tensor::from_dltensor`] for a look at memory that nobody frees; `None` says nothing.
+    /// The straight line of [`Tensor::from_dltensor`] for a look at memory that nobody frees; the runtime that is given back says
+    /// nothing.
     ///
     /// # Safety
     ///
@@ -168,14 +173,14 @@ impl Tensor {
     #[inline(always)]
     pub unsafe fn plain_borrowed(
         tensor: *const DLTensor,
-        runtime: &Runtime,
+        runtime: Runtime,
         framework: Label,
         traits: Traits,
-    ) -> Option<Tensor> {
+    ) -> Result<Tensor, Runtime> {
         // SAFETY: forwarded from the caller.
-        let valid = unsafe { plain_view(tensor, traits) }?;
+        let Some(valid) = (unsafe { plain_view(tensor, traits) }) else { return Err(runtime) };
         let lean = Lean { runtime, framework, site: Label::NONE, alloc: &None, quiet: true };
-        Some(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
+        Ok(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
     }
 
     #[inline]
@@ -223,8 +228,8 @@ impl Tensor {
             holder: HolderId::NONE,
             alloc: Allocation::new((*lean.alloc).or(place.alloc)),
             flow: place.flow,
-            watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(lean.runtime) } else { None },
-            runtime: lean.runtime.clone(),
+            watch: if matches!(owner, Owner::Buffer(_)) { Watch::ours(&lean.runtime) } else { None },
+            runtime: lean.runtime,
             owner,
         }));
         if !lean.quiet {
@@ -274,9 +279,8 @@ fn checked_pointer<T>(pointer: *mut T) -> Result<NonNull<T>> {
 }
 
 /// What the straight line needs to know of an import: all of it fits the registers.
-#[derive(Clone, Copy)]
 struct Lean<'a> {
-    runtime: &'a Runtime,
+    runtime: Runtime,
     framework: Label,
     site: Label,
     alloc: &'a Option<(u64, u64)>,
@@ -287,22 +291,35 @@ impl ImportOptions {
     #[inline(always)]
     fn lean(&self) -> Lean<'_> {
         let ImportOptions { runtime, framework, site, alloc, quiet, .. } = self;
-        Lean { runtime, framework: *framework, site: *site, alloc, quiet: *quiet }
+        Lean { runtime: runtime.clone(), framework: *framework, site: *site, alloc, quiet: *quiet }
     }
 }
 
-/// What nearly every versioned capsule is; `None` says nothing, and nothing was taken. `lean` is asked when every field is
-/// checked, so that what it says is in no register before.
+/// A capsule that was taken over, every field of it checked.
+struct Straight {
+    raw: NonNull<DLManagedTensorVersioned>,
+    valid: Valid,
+    traits: Traits,
+    owner: Owner,
+}
+
+impl Straight {
+    #[inline(always)]
+    fn build(self, lean: Lean<'_>) -> Tensor {
+        let Straight { raw, valid, traits, owner } = self;
+        // SAFETY: the new tensor, which asks, owns the capsule.
+        let returned = || unsafe { export::returned(raw) };
+        Tensor::build_from(valid, Place::default(), traits, owner, lean, returned)
+    }
+}
+
+/// What nearly every versioned capsule is; `None` says nothing, and nothing was taken.
 ///
 /// # Safety
 ///
 /// As [`Tensor::from_versioned`].
 #[inline(always)]
-unsafe fn straight<'a>(
-    raw: *mut DLManagedTensorVersioned,
-    mut traits: Traits,
-    lean: impl FnOnce() -> Lean<'a>,
-) -> Option<Tensor> {
+unsafe fn straight(raw: *mut DLManagedTensorVersioned, mut traits: Traits) -> Option<Straight> {
     let raw = NonNull::new(raw).filter(|raw| raw.is_aligned())?;
     let at = raw.as_ptr();
     // SAFETY: the caller says that a managed tensor is there. Its flags are read where the major version is ours.
@@ -324,10 +341,8 @@ unsafe fn straight<'a>(
     let capsule = ManuallyDrop::new(unsafe { ForeignCapsule::versioned(raw) }?);
     // SAFETY: forwarded from the caller.
     let valid = unsafe { validate::plain(&raw const (*at).dl_tensor) }?;
-    // SAFETY: the new tensor, which asks, owns the capsule.
-    let returned = || unsafe { export::returned(raw) };
     let owner = Owner::Capsule(CapsuleOwner(ManuallyDrop::into_inner(capsule)));
-    Some(Tensor::build_from(valid, Place::default(), traits, owner, lean(), returned))
+    Some(Straight { raw, valid, traits, owner })
 }
 
 /// A versioned capsule of any kind.

@@ -106,17 +106,16 @@ impl fmt::Debug for Owner {
 }
 
 /// The facts of a tensor. Its shape and strides are beside them, in the same allocation.
+// In this order, what is mostly 0 is written in one piece of whole words: who reads a word of it a moment later gets it from one
+// store, not from two.
+#[repr(C)]
 pub(crate) struct Inner {
+    pub(crate) owner: Owner,
+    pub(crate) device: Device,
     /// First element; offsets are folded in where the device allows it. Dangling or NULL where there is no element.
     pub(crate) data: *mut u8,
     /// What could not be folded in: opaque handles (Metal, OpenCL, Vulkan, WebGPU).
     pub(crate) byte_offset: u64,
-    pub(crate) device: Device,
-    pub(crate) dtype: DType,
-    pub(crate) traits: Traits,
-    pub(crate) framework: Label,
-    /// Whether this tensor opened `holder` and so closes it; a derived view names its parent's record.
-    pub(crate) owns_record: bool,
     pub(crate) holder: HolderId,
     pub(crate) alloc: Allocation,
     /// The streams it is used on: memory of a device that has a driver here. A derived view shares its parent's.
@@ -124,7 +123,11 @@ pub(crate) struct Inner {
     /// Boxed: few tensors are watched, and a handle must fit a small block.
     pub(crate) watch: Option<Box<Watch>>,
     pub(crate) runtime: Runtime,
-    pub(crate) owner: Owner,
+    pub(crate) dtype: DType,
+    pub(crate) traits: Traits,
+    pub(crate) framework: Label,
+    /// Whether this tensor opened `holder` and so closes it; a derived view names its parent's record.
+    pub(crate) owns_record: bool,
 }
 
 /// The allocation that a tensor's memory is part of. Its end is not 0 where it is known.

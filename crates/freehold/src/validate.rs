@@ -33,64 +33,69 @@ fn is_opaque(kind: DeviceKind) -> bool {
 pub(crate) const NOT_PLAIN: Traits = Traits::PADDED.union(Traits::BYTE_STRIDES);
 
 /// What nearly every tensor is, in a third of the time: a plain dtype, host memory, no offset, sizes and strides that are
-/// positive and fit 30 bits. `None` says nothing: [`validate`] decides then, and says the same of what is accepted here.
+/// positive and fit 28 bits. `None` says nothing: [`validate`] decides then, and says the same of what is accepted here.
 ///
 /// # Safety
 ///
 /// As [`validate`].
 #[inline(always)]
 pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
-    /// Products of two such numbers, one for each dimension that a kept block has room for, are below 2^63.
-    const BITS: u32 = 30;
-    const MAX_PLAIN_NDIM: usize = 7;
-    /// So many dimensions of so many bits each are less than 2^63 elements.
-    const SMALL: [u32; MAX_PLAIN_NDIM + 1] = [63, 63, 31, 21, 15, 12, 10, 9];
-    // SAFETY: forwarded from the caller; copying it out means that no field is read twice.
-    let t = unsafe { t.read() };
-    let (device, dtype, ndim) = (device_from(t.device), dtype_from(t.dtype), t.ndim as usize);
-    let size = dtype.plain_size()? as i64;
-    if device.kind != DeviceKind::CPU
-        || device.id < 0
-        || t.byte_offset != 0
-        || t.data.is_null()
-        || ndim > MAX_PLAIN_NDIM
-        || t.shape.is_null()
-        || t.strides.is_null()
-    {
+    /// The sum of as many products of two such numbers, times the largest element, is below 2^63.
+    const BITS: u32 = 28;
+    /// A kept block has room for them.
+    const MAX_PLAIN_NDIM: usize = 6;
+    /// By dimensions: such sizes, and one more, make less than 2^63 elements.
+    const SMALL: [u32; MAX_PLAIN_NDIM + 1] = [1 << BITS, 1 << BITS, 1 << BITS, 1 << 20, 1 << 15, 1 << 12, 1 << 10];
+    // No field is read twice, and each when it is needed: all of them at once do not fit the registers.
+    // SAFETY: forwarded from the caller.
+    let (device, ndim, shape, strides) =
+        unsafe { (device_from((*t).device), (*t).ndim as usize, (*t).shape, (*t).strides) };
+    // SAFETY: as above.
+    if device.kind != DeviceKind::CPU || device.id < 0 || unsafe { (*t).byte_offset } != 0 {
+        return None;
+    }
+    if ndim > MAX_PLAIN_NDIM || shape.is_null() || strides.is_null() {
         return None;
     }
     // SAFETY: at most as many dimensions as a block has. All are written before the draft leaves the block, and a draft that is
     // dropped is not read.
     let mut draft = ManuallyDrop::new(unsafe { Draft::room(ndim) });
     let place = draft.place();
-    let (mut sizes, mut steps, mut numel, mut last) = (0, 0, 1_i64, 0_i64);
+    let (mut steps, mut last) = (0, 0_i64);
     for i in 0..ndim {
         // SAFETY: shape and strides have `ndim` values by the caller's word, and the draft room for them.
         let (n, s) = unsafe {
-            let (n, s) = (t.shape.add(i).read_unaligned(), t.strides.add(i).read_unaligned());
+            let (n, s) = (shape.add(i).read_unaligned(), strides.add(i).read_unaligned());
             place.add(i).write(n);
             place.add(ndim + i).write(s);
             (n, s)
         };
-        // Signs too: a negative number has high bits.
-        (sizes, steps) = (sizes | n, steps | s);
-        numel = numel.wrapping_mul(n);
-        last = last.wrapping_add(n.wrapping_sub(1).wrapping_mul(s));
+        // How many steps there are along the dimension: -1 where there are no elements. A negative number has high bits.
+        let n = n.wrapping_sub(1);
+        // At once, because a loop that can end early is not unrolled.
+        if (n | s) >> BITS != 0 {
+            // By value, so that what is accepted stays in registers.
+            abandon(ManuallyDrop::into_inner(draft));
+            return None;
+        }
+        steps |= n;
+        last += n * s;
     }
     let dims = ManuallyDrop::into_inner(draft);
+    // SAFETY: forwarded from the caller.
+    let (data, dtype) = unsafe { ((*t).data, dtype_from((*t).dtype)) };
+    // None, where the dtype is not plain; else not negative.
+    let bytes = (last + 1) * dtype.plain_size().unwrap_or(0) as i64;
+    let start = data.addr() as i64;
+    // The sign of each says no: of nothing, of NULL, and of what is not below 2^63.
+    let wrong = (bytes - 1) | start.wrapping_sub(1) | start.wrapping_add(bytes);
     // Whether the elements can be counted; without a look at each size where all are small.
-    let counted =
-        || sizes >> SMALL[ndim] == 0 || dims.shape().iter().try_fold(1, |n: i64, &m| n.checked_mul(m)).is_some();
-    // Below 2^63 where the numbers are small enough, which is looked at here too.
-    let (bytes, wrapped) = last.wrapping_add(1).overflowing_mul(size);
-    let end = (t.data.addr() as u64).checked_add(bytes.cast_unsigned());
-    let fits = !wrapped && end.is_some_and(|end| end <= i64::MAX.cast_unsigned());
-    if (sizes | steps) >> BITS != 0 || numel == 0 || !fits || !counted() {
-        // By value, so that what is accepted stays in registers.
+    let counted = || dims.shape().iter().try_fold(1, |n: i64, &m| n.checked_mul(m)).is_some();
+    if wrong < 0 || (steps as u32 >= SMALL[ndim] && !counted()) {
         abandon(dims);
         return None;
     }
-    Some(Valid { data: t.data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
+    Some(Valid { data: data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
 }
 
 #[cold]
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_short_way_says_what_the_long_one_does() {
-        let sizes = [-1, 0, 1, 2, 3, 1 << 29, 1 << 30, 1 << 61, i64::MAX, i64::MIN];
+        let sizes = [-1, 0, 1, 2, 3, 1 << 27, 1 << 28, (1 << 28) + 1, 1 << 30, 1 << 61, i64::MAX, i64::MIN];
         let mut memory = 0_u64;
         let data = (&raw mut memory).cast();
         let high = std::ptr::without_provenance_mut(i64::MAX as usize - 64);
@@ -251,8 +256,14 @@ mod tests {
             }
         }
         for ndim in 1..=9 {
-            compare(&mut vec![2; ndim], &mut vec![1 << 29; ndim], data, 0, DType::U8, Device::CPU);
+            for bits in [1, 9, 10, 11, 12, 13, 15, 16, 20, 21, 22, 27, 28] {
+                for n in [(1 << bits) - 1, 1 << bits, (1 << bits) + 1] {
+                    for stride in [0, 1, 1 << 27, 1 << 28] {
+                        compare(&mut vec![n; ndim], &mut vec![stride; ndim], data, 0, DType::C128, Device::CPU);
+                    }
+                }
+            }
         }
-        assert!(short > 40 && long > 40, "{short} {long}");
+        assert!(short > 400 && long > 400, "{short} {long}");
     }
 }

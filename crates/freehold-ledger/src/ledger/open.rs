@@ -49,20 +49,23 @@ impl Ledger {
     }
 
     /// As [`Ledger::open`], for a caller that has looked at the level.
-    ///
-    /// The usual case is in the caller, where what describes the holder goes from registers into the record. So that it stays
-    /// there, nothing takes the address of a description: the other cases, which are functions of their own, ask for it anew.
     #[inline(always)]
     pub fn open_under(&self, level: Level, what: impl Describe) -> HolderId {
-        if level == Level::Records
-            && let Some(id) = self.open_plain(what)
-        {
-            return id;
+        self.open_usual(level, what).unwrap_or_else(|| self.open_unusual(level, what))
+    }
+
+    /// The usual case of [`Ledger::open_under`], which is also to be asked where this is `None`: nothing was done.
+    ///
+    /// It is in the caller, where what describes the holder goes from registers into the record. So that it stays there, nothing
+    /// takes the address of a description: the other cases are functions of their own, best of the caller's too, which makes the
+    /// description anew there.
+    #[inline(always)]
+    pub fn open_usual(&self, level: Level, what: impl Describe) -> Option<HolderId> {
+        match level {
+            Level::Records => self.open_plain(what),
+            Level::Counters => self.count_plain(what).then_some(HolderId::NONE),
+            _ => None,
         }
-        if level == Level::Counters && self.count_plain(what) {
-            return HolderId::NONE;
-        }
-        self.open_unusual(level, what)
     }
 
     /// As [`Ledger::open_plain`], where handovers are only counted; `false` if nothing was done.

@@ -30,19 +30,20 @@ impl Tensor {
     #[inline(never)]
     fn record_import_on(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
         let returned = returned();
-        let ledger = self.0.runtime.books();
-        let level = ledger.level();
-        if returned.is_some() || level >= Level::Canaries {
-            return self.record_watched(site, returned);
+        if returned.is_none() {
+            let ledger = self.0.runtime.books();
+            let new = New { tensor: self, role: Role::Owner, site, edge: None };
+            if let Some(id) = ledger.open_usual(ledger.level(), new) {
+                return self.own(id);
+            }
         }
-        let id = ledger.open_under(level, New { tensor: self, role: Role::Owner, site, edge: None });
-        self.own(id);
+        self.record_unusual(site, returned);
     }
 
     /// Apart from the other, which must stay short.
     #[cold]
     #[inline(never)]
-    fn record_watched(&mut self, site: Label, returned: Option<Returned>) {
+    fn record_unusual(&mut self, site: Label, returned: Option<Returned>) {
         match returned {
             None => self.record(Role::Owner, site, None),
             Some(returned) => self.record_return(returned, site),
