@@ -238,6 +238,8 @@ symbols() {
         <(nm -D --defined-only "$LIB/libfreehold.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort); then
         fail "libfreehold.so exports other symbols than crates/freehold-capi/abi-symbols.txt lists"
     fi
+    # With that flag it may not load late: the room for such libraries is small, and others take of it.
+    if readelf -d "$LIB/libfreehold.so" | grep -q STATIC_TLS; then fail "libfreehold.so needs static TLS"; fi
 }
 
 # Its own allocator is in its way under the sanitizers and valgrind.

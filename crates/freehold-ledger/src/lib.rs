@@ -105,6 +105,6 @@ pub use report::{
     Stats, WaitGroup,
 };
 #[doc(hidden)]
-pub use slot::ThreadSlot;
+pub use slot::{Local, Table, ThreadSlot, here, leave};
 pub use text::TextOptions;
 pub use write::Format;

@@ -1,96 +1,217 @@
-//! Memory that each thread has for itself, at a fixed distance from its thread pointer.
+//! What each thread has for itself, found without a call.
 //!
 //! In a shared library every use of a `thread_local!` calls `__tls_get_addr`, which takes longer than what the ledger does with
-//! what it finds there; a handover would make four to eight such calls. The ELF TLS model "initial exec" needs two loads
-//! instead, and no register to be saved, but Rust has no name for it. glibc keeps room for libraries that use it and are
-//! loaded late (1664 bytes for all of them together; ours take 40): Ulrich Drepper, "ELF Handling For Thread-Local Storage",
-//! section 4.2; glibc's manual, "Dynamic Linking Tunables". Elsewhere, where such a library might not load at all (musl), the
-//! standard library's way is taken.
+//! what it finds there, and a handover would make four to eight such calls. The ELF TLS model "initial exec" needs none, but a
+//! library that uses it may not load late ("cannot allocate memory in static TLS block"), as one of Python's modules does. So a
+//! thread takes a place in a table, by its thread pointer, for as long as it runs. Where another has that place, and on platforms
+//! where nobody looked for the pointer, the value is a `thread_local!` as any other.
 
-/// A type of which each thread has one value, that is there from the first to the last of what the thread does.
-///
-/// # Safety
-///
-/// Only [`thread_slot!`](crate::thread_slot) implements it.
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::LocalKey;
+
+/// A type of which each thread has one value, from the first to the last of what the thread does.
 #[doc(hidden)]
-pub unsafe trait ThreadSlot: Sized + 'static {
-    /// Where the calling thread has its value: valid until the thread is gone.
-    fn here() -> *const Self;
+pub trait ThreadSlot: Sized + 'static {
+    /// What a thread begins with.
+    const NEW: Self;
+
+    fn table() -> &'static Table<Self>;
+
+    /// For threads without a place. Whatever it holds needs no drop, so that it is there to the last.
+    fn local() -> &'static LocalKey<Local<Self>>;
+
+    /// Makes sure that [`leave`] is called when the thread ends; `false` where it is too late for that.
+    fn will_leave() -> bool;
+
+    /// Makes the value [`ThreadSlot::NEW`] again, once the thread's end has let go of what was in it.
+    fn renew(&self);
 }
 
-/// Implements [`ThreadSlot`] for a type: `thread_slot!(Slot, "name", Slot::new())`. What each thread begins with must be zeros in
-/// all bytes, none of them padding, and no other slot may have the name: both are compile errors or the linker's.
+/// A thread's own value, where it has no place in the table.
 #[doc(hidden)]
-#[macro_export]
-#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu", not(any(miri, loom))))]
-macro_rules! thread_slot {
-    ($slot:ty, $name:literal, $new:expr) => {
-        const _: () = {
-            // SAFETY: the sizes are compared; the compiler refuses bytes that are not initialised, or part of an address.
-            let bytes: [u8; ::core::mem::size_of::<$slot>()] = unsafe { ::core::mem::transmute::<$slot, _>($new) };
-            let mut i = 0;
-            while i < bytes.len() {
-                assert!(bytes[i] == 0, "the loader gives zeros to each thread");
-                i += 1;
-            }
-        };
-        $crate::thread_slot!(@symbol $slot, concat!(
-            "freehold_slot_", $name, "_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"), "_",
-            env!("CARGO_PKG_VERSION_PATCH")
-        ));
-    };
-    (@symbol $slot:ty, $symbol:expr) => {
-        // Hidden: each library and program has its own. Versions of a crate that meet in one have a name each.
-        ::core::arch::global_asm!(
-            ".pushsection .tbss,\"awT\",@nobits",
-            ".balign {align}",
-            concat!(".globl ", $symbol),
-            concat!(".hidden ", $symbol),
-            concat!(".type ", $symbol, ", @tls_object"),
-            concat!(".size ", $symbol, ", {size}"),
-            concat!($symbol, ":"),
-            ".zero {size}",
-            ".popsection",
-            align = const ::core::mem::align_of::<$slot>(),
-            size = const ::core::mem::size_of::<$slot>(),
-        );
+pub struct Local<T> {
+    /// Whether the thread has asked for a place: it is in the table or here for good.
+    asked: Cell<bool>,
+    value: T,
+}
 
-        // SAFETY: by this macro.
-        unsafe impl $crate::ThreadSlot for $slot {
-            #[inline(always)]
-            fn here() -> *const Self {
-                const { assert!(!::core::mem::needs_drop::<$slot>(), "what is dropped is not there to the last") };
-                let here: *const Self;
-                // SAFETY: reads the symbol's distance, which the linker or the loader wrote, and the thread pointer, which the
-                // ABI keeps at `fs:0`. Both stay what they are for as long as the thread runs.
-                unsafe {
-                    ::core::arch::asm!(
-                        concat!("mov {here}, qword ptr [rip + ", $symbol, "@GOTTPOFF]"),
-                        "add {here}, qword ptr fs:[0]",
-                        here = out(reg) here,
-                        options(pure, nomem, nostack),
-                    );
+impl<T: ThreadSlot> Local<T> {
+    #[expect(clippy::new_without_default, reason = "for statics")]
+    pub const fn new() -> Local<T> {
+        Local { asked: Cell::new(false), value: T::NEW }
+    }
+}
+
+/// Threads whose stacks follow one another, as glibc makes them, have places of their own.
+const PLACES: usize = 64;
+
+#[doc(hidden)]
+pub struct Table<T> {
+    places: [Place<T>; PLACES],
+}
+
+/// On lines of the cache of its own: its thread writes here all the time.
+#[repr(align(128))]
+struct Place<T> {
+    /// The pointer of the thread whose place it is, or 0.
+    owner: AtomicUsize,
+    value: T,
+}
+
+// SAFETY: a value is only reached by the thread that its place names. In the child of a fork that may be one whose pointer a thread
+// of the parent had, of which the child has none: then the value is that thread's, in whatever state, and no other thread's.
+unsafe impl<T: Send> Sync for Table<T> {}
+
+impl<T: ThreadSlot> Table<T> {
+    #[expect(clippy::new_without_default, reason = "for statics")]
+    pub const fn new() -> Table<T> {
+        Table { places: [const { Place { owner: AtomicUsize::new(0), value: T::NEW } }; PLACES] }
+    }
+
+    #[inline(always)]
+    fn place(&self, pointer: usize) -> &Place<T> {
+        // Stacks are apart by a power of two and a guard page.
+        &self.places[(pointer >> 12) % PLACES]
+    }
+}
+
+/// The thread pointer, which no other thread that runs has; `None` where it is not looked for.
+#[inline(always)]
+fn pointer() -> Option<usize> {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(miri, loom))))]
+    {
+        let pointer;
+        // SAFETY: reads the word that the ABI keeps at `fs:0`, which is the same for as long as the thread runs.
+        unsafe {
+            std::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(pure, nomem, nostack, preserves_flags));
+        }
+        Some(pointer)
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(any(miri, loom)))))]
+    None
+}
+
+/// Where the calling thread has its value: valid until [`leave`], or until the thread is gone.
+#[doc(hidden)]
+#[inline(always)]
+pub fn here<T: ThreadSlot>() -> *const T {
+    if let Some(pointer) = pointer() {
+        let place = T::table().place(pointer);
+        // Relaxed: this thread wrote it, or the value is not touched.
+        if place.owner.load(Ordering::Relaxed) == pointer {
+            return &raw const place.value;
+        }
+    }
+    elsewhere()
+}
+
+#[cold]
+#[inline(never)]
+fn elsewhere<T: ThreadSlot>() -> *const T {
+    let local: *const Local<T> = T::local().with(std::ptr::from_ref);
+    // SAFETY: what needs no drop is there until the thread is gone.
+    let local = unsafe { &*local };
+    if let Some(pointer) = pointer()
+        && !local.asked.replace(true)
+        && T::will_leave()
+    {
+        let place = T::table().place(pointer);
+        // Acquire: what the place's last thread wrote is seen here.
+        if place.owner.compare_exchange(0, pointer, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return &raw const place.value;
+        }
+    }
+    &raw const local.value
+}
+
+/// Gives the calling thread's place back, if it has one. From here on its value is a new one.
+#[doc(hidden)]
+pub fn leave<T: ThreadSlot>() {
+    let Some(pointer) = pointer() else { return };
+    let place = T::table().place(pointer);
+    if place.owner.load(Ordering::Relaxed) == pointer {
+        place.value.renew();
+        // Release: the next thread of this place sees the new value.
+        place.owner.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    struct Count(Cell<u64>);
+
+    struct End;
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            leave::<Count>();
+        }
+    }
+
+    impl ThreadSlot for Count {
+        const NEW: Count = Count(Cell::new(0));
+
+        fn table() -> &'static Table<Count> {
+            static TABLE: Table<Count> = Table::new();
+            &TABLE
+        }
+
+        fn local() -> &'static LocalKey<Local<Count>> {
+            thread_local!(static LOCAL: Local<Count> = const { Local::new() });
+            &LOCAL
+        }
+
+        fn will_leave() -> bool {
+            thread_local!(static END: End = const { End });
+            END.try_with(|_| ()).is_ok()
+        }
+
+        fn renew(&self) {
+            self.0.set(0);
+        }
+    }
+
+    fn count() -> u64 {
+        // SAFETY: valid until the thread leaves, and no other thread's.
+        let count = unsafe { &(*here::<Count>()).0 };
+        count.set(count.get() + 1);
+        count.get()
+    }
+
+    #[test]
+    fn every_thread_has_its_own_from_new_to_the_last() {
+        // More than there are places, so that some have none; then again, in places that were left.
+        let threads = if cfg!(miri) { 4 } else { 2 * PLACES };
+        let places = AtomicUsize::new(0);
+        for _ in 0..3 {
+            let all = Barrier::new(threads);
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        for i in 1..100 {
+                            assert_eq!(count(), i);
+                            if i % 33 == 0 {
+                                all.wait();
+                            }
+                        }
+                        let before = here::<Count>();
+                        leave::<Count>();
+                        let had_place = !std::ptr::eq(before, here::<Count>());
+                        assert_eq!(count(), if had_place { 1 } else { 100 }, "who left a place begins anew, elsewhere");
+                        places.fetch_add(usize::from(had_place), Ordering::Relaxed);
+                    });
                 }
-                here
-            }
+            });
         }
-    };
-}
-
-/// Implements [`ThreadSlot`]: see above.
-#[doc(hidden)]
-#[macro_export]
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu", not(any(miri, loom)))))]
-macro_rules! thread_slot {
-    ($slot:ty, $name:literal, $new:expr) => {
-        // SAFETY: by this macro.
-        unsafe impl $crate::ThreadSlot for $slot {
-            #[inline(always)]
-            fn here() -> *const Self {
-                const { assert!(!::core::mem::needs_drop::<$slot>(), "what is dropped is not there to the last") };
-                ::std::thread_local!(static HERE: $slot = const { $new });
-                HERE.with(::core::ptr::from_ref)
-            }
-        }
-    };
+        let taken = Count::table().places.iter().filter(|place| place.owner.load(Ordering::Relaxed) != 0).count();
+        assert_eq!(taken, 0, "all were given back");
+        // Each round takes most places, in whatever order threads came.
+        let places = places.into_inner();
+        assert!(pointer().is_none() || places > PLACES, "{places} places in three rounds");
+    }
 }

@@ -7,9 +7,10 @@
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
+use std::thread::LocalKey;
 
 use crate::holder::SHARD_BITS;
-use crate::slot::ThreadSlot;
+use crate::slot::{Local, Table, ThreadSlot, here, leave};
 use crate::sync::{AtomicU64, Ordering};
 
 /// How many shards a ledger can have.
@@ -62,21 +63,43 @@ impl Drop for Claim {
             writer.set(writer.get() & !(SHARDS as u32 - 1));
             give_back(index);
         }
+        leave::<Slot>();
     }
 }
 
-/// What [`Writer`] holds; 0 until the thread is known. Apart from the claim, because it is found at once and outlives what has
-/// a destructor.
+/// What [`Writer`] holds; 0 until the thread is known.
 struct Slot(Cell<u32>);
 
-crate::thread_slot!(Slot, "writer", Slot(Cell::new(0)));
+impl ThreadSlot for Slot {
+    const NEW: Slot = Slot(Cell::new(0));
+
+    #[inline(always)]
+    fn table() -> &'static Table<Slot> {
+        static TABLE: Table<Slot> = Table::new();
+        &TABLE
+    }
+
+    fn local() -> &'static LocalKey<Local<Slot>> {
+        thread_local!(static LOCAL: Local<Slot> = const { Local::new() });
+        &LOCAL
+    }
+
+    fn will_leave() -> bool {
+        CLAIM.try_with(|_| ()).is_ok()
+    }
+
+    fn renew(&self) {
+        self.0.set(0);
+    }
+}
 
 thread_local!(static CLAIM: Claim = const { Claim { index: Cell::new(0) } });
 
 #[inline(always)]
 fn writer<'a>() -> &'a Cell<u32> {
-    // SAFETY: there until the thread is gone. The cell stays on its thread, and no caller keeps the reference.
-    unsafe { &(*Slot::here()).0 }
+    // SAFETY: the calling thread's until it leaves, which is when it ends. The cell stays on its thread, and no caller keeps the
+    // reference.
+    unsafe { &(*here::<Slot>()).0 }
 }
 
 /// The calling thread.

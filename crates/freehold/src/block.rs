@@ -6,8 +6,9 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
+use std::thread::LocalKey;
 
-use freehold_ledger::ThreadSlot;
+use freehold_ledger::{Local, Table, ThreadSlot, here, leave};
 
 /// The size of a kept block: a handle of six dimensions, an export of nine.
 pub(crate) const SIZE: usize = 256;
@@ -27,31 +28,54 @@ struct Cache {
     head: Cell<*mut u8>,
     /// How many more blocks there is room for.
     room: Cell<u32>,
-    /// 1 once somebody asked whether there is any. A number, so that there is no padding.
-    asked: Cell<u32>,
+    asked: Cell<bool>,
 }
 
 /// Gives back what the thread keeps when it ends.
 struct End;
 
-freehold_ledger::thread_slot!(Cache, "blocks", Cache::new());
+impl ThreadSlot for Cache {
+    const NEW: Cache = Cache::new();
 
-// Apart from the cache, which is found at once and outlives what has a destructor.
+    #[inline(always)]
+    fn table() -> &'static Table<Cache> {
+        static TABLE: Table<Cache> = Table::new();
+        &TABLE
+    }
+
+    fn local() -> &'static LocalKey<Local<Cache>> {
+        thread_local!(static LOCAL: Local<Cache> = const { Local::new() });
+        &LOCAL
+    }
+
+    fn will_leave() -> bool {
+        END.try_with(|_| ()).is_ok()
+    }
+
+    fn renew(&self) {
+        self.asked.set(false);
+    }
+}
+
 thread_local!(static END: End = const { End });
+
+// SAFETY: only plain memory is linked, of which nobody else knows.
+unsafe impl Send for Cache {}
 
 impl Drop for End {
     fn drop(&mut self) {
         // From here on the thread, which may still run destructors that release blocks, keeps none.
         let cache = cache();
-        cache.asked.set(1);
+        cache.asked.set(true);
         cache.room.set(0);
         cache.empty();
+        leave::<Cache>();
     }
 }
 
 impl Cache {
     const fn new() -> Cache {
-        Cache { head: Cell::new(ptr::null_mut()), room: Cell::new(0), asked: Cell::new(0) }
+        Cache { head: Cell::new(ptr::null_mut()), room: Cell::new(0), asked: Cell::new(false) }
     }
 
     #[inline(always)]
@@ -101,7 +125,7 @@ impl Cache {
     #[inline(never)]
     fn ask(&self) -> bool {
         // Nothing is kept where nobody is sure to give it back: the thread is ending.
-        if self.asked.replace(1) != 0 || freehold_device::host_pool().limit() == 0 || END.try_with(|_| ()).is_err() {
+        if self.asked.replace(true) || freehold_device::host_pool().limit() == 0 || END.try_with(|_| ()).is_err() {
             return false;
         }
         self.room.set(KEPT);
@@ -112,9 +136,8 @@ impl Cache {
 /// What this thread keeps.
 #[inline(always)]
 fn cache<'a>() -> &'a Cache {
-    // SAFETY: there until the thread is gone. `Cache` stays on its thread (it has cells), and no caller keeps the reference: it is
-    // used within one call.
-    unsafe { &*Cache::here() }
+    // SAFETY: the calling thread's until it leaves, which is when it ends. No caller keeps the reference: it is used within one call.
+    unsafe { &*here::<Cache>() }
 }
 
 /// Memory for a layout of at most 16-byte alignment, not initialised. Ends the process where there is none, as `Box` does.
