@@ -139,7 +139,8 @@ pub fn leave<T: ThreadSlot>() {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Barrier;
+    use std::collections::HashSet;
+    use std::sync::{Barrier, Mutex};
 
     use super::*;
 
@@ -187,12 +188,15 @@ mod tests {
     fn every_thread_has_its_own_from_new_to_the_last() {
         // More than there are places, so that some have none; then again, in places that were left.
         let threads = if cfg!(miri) { 4 } else { 2 * PLACES };
-        let places = AtomicUsize::new(0);
         for _ in 0..3 {
-            let all = Barrier::new(threads);
+            let (all, with_place) = (Barrier::new(threads), AtomicUsize::new(0));
+            // Whose places these are: how far apart stacks are differs (the thread sanitizer's share a few).
+            let wanted = Mutex::new(HashSet::new());
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
+                        let place = pointer().map(|pointer| (&raw const Count::table().place(pointer).value).addr());
+                        wanted.lock().expect("no panic").extend(place);
                         for i in 1..100 {
                             assert_eq!(count(), i);
                             if i % 33 == 0 {
@@ -203,15 +207,14 @@ mod tests {
                         leave::<Count>();
                         let had_place = !std::ptr::eq(before, here::<Count>());
                         assert_eq!(count(), if had_place { 1 } else { 100 }, "who left a place begins anew, elsewhere");
-                        places.fetch_add(usize::from(had_place), Ordering::Relaxed);
+                        with_place.fetch_add(usize::from(had_place), Ordering::Relaxed);
                     });
                 }
             });
+            let wanted = wanted.into_inner().expect("no panic").len();
+            assert_eq!(with_place.into_inner(), wanted, "each place has one of the threads that want it");
         }
         let taken = Count::table().places.iter().filter(|place| place.owner.load(Ordering::Relaxed) != 0).count();
         assert_eq!(taken, 0, "all were given back");
-        // Each round takes most places, in whatever order threads came.
-        let places = places.into_inner();
-        assert!(pointer().is_none() || places > PLACES, "{places} places in three rounds");
     }
 }
