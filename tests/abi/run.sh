@@ -239,7 +239,7 @@ symbols() {
         fail "libfreehold.so exports other symbols than crates/freehold-capi/abi-symbols.txt lists"
     fi
     # With that flag it may not load late: the room for such libraries is small, and others take of it.
-    if readelf -d "$LIB/libfreehold.so" | grep -q STATIC_TLS; then fail "libfreehold.so needs static TLS"; fi
+    if readelf -d "$LIB/libfreehold.so" | grep STATIC_TLS >/dev/null; then fail "libfreehold.so needs static TLS"; fi
 }
 
 # Its own allocator is in its way under the sanitizers and valgrind.

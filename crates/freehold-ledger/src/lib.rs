@@ -83,7 +83,8 @@ mod record;
 mod report;
 mod shard;
 mod slab;
-mod slot;
+#[doc(hidden)]
+pub mod slot;
 mod sync;
 mod tally;
 mod text;
@@ -104,7 +105,5 @@ pub use report::{
     LentReport, LiveStats, Name, PeakHolder, PeakReport, PinnedHolder, PinnedReport, RefusedStats, SCHEMA, Snapshot,
     Stats, WaitGroup,
 };
-#[doc(hidden)]
-pub use slot::{Local, Table, ThreadSlot, here, leave};
 pub use text::TextOptions;
 pub use write::Format;

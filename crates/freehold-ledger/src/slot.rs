@@ -2,7 +2,7 @@
 //!
 //! In a shared library every use of a `thread_local!` calls `__tls_get_addr`, which takes longer than what the ledger does with
 //! what it finds there, and a handover would make four to eight such calls. The ELF TLS model "initial exec" needs none, but a
-//! library that uses it may not load late ("cannot allocate memory in static TLS block"), as one of Python's modules does. So a
+//! library that uses it may not load late ("cannot allocate memory in static TLS block"), as ours for Python did not. So a
 //! thread takes a place in a table, by its thread pointer, for as long as it runs. Where another has that place, and on platforms
 //! where nobody looked for the pointer, the value is a `thread_local!` as any other.
 
@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::LocalKey;
 
 /// A type of which each thread has one value, from the first to the last of what the thread does.
-#[doc(hidden)]
 pub trait ThreadSlot: Sized + 'static {
     /// What a thread begins with.
     const NEW: Self;
@@ -28,8 +27,25 @@ pub trait ThreadSlot: Sized + 'static {
     fn renew(&self);
 }
 
-/// A thread's own value, where it has no place in the table.
+/// Writes [`ThreadSlot::table`] and [`ThreadSlot::local`] of a type.
 #[doc(hidden)]
+#[macro_export]
+macro_rules! thread_slot_statics {
+    ($slot:ty) => {
+        #[inline(always)]
+        fn table() -> &'static $crate::slot::Table<$slot> {
+            static TABLE: $crate::slot::Table<$slot> = $crate::slot::Table::new();
+            &TABLE
+        }
+
+        fn local() -> &'static ::std::thread::LocalKey<$crate::slot::Local<$slot>> {
+            ::std::thread_local!(static LOCAL: $crate::slot::Local<$slot> = const { $crate::slot::Local::new() });
+            &LOCAL
+        }
+    };
+}
+
+/// A thread's own value, where it has no place in the table.
 pub struct Local<T> {
     /// Whether the thread has asked for a place: it is in the table or here for good.
     asked: Cell<bool>,
@@ -46,7 +62,6 @@ impl<T: ThreadSlot> Local<T> {
 /// Threads whose stacks follow one another, as glibc makes them, have places of their own.
 const PLACES: usize = 64;
 
-#[doc(hidden)]
 pub struct Table<T> {
     places: [Place<T>; PLACES],
 }
@@ -93,7 +108,6 @@ fn pointer() -> Option<usize> {
 }
 
 /// Where the calling thread has its value: valid until [`leave`], or until the thread is gone.
-#[doc(hidden)]
 #[inline(always)]
 pub fn here<T: ThreadSlot>() -> *const T {
     if let Some(pointer) = pointer() {
@@ -109,8 +123,9 @@ pub fn here<T: ThreadSlot>() -> *const T {
 #[cold]
 #[inline(never)]
 fn elsewhere<T: ThreadSlot>() -> *const T {
+    const { assert!(!std::mem::needs_drop::<T>(), "what is dropped is not there to the last") };
     let local: *const Local<T> = T::local().with(std::ptr::from_ref);
-    // SAFETY: what needs no drop is there until the thread is gone.
+    // SAFETY: it needs no drop, as was asserted, so it is there until the thread is gone.
     let local = unsafe { &*local };
     if let Some(pointer) = pointer()
         && !local.asked.replace(true)
@@ -126,7 +141,6 @@ fn elsewhere<T: ThreadSlot>() -> *const T {
 }
 
 /// Gives the calling thread's place back, if it has one. From here on its value is a new one.
-#[doc(hidden)]
 pub fn leave<T: ThreadSlot>() {
     let Some(pointer) = pointer() else { return };
     let place = T::table().place(pointer);
@@ -157,15 +171,7 @@ mod tests {
     impl ThreadSlot for Count {
         const NEW: Count = Count(Cell::new(0));
 
-        fn table() -> &'static Table<Count> {
-            static TABLE: Table<Count> = Table::new();
-            &TABLE
-        }
-
-        fn local() -> &'static LocalKey<Local<Count>> {
-            thread_local!(static LOCAL: Local<Count> = const { Local::new() });
-            &LOCAL
-        }
+        crate::thread_slot_statics!(Count);
 
         fn will_leave() -> bool {
             thread_local!(static END: End = const { End });

@@ -7,10 +7,9 @@
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
-use std::thread::LocalKey;
 
 use crate::holder::SHARD_BITS;
-use crate::slot::{Local, Table, ThreadSlot, here, leave};
+use crate::slot::{ThreadSlot, here, leave};
 use crate::sync::{AtomicU64, Ordering};
 
 /// How many shards a ledger can have.
@@ -73,16 +72,7 @@ struct Slot(Cell<u32>);
 impl ThreadSlot for Slot {
     const NEW: Slot = Slot(Cell::new(0));
 
-    #[inline(always)]
-    fn table() -> &'static Table<Slot> {
-        static TABLE: Table<Slot> = Table::new();
-        &TABLE
-    }
-
-    fn local() -> &'static LocalKey<Local<Slot>> {
-        thread_local!(static LOCAL: Local<Slot> = const { Local::new() });
-        &LOCAL
-    }
+    crate::thread_slot_statics!(Slot);
 
     fn will_leave() -> bool {
         CLAIM.try_with(|_| ()).is_ok()

@@ -6,9 +6,8 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
-use std::thread::LocalKey;
 
-use freehold_ledger::{Local, Table, ThreadSlot, here, leave};
+use freehold_ledger::slot::{ThreadSlot, here, leave};
 
 /// The size of a kept block: a handle of six dimensions, an export of nine.
 pub(crate) const SIZE: usize = 256;
@@ -37,16 +36,7 @@ struct End;
 impl ThreadSlot for Cache {
     const NEW: Cache = Cache::new();
 
-    #[inline(always)]
-    fn table() -> &'static Table<Cache> {
-        static TABLE: Table<Cache> = Table::new();
-        &TABLE
-    }
-
-    fn local() -> &'static LocalKey<Local<Cache>> {
-        thread_local!(static LOCAL: Local<Cache> = const { Local::new() });
-        &LOCAL
-    }
+    freehold_ledger::thread_slot_statics!(Cache);
 
     fn will_leave() -> bool {
         END.try_with(|_| ()).is_ok()

@@ -48,12 +48,12 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     const SMALL: [u32; MAX_PLAIN_NDIM + 1] = [1 << BITS, 1 << BITS, 1 << BITS, 1 << 20, 1 << 15, 1 << 12, 1 << 10];
     // No field is read twice, and each when it is needed: all of them at once do not fit the registers.
     // SAFETY: forwarded from the caller.
-    let (device, ndim, shape, strides) =
-        unsafe { (device_from((*t).device), (*t).ndim as usize, (*t).shape, (*t).strides) };
-    // SAFETY: as above.
-    if device.kind != DeviceKind::CPU || device.id < 0 || unsafe { (*t).byte_offset } != 0 {
+    let (device, byte_offset) = unsafe { (device_from((*t).device), (*t).byte_offset) };
+    if device.kind != DeviceKind::CPU || device.id < 0 || byte_offset != 0 {
         return None;
     }
+    // SAFETY: as above.
+    let (ndim, shape, strides) = unsafe { ((*t).ndim as usize, (*t).shape, (*t).strides) };
     if ndim > MAX_PLAIN_NDIM || shape.is_null() || strides.is_null() {
         return None;
     }
@@ -84,7 +84,7 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     let dims = ManuallyDrop::into_inner(draft);
     // SAFETY: forwarded from the caller.
     let (data, dtype) = unsafe { ((*t).data, dtype_from((*t).dtype)) };
-    // None, where the dtype is not plain; else not negative.
+    // 0 where the dtype is not plain; never negative.
     let bytes = (last + 1) * dtype.plain_size().unwrap_or(0) as i64;
     let start = data.addr() as i64;
     // The sign of each says no: of nothing, of NULL, and of what is not below 2^63.
