@@ -315,11 +315,25 @@ unsafe fn lie<V: Lanes, const SIZE: usize, const PER: usize>(dst: *mut u8, src: 
         // SAFETY: whole vectors of the caller's lines, 16 bytes of each, and of its rows.
         unsafe {
             let (src, dst) = (src.add(row * SIZE), dst.offset(row as isize * row_step));
-            for part in 0..parts {
-                let src = src.offset((part * vector / SIZE) as isize * line_step);
-                for (q, v) in zipped::<V, SIZE, PER>(src, line_step).into_iter().enumerate() {
-                    let to = dst.offset(q as isize * row_step).add(part * vector);
-                    if stream { v.stream(to) } else { v.store(to) }
+            let columns = |part: usize| {
+                zipped::<V, SIZE, PER>(src.offset((part * vector / SIZE) as isize * line_step), line_step)
+            };
+            let put = |q: usize, part: usize, v: V| {
+                let to = dst.offset(q as isize * row_step).add(part * vector);
+                if stream { v.stream(to) } else { v.store(to) }
+            };
+            if parts == 1 {
+                for (q, v) in columns(0).into_iter().enumerate() {
+                    put(q, 0, v);
+                }
+            }
+            // Parts of a line one after the other, so that it leaves as one write: one that is begun and left for other lines, an
+            // Intel Xeon writes in pieces, at a sixth of the speed.
+            for part in (0..parts / 2 * 2).step_by(2) {
+                let (first, second) = (columns(part), columns(part + 1));
+                for (q, (first, second)) in first.into_iter().zip(second).enumerate() {
+                    put(q, part, first);
+                    put(q, part + 1, second);
                 }
             }
         }
