@@ -166,7 +166,7 @@ impl Loops {
         if n * widest < 2 * part || !is_multiple(short, size) {
             lost |= piece(0, n);
         } else {
-            let (whole, ahead) = (part >> widest.trailing_zeros(), ahead::distance());
+            let (whole, ahead) = (part >> widest.trailing_zeros(), ahead::distance(n * (step + size)));
             let last = n - whole;
             let (mut at, mut next) = (0, if short == 0 { whole } else { short >> size.trailing_zeros() });
             loop {

@@ -157,7 +157,7 @@ pub(super) unsafe fn steps(kernel: &Loops, step: usize, dst: *mut u8, src: *cons
         let aligns = short != 0 && is_multiple(short, written) && n >= 4 * step;
         let (mut i, mut lost) = if aligns { (short >> written.trailing_zeros(), at(0, step)) } else { (0, 0) };
         let end = i + ((n - i) & !(step - 1));
-        let ahead = ahead::distance();
+        let ahead = ahead::distance(n * (read + written));
         let part = if ahead == 0 { end } else { 4 * step };
         while i < end {
             let values = part.min(end - i);

@@ -196,7 +196,7 @@ unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8,
 )]
 unsafe fn convert<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8, n: usize, pair: &Pair) {
     const N: usize = 64;
-    let ahead = ahead::distance();
+    let ahead = ahead::distance(n * 3);
     let mut i = 0;
     // SAFETY: steps of 64 of the caller's values, the last of which may reach into the one before it; where there are fewer, they
     // pass through buffers, of which all that is read is initialised.
