@@ -3,11 +3,12 @@
 # Usage: bench.sh handovers|c|python|ledger|copies [TABLE [THREADS]]
 # TABLE, a regular expression, measures and replaces only the tables of copies whose title has a match; THREADS, 1 or 2, only
 # those of so many threads: bench.sh copies '^contiguous, DRAM' 1
+# PAGE, in the environment, is where the tables go instead, between the same marks: docs/benchmarks-xeon.md.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-handovers}
-only=${2:-} only_threads=${3:-}
+only=${2:-} only_threads=${3:-} page=${PAGE:-docs/benchmarks.md}
 if [ "$what" != copies ] && [ -n "$only$only_threads" ]; then die "only copies are measured table by table"; fi
 case $only_threads in '' | 1 | 2) ;; *) die "1 or 2 threads, not '$only_threads'" ;; esac
 scripts/setup.sh test
@@ -91,5 +92,5 @@ case $what in
     c) scripts/build.sh library && c ;;
     *) die "unknown figures '$what': handovers, c, python, copies or ledger" ;;
 esac
-"$PYTHON" tests/bench/report.py docs/benchmarks.md "$what" ${only:+replace} <"$results"
-say "docs/benchmarks.md has the tables"
+"$PYTHON" tests/bench/report.py "$page" "$what" ${only:+replace} <"$results"
+say "$page has the tables"
