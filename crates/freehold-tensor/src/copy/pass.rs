@@ -82,7 +82,7 @@ impl Steps {
             Class::Fill => return unsafe { self.fill(dst, src, tile, way.stream) },
             Class::Run | Class::Rows | Class::Strided | Class::Tiny | Class::Batch(_) => {}
         }
-        let n = tile.rows * tile.cols;
+        let n = tile.rows * tile.cols * self.group;
         if self.is_plain()
             && let (Unit::Bytes(size), Unit::Bytes(_)) = (self.src_unit, self.dst_unit)
             && (!way.stream || !matches!(way.class, Class::Strided))
@@ -170,8 +170,10 @@ impl Steps {
         tile: Tile,
         src_run: Option<*const u8>,
     ) -> usize {
-        let n = tile.rows * tile.cols;
-        debug_assert!(n * self.src_unit.block_size() <= BLOCK && n * self.dst_unit.block_size() <= BLOCK);
+        let elements = tile.rows * tile.cols;
+        debug_assert!(elements * self.src_unit.block_size().max(self.dst_unit.block_size()) <= BLOCK);
+        // Of a wider element that was made of several, what is done to values is done to each.
+        let n = elements * self.group;
         // SAFETY: the caller's guarantees.
         unsafe {
             let read = |to: *mut u8| match src_run {

@@ -62,6 +62,25 @@ proptest! {
     }
 }
 
+/// Pairs are moved as one wider element. What is left of a streamed line after whole blocks may be a single one, which is a run.
+#[test]
+#[cfg_attr(miri, ignore = "there are no streams")]
+fn the_last_of_a_line_of_pairs_is_whole_on_every_level() {
+    let backwards =
+        Placement { order: vec![0; 6], negative: vec![false, true, false, false, false, false], ..compact() };
+    for level in Level::available() {
+        for (dtype, block) in [(DType::U8, 1024), (DType::F16, 512), (DType::F32, 256), (DType::F64, 128)] {
+            for (few, n) in [2, 4].into_iter().flat_map(|few| (0..40).map(move |over| (few, 2 * block / few + over))) {
+                for misaligned in 0..2 {
+                    let forwards = Placement { order: vec![0; 6], misaligned, ..compact() };
+                    let run = || check(dtype, dtype, &[few, n], &backwards, &forwards, &CopyOptions::default(), 7);
+                    level.force(|| Tuning { stream_all: true, threads: None, no_short: true }.during(run));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "hours; the random shapes above take the same ways")]
 fn named_layouts_match_the_oracle_on_every_level() {
