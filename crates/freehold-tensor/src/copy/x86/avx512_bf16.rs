@@ -43,7 +43,9 @@ impl<const ROUND: u8> Put for Native<ROUND> {
                 && _mm512_fpclass_ps_mask::<NAN_OR_SUBNORMAL>(x[0]) | _mm512_fpclass_ps_mask::<NAN_OR_SUBNORMAL>(x[1])
                     != 0
             {
-                Self::mend(dst, x);
+                // An array of its own, written only here: a call takes it in memory, and `x` would go there for every step.
+                let both = [x[0], x[1], _mm512_setzero_ps(), _mm512_setzero_ps()];
+                Self::mend(dst, both);
             }
         }
     }

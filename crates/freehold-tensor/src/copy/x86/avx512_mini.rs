@@ -116,7 +116,8 @@ unsafe fn convert<G: Get, const F: usize, const SATURATE: bool>(dst: *mut u8, sr
         if !(const { Numbers::<F, SATURATE>::NAN_IS_BEYOND })
             && _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[0], x[1]) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[2], x[3]) != 0
         {
-            mend::<F, SATURATE>(dst, x);
+            // An array of its own, written only here: a call takes it in memory, and `x` would go there for every step.
+            mend::<F, SATURATE>(dst, [x[0], x[1], x[2], x[3]]);
         }
     }
 }

@@ -4,7 +4,6 @@
 //! What a value is rounded by depends on its exponent alone, of which only some thirty matter: below, everything becomes zero,
 //! and above, everything is the same as the least value that is too large. So the numbers come out of tables of one or two
 //! vectors.
-
 //!
 //! The loop is one for all formats, and what a format is, data: a loop for each would be a tenth of a megabyte.
 
@@ -130,41 +129,79 @@ const fn bytes(high: bool) -> [u8; 64] {
     order
 }
 
+/// A [`Pair`] in registers: what a loop stores may be any memory, so that it would read a pair's again in every step.
+struct Loaded {
+    above: [__m512i; 2],
+    drop: [__m512i; 2],
+    half: [__m512i; 2],
+    most: __m512i,
+    base: __m512i,
+    infinity: __m512i,
+    sign: __m512i,
+    signed_zero: u64,
+}
+
+impl Loaded {
+    /// # Safety
+    ///
+    /// The machine has the features of [`convert`].
+    #[inline(always)]
+    unsafe fn new(pair: &Pair) -> Loaded {
+        // SAFETY: the caller's guarantee; a table is two vectors long.
+        unsafe {
+            let two = |table: &[u16; 64]| {
+                [_mm512_loadu_si512(table.as_ptr().cast()), _mm512_loadu_si512(table.as_ptr().add(32).cast())]
+            };
+            let all = |bits: u16| _mm512_set1_epi16(bits as i16);
+            Loaded {
+                above: two(&pair.table.above),
+                drop: two(&pair.table.drop),
+                half: two(&pair.table.half),
+                most: all(pair.most),
+                base: all(pair.base),
+                infinity: all(pair.infinity),
+                sign: _mm512_set1_epi8(pair.sign as i8),
+                signed_zero: pair.signed_zero,
+            }
+        }
+    }
+}
+
 /// Codes of 32 values, without signs.
 ///
 /// # Safety
 ///
 /// The machine has the features of [`convert`].
 #[inline(always)]
-unsafe fn encode<const HALF: bool, const WIDE: bool>(x: __m512i, pair: &Pair) -> __m512i {
-    // SAFETY: the caller's guarantee; a table is two vectors long.
+unsafe fn encode<const HALF: bool, const WIDE: bool>(x: __m512i, pair: &Loaded) -> __m512i {
+    // SAFETY: the caller's guarantee.
     unsafe {
-        let constant = |bits: u16| _mm512_set1_epi16(bits as i16);
-        let magnitude = _mm512_min_epu16(_mm512_and_si512(x, constant(0x7fff)), constant(pair.most));
-        let magnitude = _mm512_subs_epu16(magnitude, constant(pair.base));
+        let magnitude = _mm512_min_epu16(_mm512_and_si512(x, _mm512_set1_epi16(0x7fff)), pair.most);
+        let magnitude = _mm512_subs_epu16(magnitude, pair.base);
         let exponent = if HALF { _mm512_srli_epi16::<10>(magnitude) } else { _mm512_srli_epi16::<7>(magnitude) };
-        let of = |table: &[u16; 64]| {
-            let low = _mm512_loadu_si512(table.as_ptr().cast());
+        let of = |table: [__m512i; 2]| {
             if WIDE {
-                _mm512_permutex2var_epi16(low, exponent, _mm512_loadu_si512(table.as_ptr().add(32).cast()))
+                _mm512_permutex2var_epi16(table[0], exponent, table[1])
             } else {
-                _mm512_permutexvar_epi16(exponent, low)
+                _mm512_permutexvar_epi16(exponent, table[0])
             }
         };
-        let mantissa = _mm512_sub_epi16(magnitude, of(&pair.table.above));
-        let drop = of(&pair.table.drop);
+        let mantissa = _mm512_sub_epi16(magnitude, of(pair.above));
+        let drop = of(pair.drop);
         // To nearest, and a tie to even.
-        let odd = _mm512_and_si512(_mm512_srlv_epi16(mantissa, drop), constant(1));
-        let rounded = _mm512_add_epi16(_mm512_add_epi16(mantissa, of(&pair.table.half)), odd);
+        let odd = _mm512_and_si512(_mm512_srlv_epi16(mantissa, drop), _mm512_set1_epi16(1));
+        let rounded = _mm512_add_epi16(_mm512_add_epi16(mantissa, of(pair.half)), odd);
         _mm512_srlv_epi16(rounded, drop)
     }
 }
 
+/// Returns whether some value is a NaN to be mended.
+///
 /// # Safety
 ///
 /// `src` is readable for 64 values and `dst` writable for them, at any alignment, on a machine with the features of [`convert`].
 #[inline(always)]
-unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8, pair: &Pair) {
+unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8, pair: &Loaded) -> bool {
     // SAFETY: the caller's guarantees; loads and stores take any alignment.
     unsafe {
         let x = [_mm512_loadu_si512(src.cast()), _mm512_loadu_si512(src.add(64).cast())];
@@ -175,13 +212,11 @@ unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8,
         let codes = narrow(codes, const { &bytes(false) });
         let signs = _mm512_movepi8_mask(narrow(x, const { &bytes(true) }));
         let signs = signs & (_mm512_test_epi8_mask(codes, codes) | pair.signed_zero);
-        let signed = _mm512_or_si512(codes, _mm512_maskz_mov_epi8(signs, _mm512_set1_epi8(pair.sign as i8)));
+        let signed = _mm512_or_si512(codes, _mm512_maskz_mov_epi8(signs, pair.sign));
         _mm512_storeu_si512(dst.cast(), signed);
         let magnitude = |x| _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
         let largest = _mm512_max_epu16(magnitude(x[0]), magnitude(x[1]));
-        if _mm512_cmpgt_epu16_mask(largest, _mm512_set1_epi16(pair.infinity as i16)) != 0 {
-            mend::<HALF>(dst, x, pair);
-        }
+        _mm512_cmpgt_epu16_mask(largest, pair.infinity) != 0
     }
 }
 
@@ -197,6 +232,14 @@ unsafe fn step<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8,
 unsafe fn convert<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const u8, n: usize, pair: &Pair) {
     const N: usize = 64;
     let ahead = ahead::distance(n * 3);
+    // SAFETY: the caller's guarantee.
+    let loaded = unsafe { Loaded::new(pair) };
+    // SAFETY: 64 of the caller's values; mended where they lie, not in registers, which would be written to memory for that.
+    let all = |dst: *mut u8, src: *const u8| unsafe {
+        if step::<HALF, WIDE>(dst, src, &loaded) {
+            mend::<HALF>(dst, src, pair);
+        }
+    };
     let mut i = 0;
     // SAFETY: steps of 64 of the caller's values, the last of which may reach into the one before it; where there are fewer, they
     // pass through buffers, of which all that is read is initialised.
@@ -205,15 +248,15 @@ unsafe fn convert<const HALF: bool, const WIDE: bool>(dst: *mut u8, src: *const 
             if ahead != 0 {
                 ahead::near(src.wrapping_add(i * 2), N * 2, ahead);
             }
-            step::<HALF, WIDE>(dst.add(i), src.add(i * 2), pair);
+            all(dst.add(i), src.add(i * 2));
             i += N;
         }
         if i < n && n >= N {
-            step::<HALF, WIDE>(dst.add(n - N), src.add((n - N) * 2), pair);
+            all(dst.add(n - N), src.add((n - N) * 2));
         } else if i < n {
             let (mut values, mut codes) = ([0u16; N], [MaybeUninit::<u8>::uninit(); N]);
             std::ptr::copy_nonoverlapping(src, values.as_mut_ptr().cast(), n * 2);
-            step::<HALF, WIDE>(codes.as_mut_ptr().cast(), values.as_ptr().cast(), pair);
+            all(codes.as_mut_ptr().cast(), values.as_ptr().cast());
             std::ptr::copy_nonoverlapping(codes.as_ptr().cast(), dst, n);
         }
     }
@@ -248,13 +291,13 @@ fn from_bf16<const F: usize, const SATURATE: bool>() -> Kernel {
 ///
 /// # Safety
 ///
-/// `dst` is writable for 64 bytes.
+/// `src` is readable for 64 values, initialised, and `dst` writable for them, at any alignment.
 #[cold]
 #[inline(never)]
-unsafe fn mend<const HALF: bool>(dst: *mut u8, x: [__m512i; 2], pair: &Pair) {
-    // SAFETY: all bits of vectors are values of integers.
-    let x: [u16; 64] = unsafe { std::mem::transmute(x) };
-    for (i, x) in x.into_iter().enumerate() {
+unsafe fn mend<const HALF: bool>(dst: *mut u8, src: *const u8, pair: &Pair) {
+    for i in 0..64 {
+        // SAFETY: value `i` of the caller's 64.
+        let x = unsafe { src.cast::<u16>().add(i).read_unaligned() };
         let value = if HALF { format::f16_to_f32(x) } else { format::bf16_to_f32(x) };
         if value.is_nan() {
             // SAFETY: byte `i` of the caller's 64.
