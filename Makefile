@@ -13,6 +13,7 @@ help: ## this list
 	@echo
 	@echo "  make test STEPS='rust python'   only these steps of the tests"
 	@echo "  make bench-copy TABLE=transposes THREADS=1   only the tables whose title has a match, one thread"
+	@echo "  make bench-copy PAGE=docs/benchmarks-xeon.md   into the tables of that page"
 	@echo "  make install PREFIX=/opt/fh     headers, libraries, pkg-config and CMake files"
 
 setup: ## the virtual environment, its packages and the cargo tools, where they are missing

@@ -62,6 +62,10 @@ const FAR: usize = 3 << 19;
 /// How far ahead the kernel of a run of so many bytes, read and written together, asks; 0 if it had better not.
 #[inline]
 pub(super) fn distance(bytes: usize) -> usize {
+    #[cfg(test)]
+    if super::way::tuning::get().ask_ahead {
+        return NEAR;
+    }
     if bytes < FAR || in_order() { 0 } else { NEAR }
 }
 

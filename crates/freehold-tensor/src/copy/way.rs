@@ -185,9 +185,11 @@ pub(super) mod tuning {
         pub threads: Option<usize>,
         /// No copy is small enough for the short ways.
         pub no_short: bool,
+        /// No run is too short for asking ahead.
+        pub ask_ahead: bool,
     }
 
-    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false, threads: None, no_short: false }) });
+    thread_local!(static TUNING: Cell<Tuning> = const { Cell::new(Tuning { stream_all: false, threads: None, no_short: false, ask_ahead: false }) });
 
     pub(in crate::copy) fn get() -> Tuning {
         TUNING.get()

@@ -113,21 +113,16 @@ impl Tiles {
         if self.size == 4 && steps.is_plain() && tile.rows.is_multiple_of(8) {
             let block =
                 turn::Block { lines: tile.cols, rows: tile.rows, line_step: tile.col.src, row_step: tile.row.dst };
-            // SAFETY: the caller's tile of whole sides, with a level that has AVX2: it turns elements in place. Rows that are
-            // streamed are whole lines of the cache.
+            // SAFETY: the caller's tile of whole sides, with a level that has AVX2, since it turns elements in place, or AVX-512
+            // where it is `wide`. Rows that are streamed are whole lines of the cache.
             unsafe {
                 let from = src.offset(tile.src);
                 let wide = matches!(steps.level, Level::Avx512 | Level::Avx512Vbmi) && tile.rows.is_multiple_of(16);
-                if wide {
-                    if stream {
-                        matrix::turn_wide::<true>(start, from, block)
-                    } else {
-                        matrix::turn_wide::<false>(start, from, block)
-                    }
-                } else if stream {
-                    matrix::turn::<true>(start, from, block)
-                } else {
-                    matrix::turn::<false>(start, from, block)
+                match (wide, stream) {
+                    (true, true) => matrix::turn_wide::<true>(start, from, block),
+                    (true, false) => matrix::turn_wide::<false>(start, from, block),
+                    (false, true) => matrix::turn::<true>(start, from, block),
+                    (false, false) => matrix::turn::<false>(start, from, block),
                 }
             }
             return 0;

@@ -39,8 +39,12 @@ fn pair() -> impl Strategy<Value = (DType, DType)> {
 }
 
 fn tuning() -> impl Strategy<Value = Tuning> {
-    (any::<bool>(), prop::sample::select(vec![None, Some(1), Some(2), Some(3)])).prop_map(|(stream_all, threads)| {
-        Tuning { stream_all, threads: threads.filter(|_| !cfg!(miri)), no_short: true }
+    let threads = prop::sample::select(vec![None, Some(1), Some(2), Some(3)]);
+    (any::<bool>(), threads, any::<bool>()).prop_map(|(stream_all, threads, ask_ahead)| Tuning {
+        stream_all,
+        threads: threads.filter(|_| !cfg!(miri)),
+        no_short: true,
+        ask_ahead,
     })
 }
 
@@ -74,7 +78,9 @@ fn the_last_of_a_line_of_pairs_is_whole_on_every_level() {
                 for misaligned in 0..2 {
                     let forwards = Placement { order: vec![0; 6], misaligned, ..compact() };
                     let run = || check(dtype, dtype, &[few, n], &backwards, &forwards, &CopyOptions::default(), 7);
-                    level.force(|| Tuning { stream_all: true, threads: None, no_short: true }.during(run));
+                    level.force(|| {
+                        Tuning { stream_all: true, threads: None, no_short: true, ask_ahead: false }.during(run)
+                    });
                 }
             }
         }
@@ -146,7 +152,7 @@ fn named_layouts_match_the_oracle_on_every_level() {
                 ] {
                     let run = || check(from, to, shape, source, target, &CopyOptions::default(), 7);
                     println!("{name} {from} -> {to} {level:?}");
-                    level.force(|| Tuning { stream_all, threads: None, no_short: true }.during(run));
+                    level.force(|| Tuning { stream_all, threads: None, no_short: true, ask_ahead: false }.during(run));
                 }
             }
         }

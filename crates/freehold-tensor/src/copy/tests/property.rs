@@ -289,7 +289,7 @@ proptest! {
         seed: u64,
     ) {
         // Lanes differ in most pairs of the extra dtypes: give the target the source's.
-        let tuning = Tuning { no_short: seed % 2 == 0, ..Tuning::default() };
+        let tuning = Tuning { no_short: seed % 2 == 0, ask_ahead: seed % 3 == 0, ..Tuning::default() };
         tuning.during(|| check(from, to.with_lanes(from.lanes), &shape, &source, &target, &options, seed));
     }
 
@@ -301,7 +301,7 @@ proptest! {
         target in placement(false),
         seed: u64,
     ) {
-        let tuning = Tuning { no_short: seed % 2 == 0, ..Tuning::default() };
+        let tuning = Tuning { no_short: seed % 2 == 0, ask_ahead: seed % 3 == 0, ..Tuning::default() };
         tuning.during(|| check(dtype, dtype, &shape, &source, &target, &CopyOptions::default(), seed));
     }
 }

@@ -116,25 +116,29 @@ unsafe fn convert<G: Get, const F: usize, const SATURATE: bool>(dst: *mut u8, sr
         if !(const { Numbers::<F, SATURATE>::NAN_IS_BEYOND })
             && _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[0], x[1]) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[2], x[3]) != 0
         {
-            // An array of its own, written only here: a call takes it in memory, and `x` would go there for every step.
-            mend::<F, SATURATE>(dst, [x[0], x[1], x[2], x[3]]);
+            mend::<G, F, SATURATE>(dst, src);
         }
     }
 }
 
-/// The codes of all NaN among 64 values.
+/// The codes of all NaN among 64 values: read again, since a call takes vectors in memory, where they would go for every step.
 ///
 /// # Safety
 ///
-/// `dst` is writable for 64 bytes, on a machine with the features of [`convert`].
+/// As for [`convert`].
 #[cold]
 #[inline(never)]
-unsafe fn mend<const F: usize, const SATURATE: bool>(dst: *mut u8, x: [__m512; 4]) {
-    // SAFETY: all bits of vectors are values of floats.
-    let x: [f32; 64] = unsafe { std::mem::transmute(x) };
-    for (i, x) in x.into_iter().enumerate().filter(|(_, x)| x.is_nan()) {
-        // SAFETY: byte `i` of the caller's 64.
-        unsafe { dst.add(i).write(MINI[F].encode(x, SATURATE) as u8) };
+#[target_feature(
+    enable = "avx512vbmi,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt"
+)]
+unsafe fn mend<G: Get, const F: usize, const SATURATE: bool>(dst: *mut u8, src: *const u8) {
+    for k in 0..4 {
+        // SAFETY: sixteen of the caller's values; all bits of vectors are values of floats.
+        let x: [f32; 16] = unsafe { std::mem::transmute(G::get(src.add(k * 16 * G::SIZE))) };
+        for (i, x) in x.into_iter().enumerate().filter(|(_, x)| x.is_nan()) {
+            // SAFETY: a byte of the caller's 64.
+            unsafe { dst.add(k * 16 + i).write(MINI[F].encode(x, SATURATE) as u8) };
+        }
     }
 }
 
