@@ -2,7 +2,9 @@
 //! a constant time however many blocks there are ("two-level segregated fit", Masmano et al. 2004). Nothing is written into
 //! the memory itself, which the host may not be able to touch.
 //!
-//! A shelf holds what may be used by the same stream without waiting. Neighbours are joined if they are on one shelf.
+//! A shelf holds what may be used by the same stream without waiting. Neighbours are joined if they are on one shelf, save for
+//! the few blocks that were given back last: a request for as many bytes as one of them has gets it as it is. To join it, only to
+//! cut it again, is most of what a request and its free cost otherwise.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,13 +20,17 @@ const COLUMNS: usize = 16;
 const ROWS: usize = 30;
 /// How many blocks are looked at in the class where some may be large enough and some not.
 const LOOKED_AT: usize = 8;
+/// How many blocks of a shelf are kept as they were given back.
+const RECENT: usize = 8;
 
-/// What a block is, besides free on a shelf (a number below).
+/// What a block is, besides free in a list of a shelf (a number below).
 const LIVE: u32 = u32::MAX;
 /// Kept out of use.
 const ASIDE: u32 = u32::MAX - 1;
 /// Not a block: the slot is free.
 const EMPTY: u32 = u32::MAX - 2;
+/// Free, and one of those that its shelf got last.
+const WHOLE: u32 = u32::MAX - 3;
 
 /// A range of a region.
 #[derive(Clone, Copy)]
@@ -34,6 +40,8 @@ struct Block {
     len: u32,
     /// The shelf it is free on, or one of the states above.
     state: u32,
+    /// The shelf of the stream that took it last.
+    taker: u32,
     /// The neighbours in the region.
     before: u32,
     after: u32,
@@ -47,13 +55,68 @@ struct Shelf {
     rows: u32,
     columns: [u16; ROWS],
     heads: [[u32; COLUMNS]; ROWS],
-    /// Free blocks.
+    /// Free blocks in the lists.
     count: usize,
+    recent: Recent,
+}
+
+/// The blocks that a shelf got last, kept as they were given back.
+struct Recent {
+    /// Their lengths, 0 where there is none; and which they are.
+    lens: [u32; RECENT],
+    blocks: [u32; RECENT],
+    /// The place of the next one: that of the oldest, if all are taken.
+    next: usize,
+    count: usize,
+}
+
+impl Recent {
+    const fn new() -> Recent {
+        Recent { lens: [0; RECENT], blocks: [NIL; RECENT], next: 0, count: 0 }
+    }
+
+    /// Keeps a block; gives the one that was kept in its place.
+    fn push(&mut self, index: u32, len: u32) -> Option<u32> {
+        let at = self.next;
+        let before = (self.lens[at] != 0).then_some(self.blocks[at]);
+        (self.lens[at], self.blocks[at]) = (len, index);
+        self.next = (at + 1) % RECENT;
+        self.count += usize::from(before.is_none());
+        before
+    }
+
+    /// The places of blocks of a length, that of the newest first.
+    fn places(&self, len: u32) -> impl Iterator<Item = usize> + use<> {
+        let equal = self.lens.iter().enumerate().fold(0_u8, |bits, (i, &each)| bits | u8::from(each == len) << i);
+        let next = self.next;
+        let mut left = equal.rotate_right(next as u32);
+        std::iter::from_fn(move || {
+            let newest = left.checked_ilog2()?;
+            left &= !(1 << newest);
+            Some((newest as usize + next) % RECENT)
+        })
+    }
+
+    /// Takes out the block at a place.
+    fn remove(&mut self, at: usize) -> u32 {
+        self.lens[at] = 0;
+        self.count -= 1;
+        if (at + 1) % RECENT == self.next {
+            self.next = at;
+        }
+        self.blocks[at]
+    }
+
+    /// Takes out some block.
+    fn pop(&mut self) -> Option<u32> {
+        let at = self.lens.iter().position(|&len| len != 0)?;
+        Some(self.remove(at))
+    }
 }
 
 impl Shelf {
     const fn new() -> Shelf {
-        Shelf { rows: 0, columns: [0; ROWS], heads: [[NIL; COLUMNS]; ROWS], count: 0 }
+        Shelf { rows: 0, columns: [0; ROWS], heads: [[NIL; COLUMNS]; ROWS], count: 0, recent: Recent::new() }
     }
 
     /// The first list at or above a class that is not empty.
@@ -108,7 +171,10 @@ pub(super) struct Blocks {
     blocks: Vec<Block>,
     slots: Vec<u32>,
     shelves: Vec<Shelf>,
-    live: ByNumber<u32>,
+    /// Blocks that are in no list, by address: in use, put aside, or given back last.
+    known: ByNumber<u32>,
+    /// Blocks in use.
+    live: usize,
 }
 
 impl Blocks {
@@ -120,12 +186,13 @@ impl Blocks {
 
     /// How many free blocks are on a shelf.
     pub(super) fn count(&self, shelf: u32) -> usize {
-        self.shelves[shelf as usize].count
+        let shelf = &self.shelves[shelf as usize];
+        shelf.count + shelf.recent.count
     }
 
     /// How many blocks are in use.
     pub(super) fn live(&self) -> usize {
-        self.live.len()
+        self.live
     }
 
     /// Enters memory that is free. Start and length are multiples of the granule; the length is not zero and below a tebibyte.
@@ -134,6 +201,7 @@ impl Blocks {
             start,
             len: (bytes / GRANULE) as u32,
             state: EMPTY,
+            taker: shelf,
             before: NIL,
             after: NIL,
             previous: NIL,
@@ -143,9 +211,31 @@ impl Blocks {
         self.link(index, shelf);
     }
 
-    /// Takes `bytes` bytes, a multiple of the granule, aligned to `align`, a power of two, from a shelf.
-    pub(super) fn take(&mut self, shelf: u32, bytes: u64, align: u64) -> Option<u64> {
+    /// Takes `bytes` bytes, a multiple of the granule, aligned to `align`, a power of two, from a shelf, for the stream of a
+    /// shelf.
+    pub(super) fn take(&mut self, shelf: u32, bytes: u64, align: u64, taker: u32) -> Option<u64> {
         let wanted = u32::try_from(bytes / GRANULE).ok()?;
+        let index = self.take_recent(shelf, wanted, align);
+        let index = index.or_else(|| self.take_listed(shelf, wanted, align));
+        let index = index.or_else(|| {
+            // Joined with their neighbours they may be large enough.
+            self.settle(shelf).then(|| self.take_listed(shelf, wanted, align)).flatten()
+        })?;
+        let block = &mut self.blocks[index as usize];
+        (block.state, block.taker) = (LIVE, taker);
+        self.live += 1;
+        Some(block.start)
+    }
+
+    /// The block of that size that was given back last, if it is one of the few that are kept.
+    fn take_recent(&mut self, shelf: u32, wanted: u32, align: u64) -> Option<u32> {
+        let recent = &mut self.shelves[shelf as usize].recent;
+        let fits = |at: &usize| self.blocks[recent.blocks[*at] as usize].start.is_multiple_of(align);
+        let at = recent.places(wanted).find(fits)?;
+        Some(recent.remove(at))
+    }
+
+    fn take_listed(&mut self, shelf: u32, wanted: u32, align: u64) -> Option<u32> {
         let slack = u32::try_from(align.saturating_sub(GRANULE) / GRANULE).ok()?;
         let index = self.find(shelf, wanted.checked_add(slack)?)?;
         self.unlink(index);
@@ -162,24 +252,50 @@ impl Blocks {
             let rest = self.split(index, wanted);
             self.link(rest, shelf);
         }
-        let block = &mut self.blocks[index as usize];
-        block.state = LIVE;
-        let start = block.start;
-        self.live.insert(start, index);
-        Some(start)
+        self.known.insert(self.blocks[index as usize].start, index);
+        Some(index)
     }
 
     /// A block in use by its address, which it is not any more; and its size in bytes.
     pub(super) fn give(&mut self, start: u64) -> Option<(Taken, u64)> {
-        let index = self.live.remove(&start)?;
+        let index = *self.known.get(&start)?;
         let block = &mut self.blocks[index as usize];
+        if block.state != LIVE {
+            return None;
+        }
         block.state = ASIDE;
+        self.live -= 1;
         Some((Taken(index), u64::from(block.len) * GRANULE))
     }
 
-    /// Makes a block free on a shelf, joined with its neighbours there.
+    /// The shelf of the stream that took a block.
+    pub(super) fn taker(&self, Taken(index): Taken) -> u32 {
+        self.blocks[index as usize].taker
+    }
+
+    /// Makes a block free on a shelf, as it is.
     pub(super) fn free(&mut self, Taken(index): Taken, shelf: u32) {
-        let Block { before, after, .. } = self.blocks[index as usize];
+        let block = &mut self.blocks[index as usize];
+        block.state = WHOLE;
+        if let Some(oldest) = self.shelves[shelf as usize].recent.push(index, block.len) {
+            self.free_joined(oldest, shelf);
+        }
+    }
+
+    /// Puts what a shelf got last into its lists; says whether that was anything.
+    fn settle(&mut self, shelf: u32) -> bool {
+        let mut any = false;
+        while let Some(index) = self.shelves[shelf as usize].recent.pop() {
+            self.free_joined(index, shelf);
+            any = true;
+        }
+        any
+    }
+
+    /// Makes a block that is in no list free on a shelf, joined with its neighbours there.
+    fn free_joined(&mut self, index: u32, shelf: u32) {
+        let Block { start, before, after, .. } = self.blocks[index as usize];
+        self.known.remove(&start);
         if after != NIL && self.blocks[after as usize].state == shelf {
             self.unlink(after);
             self.join(index, after);
@@ -195,18 +311,19 @@ impl Blocks {
 
     /// Moves every block of a shelf to another, joined with its neighbours there.
     pub(super) fn move_all(&mut self, from: u32, to: u32) {
-        self.drain(from, |blocks, taken| blocks.free(taken, to));
+        self.drain(from, |blocks, index| blocks.free_joined(index, to));
     }
 
     /// Takes every block off a shelf, and keeps it out of use; gives the bytes.
     pub(super) fn put_aside(&mut self, shelf: u32) -> u64 {
         let mut bytes = 0;
-        self.drain(shelf, |blocks, Taken(index)| bytes += u64::from(blocks.blocks[index as usize].len) * GRANULE);
+        self.drain(shelf, |blocks, index| bytes += u64::from(blocks.blocks[index as usize].len) * GRANULE);
         bytes
     }
 
     /// Takes the regions that are free as a whole off a shelf: their starts and lengths in bytes.
     pub(super) fn remove_regions(&mut self, shelf: u32) -> Vec<(u64, u64)> {
+        self.settle(shelf);
         let whole = |(_, block): &(usize, &Block)| block.state == shelf && block.before == NIL && block.after == NIL;
         let found: Vec<u32> = self.blocks.iter().enumerate().filter(whole).map(|(i, _)| i as u32).collect();
         found
@@ -220,11 +337,12 @@ impl Blocks {
             .collect()
     }
 
-    fn drain(&mut self, shelf: u32, mut each: impl FnMut(&mut Blocks, Taken)) {
+    fn drain(&mut self, shelf: u32, mut each: impl FnMut(&mut Blocks, u32)) {
+        self.settle(shelf);
         while let Some((row, column)) = self.shelves[shelf as usize].first(0, 0) {
             let index = self.shelves[shelf as usize].heads[row][column];
             self.unlink(index);
-            each(self, Taken(index));
+            each(self, index);
         }
     }
 
@@ -342,7 +460,7 @@ mod tests {
     impl Blocks {
         /// Every list and every neighbour is as it should be, and the blocks cover the regions without a gap.
         fn check(&self, total: u64) {
-            let mut bytes = 0;
+            let (mut bytes, mut live, mut whole) = (0, 0, 0);
             let mut free = vec![0; self.shelves.len()];
             for (i, block) in self.blocks.iter().enumerate() {
                 if block.state == EMPTY {
@@ -353,18 +471,30 @@ mod tests {
                 if block.after != NIL {
                     let after = &self.blocks[block.after as usize];
                     assert_eq!((after.before, after.start), (i as u32, block.start + u64::from(block.len) * GRANULE));
-                    assert!(after.state >= EMPTY || after.state != block.state, "neighbours on one shelf are joined");
+                    assert!(after.state >= WHOLE || after.state != block.state, "neighbours on one shelf are joined");
                 }
                 if (block.state as usize) < self.shelves.len() {
                     free[block.state as usize] += 1;
                     let (row, column) = class(block.len);
                     assert!(self.shelves[block.state as usize].columns[row] & (1 << column) != 0);
                 }
-                assert_eq!(block.state == LIVE, self.live.get(&block.start) == Some(&(i as u32)));
+                let known = self.known.get(&block.start) == Some(&(i as u32));
+                assert_eq!(known, [LIVE, ASIDE, WHOLE].contains(&block.state));
+                live += usize::from(block.state == LIVE);
+                whole += usize::from(block.state == WHOLE);
             }
             assert_eq!(bytes, total, "nothing is lost");
+            assert_eq!(live, self.live);
+            assert_eq!(whole, self.shelves.iter().map(|shelf| shelf.recent.count).sum());
             for (shelf, free) in self.shelves.iter().zip(free) {
                 assert_eq!(shelf.count, free);
+                let recent = &shelf.recent;
+                let kept = || recent.lens.iter().zip(&recent.blocks).filter(|(len, _)| **len != 0);
+                assert_eq!(kept().count(), recent.count);
+                for (len, index) in kept() {
+                    let block = &self.blocks[*index as usize];
+                    assert_eq!((block.len, block.state), (*len, WHOLE));
+                }
                 for row in 0..ROWS {
                     assert_eq!(shelf.rows & (1 << row) != 0, shelf.columns[row] != 0);
                     for column in 0..COLUMNS {
@@ -392,17 +522,43 @@ mod tests {
         let mut blocks = Blocks::default();
         let shelf = blocks.add_shelf();
         blocks.add_region(1 << 20, 1 << 20, shelf);
-        let taken: Vec<u64> = (0..4096).map(|_| blocks.take(shelf, 256, 256).expect("a granule")).collect();
-        assert_eq!((blocks.take(shelf, 256, 256), blocks.live()), (None, 4096));
+        let taken: Vec<u64> = (0..4096).map(|_| blocks.take(shelf, 256, 256, shelf).expect("a granule")).collect();
+        assert_eq!((blocks.take(shelf, 256, 256, shelf), blocks.live()), (None, 4096));
         for start in taken.iter().step_by(2).chain(taken.iter().skip(1).step_by(2)) {
             let (block, bytes) = blocks.give(*start).expect("in use");
             assert_eq!(bytes, 256);
             blocks.free(block, shelf);
         }
         blocks.check(1 << 20);
-        assert_eq!(blocks.count(shelf), 1);
-        assert_eq!(blocks.take(shelf, 1 << 20, 256), Some(1 << 20), "a block as large as its class allows is found");
-        assert!(blocks.give(1 << 20).is_some() && blocks.give(1 << 20).is_none());
+        assert!(blocks.count(shelf) <= 1 + 2 * RECENT, "all but the last few are joined");
+        let whole = blocks.take(shelf, 1 << 20, 256, shelf);
+        assert_eq!(whole, Some(1 << 20), "those are joined when nothing else is large enough");
+        let (block, _) = blocks.give(1 << 20).expect("in use");
+        assert!(blocks.give(1 << 20).is_none());
+        blocks.free(block, shelf);
+        assert!(blocks.give(1 << 20).is_none(), "nor while it is kept as it is");
+        blocks.check(1 << 20);
+    }
+
+    #[test]
+    fn the_block_given_back_last_is_had_as_it_is() {
+        let mut blocks = Blocks::default();
+        let (shelf, other) = (blocks.add_shelf(), blocks.add_shelf());
+        blocks.add_region(1 << 20, 1 << 20, shelf);
+        let mut take = |bytes| blocks.take(shelf, bytes, 256, other).expect("room");
+        let (first, second, third) = (take(4096), take(4096), take(512));
+        for start in [first, second, third] {
+            let (block, _) = blocks.give(start).expect("in use");
+            assert_eq!(blocks.taker(block), other);
+            blocks.free(block, shelf);
+        }
+        assert_eq!(blocks.take(other, 4096, 256, other), None, "it is on one shelf");
+        assert_eq!(blocks.take(shelf, 4096, 256, shelf), Some(second));
+        assert_eq!(blocks.take(shelf, 4096, 8192, shelf), Some(first), "at an address that is aligned as asked");
+        blocks.check(1 << 20);
+        blocks.move_all(shelf, other);
+        assert_eq!((blocks.count(shelf), blocks.take(other, 512, 256, other)), (0, Some(third)));
+        blocks.check(1 << 20);
     }
 
     const STEPS: usize = if cfg!(miri) { 60 } else { 300 };
@@ -435,7 +591,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        if let Some(start) = blocks.take(shelf, bytes, align) {
+                        if let Some(start) = blocks.take(shelf, bytes, align, 0) {
                             prop_assert_eq!(start % align, 0);
                             prop_assert!(start >= 1 << 32 && start + bytes <= (1 << 32) + total);
                             prop_assert!(shadow.iter().all(|(other, len)| start + bytes <= *other || other + len <= start));

@@ -71,8 +71,8 @@ pub struct PoolStatistics {
 /// one is idle; else the pool grows; and where it cannot, the second stream waits (on the device) for an event that is
 /// recorded on the first one then. Without a stream ([`Stream::NONE`]) memory is given out only when nobody uses it.
 ///
-/// * A stream that memory was given back on must be [retired](PoolMemory::retire) before it is destroyed. Where that is
-///   forgotten, and the driver numbers streams (CUDA 12), the memory is put aside for ever and counted. An older driver
+/// * A stream that memory was taken for or given back on must be [retired](PoolMemory::retire) before it is destroyed. Where that
+///   is forgotten, and the driver numbers streams (CUDA 12), the memory is put aside for ever and counted. An older driver
 ///   cannot tell a stream from an earlier one with the same handle.
 /// * Memory that is given back while its stream is captured is kept out of use, because the graph uses it whenever it runs:
 ///   [`PoolMemory::release_captured`].
@@ -151,8 +151,9 @@ impl State {
         self.find(key).unwrap_or_else(|| self.add(Owner { key, stream, retired: None }))
     }
 
-    fn take(&mut self, shelf: u32, bytes: u64, align: u64) -> Option<u64> {
-        let start = self.blocks.take(shelf, bytes, align)?;
+    /// Takes a block off a shelf for the stream of another, or of the same one.
+    fn take(&mut self, shelf: u32, bytes: u64, align: u64, taker: u32) -> Option<u64> {
+        let start = self.blocks.take(shelf, bytes, align, taker)?;
         self.statistics.in_use += bytes;
         Some(start)
     }
@@ -161,10 +162,23 @@ impl State {
     fn hit(&mut self, place: Place, bytes: u64, align: u64) -> Option<u64> {
         // Work that was queued on a captured stream before the capture is not in the graph, which may run beside it.
         let own = if place.capturing { None } else { self.find(place.key) };
-        let own = own.and_then(|shelf| self.take(shelf, bytes, align));
-        let start = own.or_else(|| if place.key == Key::CLEAN { None } else { self.take(CLEAN, bytes, align) })?;
+        let found = own.and_then(|shelf| self.take(shelf, bytes, align, shelf));
+        let clean = || match place.key {
+            Key::CLEAN => None,
+            _ => self.take(CLEAN, bytes, align, own.unwrap_or(CLEAN)),
+        };
+        let start = found.or_else(clean)?;
         self.statistics.hits += 1;
         Some(start)
+    }
+
+    /// The shelf of the stream that took a block, if a free on `stream` is one on that stream: no question to the driver, which
+    /// would only say once more what its number is. Had it been destroyed while the block was in use, and another one got its
+    /// handle, the block would be the first one's, and nobody would get it who is not ordered after that.
+    fn shelf_of_taker(&self, block: Taken, stream: Stream) -> Option<u32> {
+        let shelf = self.blocks.taker(block);
+        let owner = &self.owners[shelf as usize].owner;
+        (shelf != CLEAN && stream.is_handle() && owner.stream == stream && owner.retired.is_none()).then_some(shelf)
     }
 
     /// Makes a block free again on a shelf.
@@ -195,6 +209,8 @@ impl State {
         if self.by_key.get(&key.0) == Some(&shelf) {
             self.by_key.remove(&key.0);
         }
+        // What it took and is still in use has no shelf to go back to.
+        self.owners[shelf as usize].owner.stream = Stream::NONE;
     }
 
     /// The streams other than one that have memory on their shelves. They stay until [`PoolMemory::unpin`].
@@ -370,7 +386,7 @@ impl PoolMemory {
         let shelf = if place.capturing { CLEAN } else { state.find_or_add(place.key, stream) };
         state.blocks.add_region(start, region, shelf);
         state.owners[shelf as usize].stamp = state.stamp();
-        state.take(shelf, bytes, align).ok_or(AllocReason::Refused)
+        state.take(shelf, bytes, align, shelf).ok_or(AllocReason::Refused)
     }
 
     /// Takes a block of another stream, which is waited for.
@@ -396,7 +412,7 @@ impl PoolMemory {
         stream: Stream,
     ) -> Result<Option<u64>, CudaError> {
         for (shelf, owner, _) in others {
-            let Some(start) = self.lock().take(*shelf, bytes, align) else { continue };
+            let Some(start) = self.lock().take(*shelf, bytes, align, own) else { continue };
             // After the block was taken: everything that was given back with it was queued before.
             let ordered = self.order.order(owner, stream);
             let mut state = self.lock();
@@ -430,7 +446,7 @@ impl PoolMemory {
         if own != CLEAN {
             state.move_all(CLEAN, own);
         }
-        Ok(state.take(own, bytes, align))
+        Ok(state.take(own, bytes, align, own))
     }
 
     /// No shelf has a block that may be used at once.
@@ -525,7 +541,7 @@ unsafe impl MemoryResource for PoolMemory {
         if bytes == 0 || is_exiting() || self.order.check_alive().is_err() {
             return;
         }
-        let place = self.order.place(stream);
+        let capturing = self.order.is_capturing(stream);
         let mut state = self.lock();
         let Some((block, size)) = state.blocks.give(ptr.addr().get() as u64) else {
             drop(state);
@@ -534,13 +550,21 @@ unsafe impl MemoryResource for PoolMemory {
             return;
         };
         state.statistics.in_use -= size;
-        match place {
-            Ok(Place { capturing: true, .. }) => {
-                state.statistics.captured += size;
-                state.captured.push((block, size));
-            }
-            Ok(place) => {
-                let shelf = state.find_or_add(place.key, stream);
+        if capturing == Ok(true) {
+            state.statistics.captured += size;
+            state.captured.push((block, size));
+            return;
+        }
+        if let (Ok(_), Some(shelf)) = (&capturing, state.shelf_of_taker(block, stream)) {
+            return state.free(block, shelf);
+        }
+        // The driver is asked without the lock.
+        drop(state);
+        let key = capturing.and_then(|_| self.order.key(stream));
+        let mut state = self.lock();
+        match key {
+            Ok(key) => {
+                let shelf = state.find_or_add(key, stream);
                 state.free(block, shelf);
             }
             // The stream cannot be asked any more: uses that are queued cannot be waited for.

@@ -77,23 +77,27 @@ impl Order {
     }
 
     pub(super) fn place(self, stream: Stream) -> Result<Place, CudaError> {
-        let context = match self {
-            _ if stream.is_none() => return Ok(Place { key: Key::CLEAN, capturing: false }),
-            Order::Host => return Ok(Place { key: Key::CLEAN, capturing: false }),
-            Order::Apart => return Ok(Place { key: Key(stream.0 as u64 & !Key::PER_THREAD), capturing: false }),
-            Order::Cuda(context) => context,
-        };
-        match stream {
+        Ok(Place { key: self.key(stream)?, capturing: self.is_capturing(stream)? })
+    }
+
+    /// Which stream it is. Of a handle the driver is asked.
+    pub(super) fn key(self, stream: Stream) -> Result<Key, CudaError> {
+        match (self, stream) {
+            (_, Stream::NONE) | (Order::Host, _) => Ok(Key::CLEAN),
+            (Order::Apart, _) => Ok(Key(stream.0 as u64 & !Key::PER_THREAD)),
+            (Order::Cuda(_), Stream::LEGACY_DEFAULT) => Ok(Key::LEGACY),
+            (Order::Cuda(_), Stream::PER_THREAD_DEFAULT) => Ok(Key::of_thread()),
+            (Order::Cuda(context), _) => key_of(context, stream_of(context, stream)?),
+        }
+    }
+
+    /// Whether a stream is captured into a graph: the driver is asked.
+    pub(super) fn is_capturing(self, stream: Stream) -> Result<bool, CudaError> {
+        match (self, stream) {
             // The legacy stream is never captured itself.
-            Stream::LEGACY_DEFAULT => Ok(Place { key: Key::LEGACY, capturing: false }),
-            Stream::PER_THREAD_DEFAULT => {
-                let capturing = context.is_capturing(StreamRef::PER_THREAD)?;
-                Ok(Place { key: Key::of_thread(), capturing })
-            }
-            _ => {
-                let handle = stream_of(context, stream)?;
-                Ok(Place { key: key_of(context, handle)?, capturing: is_capturing(context, handle)? })
-            }
+            (Order::Host | Order::Apart, _) | (_, Stream::NONE | Stream::LEGACY_DEFAULT) => Ok(false),
+            (Order::Cuda(context), Stream::PER_THREAD_DEFAULT) => context.is_capturing(StreamRef::PER_THREAD),
+            (Order::Cuda(context), _) => is_capturing(context, stream_of(context, stream)?),
         }
     }
 
