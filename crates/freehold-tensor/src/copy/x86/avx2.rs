@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 
 use super::avx2_half::{ToBf16, ToF16};
 use super::avx2_int::{FromF64, Integer, To};
+use super::avx2_loss::{Any, Each, Losses};
 use crate::copy::find::{Mode, pick};
 use crate::copy::format;
 use crate::copy::kernel::Kernel;
@@ -24,10 +25,10 @@ pub(super) type Floats = [__m256; 2];
 /// # Safety of its functions
 ///
 /// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
-trait Get {
+pub(super) trait Get {
     const SIZE: usize;
-    /// Rounded to nearest even where an integer has no equal; which lanes have none where that can be, else 0.
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64);
+    /// Rounded to nearest even where an integer has no equal; which is a loss if `CHECKED`.
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats;
 }
 
 /// A type that sixteen `f32` are written as.
@@ -37,8 +38,8 @@ trait Get {
 /// `dst` is writable for sixteen values, at any alignment, on a machine with the features of [`run`].
 pub(super) trait Put {
     const SIZE: usize;
-    /// Returns which lanes have no equal if `CHECKED`, else 0.
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64;
+    /// What has no equal is a loss if `CHECKED`, and anything may be written for it then.
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L);
 }
 
 /// From one type to another by way of `f32`.
@@ -49,37 +50,63 @@ impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
     const SRC: usize = G::SIZE;
     const DST: usize = P::SIZE;
     const CHECKED: bool = CHECKED;
+    const FOURS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees.
         unsafe {
-            let (x, lost) = G::get::<CHECKED>(src);
-            lost | P::put::<CHECKED>(dst, x)
+            if COUNT {
+                let mut lost = Each::none();
+                via::<G, P, Each, CHECKED, 1>(dst, src, &mut lost);
+                lost.all()
+            } else {
+                let mut lost = Any::none();
+                via::<G, P, Any, CHECKED, 1>(dst, src, &mut lost);
+                lost.all()
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
+        // SAFETY: the caller's guarantees: 64 values each time.
+        unsafe {
+            let mut lost = Any::none();
+            for i in (0..times * 64).step_by(32) {
+                via::<G, P, Any, CHECKED, 2>(dst.add(i * P::SIZE), src.add(i * G::SIZE), &mut lost);
+            }
+            lost.all()
         }
     }
 }
 
-/// The lanes of two comparisons.
+/// One or two steps. Both are read before either is written: a processor takes a load for one that needs an earlier store if their
+/// addresses have the same low twelve bits, as they do in two large blocks of one allocator.
+///
+/// # Safety
+///
+/// As for as many calls of [`Body::step`] of [`Via`].
 #[inline(always)]
-pub(super) unsafe fn lanes(x: Floats) -> u64 {
-    // SAFETY: the features of `run`, which every caller has.
-    unsafe { (_mm256_movemask_ps(x[0]) as u64 & 0xff) | (_mm256_movemask_ps(x[1]) as u64 & 0xff) << 8 }
-}
-
-/// Lanes where two vectors differ; a NaN differs from everything.
-#[inline(always)]
-pub(super) unsafe fn unequal(a: Floats, b: Floats) -> u64 {
-    // SAFETY: the features of `run`, which every caller has.
-    unsafe { lanes([_mm256_cmp_ps::<_CMP_NEQ_UQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_NEQ_UQ>(a[1], b[1])]) }
+unsafe fn via<G: Get, P: Put, L: Losses, const CHECKED: bool, const STEPS: usize>(
+    dst: *mut u8,
+    src: *const u8,
+    lost: &mut L,
+) {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let first = G::get::<L, CHECKED>(src, lost);
+        if STEPS == 1 {
+            return P::put::<L, CHECKED>(dst, first, lost);
+        }
+        let second = G::get::<L, CHECKED>(src.add(16 * G::SIZE), lost);
+        P::put::<L, CHECKED>(dst, first, lost);
+        P::put::<L, CHECKED>(dst.add(16 * P::SIZE), second, lost);
+    }
 }
 
 #[inline(always)]
 pub(super) unsafe fn any_nan(x: Floats) -> bool {
     // SAFETY: the features of `run`, which every caller has.
-    unsafe {
-        let either = _mm256_or_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(x[0], x[0]), _mm256_cmp_ps::<_CMP_UNORD_Q>(x[1], x[1]));
-        _mm256_movemask_ps(either) != 0
-    }
+    unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(x[0], x[1])) != 0 }
 }
 
 /// The lanes of both vectors in memory.
@@ -109,7 +136,7 @@ macro_rules! small_int {
         impl Get for $name {
             const SIZE: usize = $size;
             #[inline(always)]
-            unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+            unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
                 // SAFETY: the caller's guarantee: sixteen values of one or two bytes; every load takes any alignment.
                 unsafe {
                     let [low, high] = if $size == 1 {
@@ -118,7 +145,7 @@ macro_rules! small_int {
                     } else {
                         [_mm_loadu_si128(src.cast()), _mm_loadu_si128(src.add(16 * ($size - 1)).cast())]
                     };
-                    ([_mm256_cvtepi32_ps($widen(low)), _mm256_cvtepi32_ps($widen(high))], 0)
+                    [_mm256_cvtepi32_ps($widen(low)), _mm256_cvtepi32_ps($widen(high))]
                 }
             }
         }
@@ -136,18 +163,17 @@ struct I32;
 impl Get for I32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let x = [_mm256_loadu_si256(src.cast()), _mm256_loadu_si256(src.add(32).cast())];
             let y = [_mm256_cvtepi32_ps(x[0]), _mm256_cvtepi32_ps(x[1])];
-            if !CHECKED {
-                return (y, 0);
+            if CHECKED {
+                // 2^31, which MAX rounds to, converts back to MIN.
+                lost.integers(0, _mm256_cvttps_epi32(y[0]), x[0]);
+                lost.integers(1, _mm256_cvttps_epi32(y[1]), x[1]);
             }
-            // 2^31, which MAX rounds to, converts back to MIN.
-            let low = _mm256_cmpeq_epi32(_mm256_cvttps_epi32(y[0]), x[0]);
-            let high = _mm256_cmpeq_epi32(_mm256_cvttps_epi32(y[1]), x[1]);
-            (y, lanes([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]) ^ 0xffff)
+            y
         }
     }
 }
@@ -157,10 +183,10 @@ struct U32;
 impl Get for U32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
-            let (mut y, mut lost) = ([_mm256_setzero_ps(); 2], 0);
+            let mut y = [_mm256_setzero_ps(); 2];
             for (k, y) in y.iter_mut().enumerate() {
                 let x = _mm256_loadu_si256(src.add(k * 32).cast());
                 // Each half is the mantissa of a float of known exponent; one addition rounds their sum.
@@ -171,12 +197,10 @@ impl Get for U32 {
                 *y = _mm256_add_ps(high, _mm256_castsi256_ps(low));
                 if CHECKED {
                     // The difference is exact: what was added, unless the sum was rounded.
-                    let added = _mm256_sub_ps(*y, high);
-                    let differs = _mm256_cmp_ps::<_CMP_NEQ_UQ>(added, _mm256_castsi256_ps(low));
-                    lost |= (_mm256_movemask_ps(differs) as u64 & 0xff) << (k * 8);
+                    lost.floats(k, _mm256_sub_ps(*y, high), _mm256_castsi256_ps(low));
                 }
             }
-            (y, lost)
+            y
         }
     }
 }
@@ -193,7 +217,7 @@ macro_rules! long {
         impl Get for $name {
             const SIZE: usize = 8;
             #[inline(always)]
-            unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+            unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats {
                 // SAFETY: the caller's guarantee; loads take any alignment.
                 unsafe {
                     let (mut x, mut beyond) = ([_mm256_setzero_si256(); 4], _mm256_setzero_si256());
@@ -204,20 +228,22 @@ macro_rules! long {
                     }
                     let room = if $t::MIN == 0 { SMALL } else { 2 * SMALL };
                     if _mm256_testz_si256(beyond, _mm256_set1_epi64x(!(room - 1))) == 0 {
-                        let (y, lost) = $name::one_by_one(src);
-                        return (y, if CHECKED { lost } else { 0 });
+                        let (y, found) = $name::one_by_one(src);
+                        if CHECKED {
+                            lost.lanes(found);
+                        }
+                        return y;
                     }
-                    let (mut y, mut lost) = ([_mm_setzero_ps(); 4], 0);
+                    let mut y = [_mm_setzero_ps(); 4];
                     for k in 0..4 {
                         let sum = _mm256_add_epi64(x[k], _mm256_set1_epi64x(MAGIC.to_bits() as i64));
                         let exact = _mm256_sub_pd(_mm256_castsi256_pd(sum), _mm256_set1_pd(MAGIC));
                         y[k] = _mm256_cvtpd_ps(exact);
                         if CHECKED {
-                            let differs = _mm256_cmp_pd::<_CMP_NEQ_UQ>(_mm256_cvtps_pd(y[k]), exact);
-                            lost |= (_mm256_movemask_pd(differs) as u64 & 0xf) << (k * 4);
+                            lost.doubles(k, _mm256_cvtps_pd(y[k]), exact);
                         }
                     }
-                    ([_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])], lost)
+                    [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])]
                 }
             }
         }
@@ -250,7 +276,7 @@ struct F16<const EXACT: bool>;
 impl<const EXACT: bool> Get for F16<EXACT> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let low = _mm256_cvtph_ps(_mm_loadu_si128(src.cast()));
@@ -258,9 +284,9 @@ impl<const EXACT: bool> Get for F16<EXACT> {
             if EXACT && any_nan(x) {
                 let exact: [f32; 16] =
                     std::array::from_fn(|i| format::f16_to_f32(src.cast::<u16>().add(i).read_unaligned()));
-                return (load(exact.as_ptr().cast()), 0);
+                return load(exact.as_ptr().cast());
             }
-            (x, 0)
+            x
         }
     }
 }
@@ -270,13 +296,13 @@ struct Bf16;
 impl Get for Bf16 {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast()));
             let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.add(16).cast()));
             let (low, high) = (_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
-            ([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)], 0)
+            [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
         }
     }
 }
@@ -286,9 +312,9 @@ struct F32;
 impl Get for F32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee.
-        (unsafe { load(src) }, 0)
+        unsafe { load(src) }
     }
 }
 
@@ -297,14 +323,14 @@ struct F64;
 impl Get for F64 {
     const SIZE: usize = 8;
     #[inline(always)]
-    unsafe fn get<const CHECKED: bool>(src: *const u8) -> (Floats, u64) {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let mut y = [_mm_setzero_ps(); 4];
             for (k, y) in y.iter_mut().enumerate() {
                 *y = _mm256_cvtpd_ps(_mm256_loadu_pd(src.add(k * 32).cast()));
             }
-            ([_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])], 0)
+            [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])]
         }
     }
 }
@@ -314,13 +340,12 @@ struct ToF32;
 impl Put for ToF32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, _: &mut L) {
         // SAFETY: the caller's guarantee; stores take any alignment.
         unsafe {
             _mm256_storeu_ps(dst.cast(), x[0]);
             _mm256_storeu_ps(dst.add(32).cast(), x[1]);
         }
-        0
     }
 }
 
@@ -348,7 +373,7 @@ impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
                 *y = _mm256_cvtpd_ps(_mm256_castsi256_pd(_mm256_or_si256(kept, odd)));
             }
             let x = [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])];
-            ToF16::<SATURATE, true>::put::<false>(dst, x);
+            ToF16::<SATURATE, true>::put::<Any, false>(dst, x, &mut Any::none());
             if any_nan(x) {
                 for i in 0..16 {
                     let x = src.cast::<f64>().add(i).read_unaligned();
@@ -371,7 +396,7 @@ impl Body for F16ToF64 {
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
-            let (x, _) = F16::<false>::get::<false>(src);
+            let x = F16::<false>::get::<Any, false>(src, &mut Any::none());
             for (k, x) in x.into_iter().enumerate() {
                 let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
                 _mm256_storeu_pd(dst.add(k * 64).cast(), _mm256_cvtps_pd(low));
@@ -407,6 +432,7 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Int(signed, bits), Half | Bfloat) => {
             by_integer!(signed, bits, to_half: I8 I16 I32 I64 U8 U16 U32 U64, (to, mode))
         }
+        (Int(true, 32), Single) => pick(checked, run::<Via<I32, ToF32, false>>(), run::<Via<I32, ToF32, true>>()),
         (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>(), run::<Via<I64, ToF32, true>>()),
         (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>(), run::<Via<U64, ToF32, true>>()),
         (Single | Half | Bfloat | Double, Int(signed, bits)) => {

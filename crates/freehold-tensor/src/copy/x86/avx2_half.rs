@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Floats, Put, any_nan, spill, unequal};
+use super::avx2::{Floats, Put, any_nan, spill};
+use super::avx2_loss::Losses;
 use crate::copy::format::{self, BF16};
 
 /// `x` within the finite range of a type; NaN lanes as they are.
@@ -21,7 +22,7 @@ pub(super) struct ToF16<const SATURATE: bool, const PAYLOAD: bool>;
 impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee; stores take any alignment.
         unsafe {
             let inside = if SATURATE { clamp(x, 65504.0) } else { x };
@@ -30,16 +31,18 @@ impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD>
             _mm_storeu_si128(dst.cast(), low);
             _mm_storeu_si128(dst.add(16).cast(), high);
             if CHECKED {
-                return unequal([_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)], x);
-            }
-            if any_nan(x) {
+                // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no room for.
+                for (k, x) in x.into_iter().enumerate() {
+                    lost.bits(k, _mm256_castps_si256(x), 0x1fff);
+                    lost.large(k, x, 65_536.0);
+                }
+            } else if any_nan(x) {
                 for (i, x) in spill(x).into_iter().enumerate() {
                     let code =
                         if PAYLOAD { format::f32_to_f16(x, SATURATE) } else { format::F16.encode(x, SATURATE) as u16 };
                     dst.cast::<u16>().add(i).write_unaligned(code);
                 }
             }
-            0
         }
     }
 }
@@ -49,29 +52,30 @@ pub(super) struct ToBf16<const SATURATE: bool>;
 impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee; stores take any alignment.
         unsafe {
             let inside = if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x };
             let mut codes = [_mm256_setzero_si256(); 2];
             for k in 0..2 {
                 let bits = _mm256_castps_si256(inside[k]);
-                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-                codes[k] = _mm256_srli_epi32::<16>(rounded);
+                if CHECKED {
+                    // What would be rounded is lost.
+                    lost.bits(k, bits, 0xffff);
+                    codes[k] = _mm256_srli_epi32::<16>(bits);
+                } else {
+                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                    let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+                    codes[k] = _mm256_srli_epi32::<16>(rounded);
+                }
             }
             let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
             _mm256_storeu_si256(dst.cast(), packed);
-            if CHECKED {
-                let back = [_mm256_slli_epi32::<16>(codes[0]), _mm256_slli_epi32::<16>(codes[1])];
-                return unequal([_mm256_castsi256_ps(back[0]), _mm256_castsi256_ps(back[1])], x);
-            }
-            if any_nan(x) {
+            if !CHECKED && any_nan(x) {
                 for (i, x) in spill(x).into_iter().enumerate() {
                     dst.cast::<u16>().add(i).write_unaligned(BF16.encode(x, SATURATE) as u16);
                 }
             }
-            0
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx2::{Floats, MAGIC, Put, unequal};
+use super::avx2::{Floats, MAGIC, Put};
+use super::avx2_loss::{Any, Each, Losses};
 use crate::copy::vector::Body;
 
 /// Four vectors of four.
@@ -16,10 +17,10 @@ pub(super) type Doubles = [__m256d; 4];
 /// `dst` is writable for sixteen values, at any alignment, on a machine with the features of `avx2::run`.
 pub(super) trait Integer {
     const SIZE: usize;
-    /// Returns which lanes have no equal if `CHECKED`, else 0.
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64;
+    /// As [`Put::put`].
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L);
     /// As [`Integer::put`], of `f64`.
-    unsafe fn put_wide<const CHECKED: bool>(dst: *mut u8, x: Doubles) -> u64;
+    unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L);
 }
 
 /// An integer as the target of `f32`.
@@ -28,9 +29,9 @@ pub(super) struct To<I>(PhantomData<I>);
 impl<I: Integer> Put for To<I> {
     const SIZE: usize = I::SIZE;
     #[inline(always)]
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe { I::put::<CHECKED>(dst, x) }
+        unsafe { I::put::<L, CHECKED>(dst, x, lost) }
     }
 }
 
@@ -42,16 +43,47 @@ impl<I: Integer, const CHECKED: bool> Body for FromF64<I, CHECKED> {
     const SRC: usize = 8;
     const DST: usize = I::SIZE;
     const CHECKED: bool = CHECKED;
+    const FOURS: bool = true;
     #[inline(always)]
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees; loads take any alignment.
+        // SAFETY: the caller's guarantees.
         unsafe {
-            let mut x = [_mm256_setzero_pd(); 4];
-            for (k, x) in x.iter_mut().enumerate() {
-                *x = _mm256_loadu_pd(src.add(k * 32).cast());
+            if COUNT {
+                let mut lost = Each::none();
+                wide::<I, Each, CHECKED>(dst, src, &mut lost);
+                lost.all()
+            } else {
+                let mut lost = Any::none();
+                wide::<I, Any, CHECKED>(dst, src, &mut lost);
+                lost.all()
             }
-            I::put_wide::<CHECKED>(dst, x)
         }
+    }
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
+        // SAFETY: the caller's guarantees: 64 values each time.
+        unsafe {
+            let mut lost = Any::none();
+            for i in (0..times * 64).step_by(16) {
+                wide::<I, Any, CHECKED>(dst.add(i * I::SIZE), src.add(i * 8), &mut lost);
+            }
+            lost.all()
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`Body::step`] of [`FromF64`].
+#[inline(always)]
+unsafe fn wide<I: Integer, L: Losses, const CHECKED: bool>(dst: *mut u8, src: *const u8, lost: &mut L) {
+    // SAFETY: the caller's guarantees; loads take any alignment.
+    unsafe {
+        let mut x = [_mm256_setzero_pd(); 4];
+        for (k, x) in x.iter_mut().enumerate() {
+            *x = _mm256_loadu_pd(src.add(k * 32).cast());
+        }
+        I::put_wide::<L, CHECKED>(dst, x, lost);
     }
 }
 
@@ -70,46 +102,72 @@ unsafe fn widen(x: Floats) -> Doubles {
 
 /// Lanes where two groups of vectors differ; a NaN differs from everything.
 #[inline(always)]
-unsafe fn unequal_wide(a: Doubles, b: Doubles) -> u64 {
-    let mut lanes = 0;
+unsafe fn unequal_wide<L: Losses>(a: Doubles, b: Doubles, lost: &mut L) {
     for k in 0..4 {
         // SAFETY: the features of `avx2::run`, which every caller has.
-        let differs = unsafe { _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_NEQ_UQ>(a[k], b[k])) };
-        lanes |= (differs as u64 & 0xf) << (k * 4);
+        unsafe { lost.doubles(k, a[k], b[k]) };
     }
-    lanes
 }
 
-/// Integers of 32 bits within `lo` and `hi`, NaN as 0.
+/// Integers of 32 bits within `lo` and `hi`, NaN as 0; where losses are checked, of all that is not lost.
+///
+/// Truncated, NaN and what is out of range become MIN, which is no other's equal when it is converted back.
 #[inline(always)]
-unsafe fn narrow<const CHECKED: bool>(x: Floats, lo: f32, hi: f32) -> ([__m256i; 2], u64) {
+unsafe fn narrow<L: Losses, const CHECKED: bool>(x: Floats, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
         let mut i = [_mm256_setzero_si256(); 2];
         for k in 0..2 {
-            let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
-            let inside = _mm256_min_ps(_mm256_max_ps(number, _mm256_set1_ps(lo)), _mm256_set1_ps(hi));
-            i[k] = _mm256_cvttps_epi32(inside);
+            if CHECKED {
+                i[k] = _mm256_cvttps_epi32(x[k]);
+                lost.floats(k, _mm256_cvtepi32_ps(i[k]), x[k]);
+                outside(i[k], k, lo, hi, lost);
+            } else {
+                let (lo, hi) = (_mm256_set1_ps(lo as f32), _mm256_set1_ps(hi as f32));
+                let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
+                i[k] = _mm256_cvttps_epi32(_mm256_min_ps(_mm256_max_ps(number, lo), hi));
+            }
         }
-        let lost = if CHECKED { unequal([_mm256_cvtepi32_ps(i[0]), _mm256_cvtepi32_ps(i[1])], x) } else { 0 };
-        (i, lost)
+        i
     }
 }
 
 /// As [`narrow`], of `f64`.
 #[inline(always)]
-unsafe fn narrow_wide<const CHECKED: bool>(x: Doubles, lo: f64, hi: f64) -> ([__m256i; 2], u64) {
+unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
-        let (mut i, mut back) = ([_mm_setzero_si128(); 4], x);
+        let mut i = [_mm_setzero_si128(); 4];
         for k in 0..4 {
-            let number = _mm256_and_pd(x[k], _mm256_cmp_pd::<_CMP_ORD_Q>(x[k], x[k]));
-            let inside = _mm256_min_pd(_mm256_max_pd(number, _mm256_set1_pd(lo)), _mm256_set1_pd(hi));
-            i[k] = _mm256_cvttpd_epi32(inside);
-            back[k] = _mm256_cvtepi32_pd(i[k]);
+            if CHECKED {
+                i[k] = _mm256_cvttpd_epi32(x[k]);
+                lost.doubles(k, _mm256_cvtepi32_pd(i[k]), x[k]);
+            } else {
+                let (lo, hi) = (_mm256_set1_pd(lo.into()), _mm256_set1_pd(hi.into()));
+                let number = _mm256_and_pd(x[k], _mm256_cmp_pd::<_CMP_ORD_Q>(x[k], x[k]));
+                i[k] = _mm256_cvttpd_epi32(_mm256_min_pd(_mm256_max_pd(number, lo), hi));
+            }
         }
-        let lost = if CHECKED { unequal_wide(back, x) } else { 0 };
-        ([_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])], lost)
+        let i = [_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])];
+        if CHECKED {
+            outside(i[0], 0, lo, hi, lost);
+            outside(i[1], 1, lo, hi, lost);
+        }
+        i
+    }
+}
+
+/// Lanes outside the integers of a type, from `lo` to `hi`, are lost; all of 32 bits are in the widest one.
+#[inline(always)]
+unsafe fn outside<L: Losses>(i: __m256i, k: usize, lo: i32, hi: i32, lost: &mut L) {
+    let range = hi.wrapping_sub(lo) as u32;
+    if range == u32::MAX {
+        return;
+    }
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe {
+        let from_lo = if lo == 0 { i } else { _mm256_sub_epi32(i, _mm256_set1_epi32(lo)) };
+        lost.bits(k, from_lo, !range);
     }
 }
 
@@ -118,21 +176,19 @@ macro_rules! narrow {
         impl Integer for $t {
             const SIZE: usize = size_of::<$t>();
             #[inline(always)]
-            unsafe fn put<const CHECKED: bool>($dst: *mut u8, x: Floats) -> u64 {
+            unsafe fn put<L: Losses, const CHECKED: bool>($dst: *mut u8, x: Floats, lost: &mut L) {
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe {
-                    let ($i, lost) = narrow::<CHECKED>(x, $t::MIN.into(), $t::MAX.into());
+                    let $i = narrow::<L, CHECKED>(x, $t::MIN.into(), $t::MAX.into(), lost);
                     $store;
-                    lost
                 }
             }
             #[inline(always)]
-            unsafe fn put_wide<const CHECKED: bool>($dst: *mut u8, x: Doubles) -> u64 {
+            unsafe fn put_wide<L: Losses, const CHECKED: bool>($dst: *mut u8, x: Doubles, lost: &mut L) {
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe {
-                    let ($i, lost) = narrow_wide::<CHECKED>(x, $t::MIN.into(), $t::MAX.into());
+                    let $i = narrow_wide::<L, CHECKED>(x, $t::MIN.into(), $t::MAX.into(), lost);
                     $store;
-                    lost
                 }
             }
         }
@@ -174,44 +230,38 @@ unsafe fn store(dst: *mut u8, i: [__m256i; 2]) {
 impl Integer for i32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe {
+            if CHECKED {
+                return store(dst, narrow::<L, true>(x, i32::MIN, i32::MAX, lost));
+            }
             let (mut i, limit) = ([_mm256_setzero_si256(); 2], _mm256_set1_ps(2_147_483_648.0));
-            let mut over = x;
             for k in 0..2 {
                 let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
                 // MIN is what the processor gives for all that is out of range; its complement is MAX.
-                over[k] = _mm256_cmp_ps::<_CMP_GE_OQ>(x[k], limit);
-                i[k] = _mm256_xor_si256(_mm256_cvttps_epi32(number), _mm256_castps_si256(over[k]));
+                let over = _mm256_cmp_ps::<_CMP_GE_OQ>(x[k], limit);
+                i[k] = _mm256_xor_si256(_mm256_cvttps_epi32(number), _mm256_castps_si256(over));
             }
             store(dst, i);
-            if !CHECKED {
-                return 0;
-            }
-            unequal([_mm256_cvtepi32_ps(i[0]), _mm256_cvtepi32_ps(i[1])], x) | super::avx2::lanes(over)
         }
     }
     #[inline(always)]
-    unsafe fn put_wide<const CHECKED: bool>(dst: *mut u8, x: Doubles) -> u64 {
+    unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe {
-            let (i, lost) = narrow_wide::<CHECKED>(x, i32::MIN.into(), i32::MAX.into());
-            store(dst, i);
-            lost
-        }
+        unsafe { store(dst, narrow_wide::<L, CHECKED>(x, i32::MIN, i32::MAX, lost)) }
     }
 }
 
 impl Integer for u32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe { Self::put_wide::<CHECKED>(dst, widen(x)) }
+        unsafe { Self::put_wide::<L, CHECKED>(dst, widen(x), lost) }
     }
     #[inline(always)]
-    unsafe fn put_wide<const CHECKED: bool>(dst: *mut u8, x: Doubles) -> u64 {
+    unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe {
             let (mut whole, mut bits) = (x, [_mm256_setzero_ps(); 4]);
@@ -227,7 +277,9 @@ impl Integer for u32 {
                 i[k] = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(low));
             }
             store(dst, i);
-            if CHECKED { unequal_wide(whole, x) } else { 0 }
+            if CHECKED {
+                unequal_wide(whole, x, lost);
+            }
         }
     }
 }
@@ -237,12 +289,12 @@ macro_rules! long {
         impl Integer for $t {
             const SIZE: usize = 8;
             #[inline(always)]
-            unsafe fn put<const CHECKED: bool>(dst: *mut u8, x: Floats) -> u64 {
+            unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
                 // SAFETY: the caller's guarantee.
-                unsafe { Self::put_wide::<CHECKED>(dst, widen(x)) }
+                unsafe { Self::put_wide::<L, CHECKED>(dst, widen(x), lost) }
             }
             #[inline(always)]
-            unsafe fn put_wide<const CHECKED: bool>(dst: *mut u8, x: Doubles) -> u64 {
+            unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe {
                     // All within 2^51 (and not negative, for the unsigned type): one flag for sixteen lanes.
@@ -263,14 +315,14 @@ macro_rules! long {
                         for k in 0..4 {
                             _mm256_storeu_pd(lanes.as_mut_ptr().add(k * 4), x[k]);
                         }
-                        let mut lost = 0;
+                        let mut found = 0;
                         for (i, x) in lanes.into_iter().enumerate() {
                             dst.cast::<$t>().add(i).write_unaligned(x as $t);
                             // MAX as a float is the first that is too large.
                             let kept = (x as $t) as f64 == x && x != $t::MAX as f64;
-                            lost |= u64::from(CHECKED && !kept) << i;
+                            found |= u64::from(CHECKED && !kept) << i;
                         }
-                        return lost;
+                        return lost.lanes(found);
                     }
                     let mut whole = x;
                     for k in 0..4 {
@@ -279,7 +331,9 @@ macro_rules! long {
                         let i = _mm256_sub_epi64(sum, _mm256_set1_epi64x(MAGIC.to_bits() as i64));
                         _mm256_storeu_si256(dst.add(k * 32).cast(), i);
                     }
-                    if CHECKED { unequal_wide(whole, x) } else { 0 }
+                    if CHECKED {
+                unequal_wide(whole, x, lost);
+            }
                 }
             }
         }
