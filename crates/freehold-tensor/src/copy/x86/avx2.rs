@@ -6,9 +6,11 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
+use super::avx2_double::{Exact, F64ToF16, FromLong, Widen};
 use super::avx2_half::{ToBf16, ToF16};
 use super::avx2_int::{FromF64, Integer, To};
 use super::avx2_loss::{Any, Each, Losses};
+use super::avx2_narrow;
 use crate::copy::find::{Mode, pick};
 use crate::copy::format;
 use crate::copy::kernel::Kernel;
@@ -307,6 +309,14 @@ impl Get for Bf16 {
     }
 }
 
+impl Exact for F16<false> {
+    const OF: fn(u16) -> f64 = format::f16_to_f64;
+}
+
+impl Exact for Bf16 {
+    const OF: fn(u16) -> f64 = |x| f64::from(format::bf16_to_f32(x));
+}
+
 struct F32;
 
 impl Get for F32 {
@@ -349,70 +359,6 @@ impl Put for ToF32 {
     }
 }
 
-/// `f64` to `f16`, rounded once: what an `f32` has no room for becomes one last bit that says "and more", which the
-/// rounding to `f16` then sees. A NaN keeps the top of its payload.
-struct F64ToF16<const SATURATE: bool>;
-
-impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
-    const N: usize = 16;
-    const SRC: usize = 8;
-    const DST: usize = 2;
-    #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        const MORE: i64 = (1 << 29) - 1;
-        // SAFETY: the caller's guarantees; loads and stores take any alignment.
-        unsafe {
-            let mut y = [_mm_setzero_ps(); 4];
-            for (k, y) in y.iter_mut().enumerate() {
-                let bits = _mm256_loadu_si256(src.add(k * 32).cast());
-                let more = _mm256_and_si256(bits, _mm256_set1_epi64x(MORE));
-                let none = _mm256_cmpeq_epi64(more, _mm256_setzero_si256());
-                let odd = _mm256_andnot_si256(none, _mm256_set1_epi64x(MORE + 1));
-                let kept = _mm256_andnot_si256(_mm256_set1_epi64x(MORE), bits);
-                // In the range of f16 the f32 is exact now; below it, anything rounds to zero.
-                *y = _mm256_cvtpd_ps(_mm256_castsi256_pd(_mm256_or_si256(kept, odd)));
-            }
-            let x = [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])];
-            ToF16::<SATURATE, true>::put::<Any, false>(dst, x, &mut Any::none());
-            if any_nan(x) {
-                for i in 0..16 {
-                    let x = src.cast::<f64>().add(i).read_unaligned();
-                    dst.cast::<u16>().add(i).write_unaligned(format::f64_to_f16(x, SATURATE));
-                }
-            }
-            0
-        }
-    }
-}
-
-/// `f16` to `f64`; a NaN keeps its payload and whether it signals.
-struct F16ToF64;
-
-impl Body for F16ToF64 {
-    const N: usize = 16;
-    const SRC: usize = 2;
-    const DST: usize = 8;
-    #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees; loads and stores take any alignment.
-        unsafe {
-            let x = F16::<false>::get::<Any, false>(src, &mut Any::none());
-            for (k, x) in x.into_iter().enumerate() {
-                let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-                _mm256_storeu_pd(dst.add(k * 64).cast(), _mm256_cvtps_pd(low));
-                _mm256_storeu_pd(dst.add(k * 64 + 32).cast(), _mm256_cvtps_pd(high));
-            }
-            if any_nan(x) {
-                for i in 0..16 {
-                    let h = src.cast::<u16>().add(i).read_unaligned();
-                    dst.cast::<f64>().add(i).write_unaligned(format::f16_to_f64(h));
-                }
-            }
-            0
-        }
-    }
-}
-
 /// The kernel of this module for a pair, where there is one.
 pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
     use Scalar::{BF16 as Bfloat, F16 as Half, F32 as Single, F64 as Double, Int};
@@ -425,7 +371,17 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
             run::<Via<Bf16, ToF16<true, false>, false>>(),
         ),
         (Half, Single) => run::<Via<F16<true>, ToF32, false>>(),
-        (Half, Double) => run::<F16ToF64>(),
+        (Half, Double) => run::<Widen<F16<false>>>(),
+        (Bfloat, Double) => run::<Widen<Bf16>>(),
+        (Int(signed, 64), Double) => match (signed, checked) {
+            (true, false) => run::<FromLong<true, false>>(),
+            (true, true) => run::<FromLong<true, true>>(),
+            (false, false) => run::<FromLong<false, false>>(),
+            (false, true) => run::<FromLong<false, true>>(),
+        },
+        (Int(signed, bits), Int(to_signed, to_bits)) if checked => {
+            return avx2_narrow::direct((signed, bits), (to_signed, to_bits));
+        }
         (Single, Half | Bfloat) => to_half::<F32>(to, mode),
         (Half, Bfloat) => to_half::<F16<false>>(to, mode),
         (Double, Bfloat) => to_half::<F64>(to, mode),

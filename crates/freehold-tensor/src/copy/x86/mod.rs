@@ -19,9 +19,11 @@ macro_rules! by_integer {
 }
 
 mod avx2;
+mod avx2_double;
 mod avx2_half;
 mod avx2_int;
 mod avx2_loss;
+mod avx2_narrow;
 mod avx512;
 mod avx512_bf16;
 mod avx512_e5m2;

@@ -1,0 +1,236 @@
+//! Integers to narrower ones with AVX2, where losses are checked.
+//!
+//! What has no equal is lost, so that packing needs no care for it: integers are cut or saturated, whichever is an instruction. The
+//! compiler does as well where they are to be saturated (`ops`).
+
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+
+use crate::copy::kernel::Kernel;
+use crate::copy::vector::{Body, kernels};
+
+kernels!("avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
+
+/// An integer type.
+trait Int: Copy {
+    const SIZE: usize;
+    const MIN: i128;
+    const MAX: i128;
+    /// The bits, extended by zeros.
+    fn bits(self) -> u64;
+}
+
+macro_rules! int {
+    ($($t:ident $unsigned:ident)*) => { $(impl Int for $t {
+        const SIZE: usize = size_of::<$t>();
+        const MIN: i128 = $t::MIN as i128;
+        const MAX: i128 = $t::MAX as i128;
+        #[inline(always)]
+        fn bits(self) -> u64 {
+            u64::from(self as $unsigned)
+        }
+    })* };
+}
+int!(i8 u8 u8 u8 i16 u16 u16 u16 i32 u32 u32 u32 i64 u64 u64 u64);
+
+/// From one type to a narrower one: as many values as fill a vector of the target.
+struct Narrow<S, D>(PhantomData<(S, D)>);
+
+impl<S: Int, D: Int> Narrow<S, D> {
+    /// The least value that both types have,
+    const LO: i128 = if S::MIN > D::MIN { S::MIN } else { D::MIN };
+    /// and the bits that are 0 in every one above it that both have: there are 2^k of them.
+    const BEYOND: u64 = {
+        let hi = if S::MAX < D::MAX { S::MAX } else { D::MAX };
+        !((hi - Self::LO) as u64) & (u64::MAX >> (64 - 8 * S::SIZE))
+    };
+    /// Vectors of the source.
+    const VECTORS: usize = S::SIZE / D::SIZE;
+
+    /// What a vector's values are above the least.
+    #[inline(always)]
+    unsafe fn above(x: __m256i) -> __m256i {
+        if Self::LO == 0 {
+            return x;
+        }
+        // SAFETY: the caller's machine has AVX2.
+        unsafe {
+            match S::SIZE {
+                2 => _mm256_sub_epi16(x, _mm256_set1_epi16(Self::LO as i16)),
+                4 => _mm256_sub_epi32(x, _mm256_set1_epi32(Self::LO as i32)),
+                _ => _mm256_sub_epi64(x, _mm256_set1_epi64x(Self::LO as i64)),
+            }
+        }
+    }
+
+    /// Writes one step and gives the bits of all values above the least.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Body::step`].
+    #[inline(always)]
+    unsafe fn write(dst: *mut u8, src: *const u8) -> __m256i {
+        // SAFETY: the caller's guarantees; loads take any alignment.
+        unsafe {
+            let (mut x, mut all) = ([_mm256_setzero_si256(); 8], _mm256_setzero_si256());
+            for (k, x) in x[..Self::VECTORS].iter_mut().enumerate() {
+                *x = _mm256_loadu_si256(src.add(k * 32).cast());
+                all = _mm256_or_si256(all, Self::above(*x));
+            }
+            pack::<S, D>(dst, x);
+            all
+        }
+    }
+
+    /// Whether any bit is one that a value which both types have has not.
+    #[inline(always)]
+    unsafe fn lost(all: __m256i) -> u64 {
+        // SAFETY: the caller's machine has AVX2.
+        unsafe {
+            let beyond = match S::SIZE {
+                2 => _mm256_set1_epi16(Self::BEYOND as i16),
+                4 => _mm256_set1_epi32(Self::BEYOND as i32),
+                _ => _mm256_set1_epi64x(Self::BEYOND as i64),
+            };
+            u64::from(_mm256_testz_si256(all, beyond) == 0)
+        }
+    }
+}
+
+/// The low halves of values of 64 bits.
+///
+/// # Safety
+///
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn low(a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        let both = _mm256_shuffle_ps::<0b10_00_10_00>(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+        _mm256_castps_si256(both)
+    }
+}
+
+/// Integers of 16 bits, on their way to `D`: signed ones hold every byte.
+///
+/// # Safety
+///
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn words<D: Int>(a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: the caller's guarantee.
+    unsafe { if D::MIN < 0 || D::SIZE == 1 { _mm256_packs_epi32(a, b) } else { _mm256_packus_epi32(a, b) } }
+}
+
+/// # Safety
+///
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn bytes<D: Int>(a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: the caller's guarantee.
+    unsafe { if D::MIN < 0 { _mm256_packs_epi16(a, b) } else { _mm256_packus_epi16(a, b) } }
+}
+
+/// One vector of integers that fit their type out of two, four or eight of wider ones.
+///
+/// Packing works within the halves of a vector: pieces come out in the order of a turned matrix of two columns.
+///
+/// # Safety
+///
+/// `dst` is writable for 32 bytes, at any alignment, on a machine with AVX2.
+#[inline(always)]
+unsafe fn pack<S: Int, D: Int>(dst: *mut u8, x: [__m256i; 8]) {
+    // SAFETY: the caller's guarantees.
+    unsafe {
+        let turn = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let packed = match (S::SIZE, D::SIZE) {
+            (2, 1) => _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes::<D>(x[0], x[1])),
+            (4, 2) => _mm256_permute4x64_epi64::<0b11_01_10_00>(words::<D>(x[0], x[1])),
+            (8, 4) => _mm256_permute4x64_epi64::<0b11_01_10_00>(low(x[0], x[1])),
+            (4, 1) => {
+                let halves = (words::<D>(x[0], x[1]), words::<D>(x[2], x[3]));
+                _mm256_permutevar8x32_epi32(bytes::<D>(halves.0, halves.1), turn)
+            }
+            (8, 2) => _mm256_permutevar8x32_epi32(words::<D>(low(x[0], x[1]), low(x[2], x[3])), turn),
+            _ => {
+                let first = words::<D>(low(x[0], x[1]), low(x[2], x[3]));
+                let second = words::<D>(low(x[4], x[5]), low(x[6], x[7]));
+                let pairs = bytes::<D>(first, second);
+                let (low, high) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+                _mm256_set_m128i(_mm_unpackhi_epi16(low, high), _mm_unpacklo_epi16(low, high))
+            }
+        };
+        _mm256_storeu_si256(dst.cast(), packed);
+    }
+}
+
+impl<S: Int, D: Int> Body for Narrow<S, D> {
+    const N: usize = 32 / D::SIZE;
+    const SRC: usize = S::SIZE;
+    const DST: usize = D::SIZE;
+    const CHECKED: bool = true;
+    const FOURS: bool = true;
+    #[inline(always)]
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            let all = Self::write(dst, src);
+            if !COUNT {
+                return Self::lost(all);
+            }
+            let lost = |i: usize| {
+                let above = src.cast::<S>().add(i).read_unaligned().bits().wrapping_sub(Self::LO as u64);
+                above & Self::BEYOND != 0
+            };
+            (0..Self::N).fold(0, |lanes, i| lanes | u64::from(lost(i)) << i)
+        }
+    }
+    #[inline(always)]
+    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
+        // SAFETY: the caller's guarantees: four steps each time.
+        unsafe {
+            let mut all = _mm256_setzero_si256();
+            for i in (0..times * 4 * Self::N).step_by(Self::N) {
+                all = _mm256_or_si256(all, Self::write(dst.add(i * D::SIZE), src.add(i * S::SIZE)));
+            }
+            Self::lost(all)
+        }
+    }
+}
+
+/// The kernel from one integer type to a narrower one, where losses are checked.
+pub(super) fn direct(from: (bool, u8), to: (bool, u8)) -> Option<Kernel> {
+    Some(match from {
+        (true, 16) => from_2::<i16>(to)?,
+        (false, 16) => from_2::<u16>(to)?,
+        (true, 32) => from_4::<i32>(to)?,
+        (false, 32) => from_4::<u32>(to)?,
+        (true, 64) => from_8::<i64>(to)?,
+        (false, 64) => from_8::<u64>(to)?,
+        _ => return None,
+    })
+}
+
+fn from_2<S: Int>(to: (bool, u8)) -> Option<Kernel> {
+    Some(match to {
+        (true, 8) => run::<Narrow<S, i8>>(),
+        (false, 8) => run::<Narrow<S, u8>>(),
+        _ => return None,
+    })
+}
+
+fn from_4<S: Int>(to: (bool, u8)) -> Option<Kernel> {
+    Some(match to {
+        (true, 16) => run::<Narrow<S, i16>>(),
+        (false, 16) => run::<Narrow<S, u16>>(),
+        _ => return from_2::<S>(to),
+    })
+}
+
+fn from_8<S: Int>(to: (bool, u8)) -> Option<Kernel> {
+    Some(match to {
+        (true, 32) => run::<Narrow<S, i32>>(),
+        (false, 32) => run::<Narrow<S, u32>>(),
+        _ => return from_4::<S>(to),
+    })
+}
