@@ -42,6 +42,15 @@ pub(super) trait Put {
     const SIZE: usize;
     /// What has no equal is a loss if `CHECKED`, and anything may be written for it then.
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L);
+    /// Two times sixteen, next to each other.
+    #[inline(always)]
+    unsafe fn put_two<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            Self::put::<L, CHECKED>(dst, x[0], lost);
+            Self::put::<L, CHECKED>(dst.add(16 * Self::SIZE), x[1], lost);
+        }
+    }
 }
 
 /// From one type to another by way of `f32`.
@@ -100,8 +109,7 @@ unsafe fn via<G: Get, P: Put, L: Losses, const CHECKED: bool, const STEPS: usize
             return P::put::<L, CHECKED>(dst, first, lost);
         }
         let second = G::get::<L, CHECKED>(src.add(16 * G::SIZE), lost);
-        P::put::<L, CHECKED>(dst, first, lost);
-        P::put::<L, CHECKED>(dst.add(16 * P::SIZE), second, lost);
+        P::put_two::<L, CHECKED>(dst, [first, second], lost);
     }
 }
 

@@ -19,6 +19,15 @@ pub(super) trait Integer {
     const SIZE: usize;
     /// As [`Put::put`].
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L);
+    /// As [`Put::put_two`].
+    #[inline(always)]
+    unsafe fn put_two<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            Self::put::<L, CHECKED>(dst, x[0], lost);
+            Self::put::<L, CHECKED>(dst.add(16 * Self::SIZE), x[1], lost);
+        }
+    }
     /// As [`Integer::put`], of `f64`.
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L);
 }
@@ -32,6 +41,11 @@ impl<I: Integer> Put for To<I> {
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe { I::put::<L, CHECKED>(dst, x, lost) }
+    }
+    #[inline(always)]
+    unsafe fn put_two<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+        // SAFETY: the caller's guarantee.
+        unsafe { I::put_two::<L, CHECKED>(dst, x, lost) }
     }
 }
 
@@ -137,23 +151,49 @@ unsafe fn narrow<L: Losses, const CHECKED: bool>(x: Floats, lo: i32, hi: i32, lo
 unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
+        if CHECKED {
+            return narrow_by_sum(x, lo, hi, lost);
+        }
         let mut i = [_mm_setzero_si128(); 4];
         for k in 0..4 {
-            if CHECKED {
-                i[k] = _mm256_cvttpd_epi32(x[k]);
-                lost.doubles(k, _mm256_cvtepi32_pd(i[k]), x[k]);
-            } else {
-                let (lo, hi) = (_mm256_set1_pd(lo.into()), _mm256_set1_pd(hi.into()));
-                let number = _mm256_and_pd(x[k], _mm256_cmp_pd::<_CMP_ORD_Q>(x[k], x[k]));
-                i[k] = _mm256_cvttpd_epi32(_mm256_min_pd(_mm256_max_pd(number, lo), hi));
-            }
+            let (lo, hi) = (_mm256_set1_pd(lo.into()), _mm256_set1_pd(hi.into()));
+            let number = _mm256_and_pd(x[k], _mm256_cmp_pd::<_CMP_ORD_Q>(x[k], x[k]));
+            i[k] = _mm256_cvttpd_epi32(_mm256_min_pd(_mm256_max_pd(number, lo), hi));
         }
-        let i = [_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])];
-        if CHECKED {
-            outside(i[0], 0, lo, hi, lost);
-            outside(i[1], 1, lo, hi, lost);
+        [_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])]
+    }
+}
+
+/// To add 1.5 x 2^52 rounds to an integer and leaves it in the low bits; what is out of range, infinite or NaN leaves other bits
+/// above. To convert there and back takes twice as long.
+#[inline(always)]
+unsafe fn narrow_by_sum<L: Losses>(x: Doubles, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe {
+        let (mut sum, magic) = (x, _mm256_set1_pd(MAGIC));
+        for k in 0..4 {
+            sum[k] = _mm256_add_pd(x[k], magic);
+            lost.doubles(k, _mm256_sub_pd(sum[k], magic), x[k]);
+            let least = _mm256_set1_epi64x(MAGIC.to_bits() as i64 + i64::from(lo));
+            let above = _mm256_sub_epi64(_mm256_castpd_si256(sum[k]), least);
+            lost.bits_64(k, above, !u64::from(hi.wrapping_sub(lo) as u32));
         }
-        i
+        low_halves(sum)
+    }
+}
+
+/// The low 32 bits of each.
+#[inline(always)]
+unsafe fn low_halves(x: Doubles) -> [__m256i; 2] {
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe {
+        let mut halves = [_mm256_setzero_si256(); 2];
+        for k in 0..2 {
+            let (a, b) = (_mm256_castpd_ps(x[2 * k]), _mm256_castpd_ps(x[2 * k + 1]));
+            let both = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+            halves[k] = _mm256_permute4x64_epi64::<0b11_01_10_00>(both);
+        }
+        halves
     }
 }
 
@@ -172,7 +212,7 @@ unsafe fn outside<L: Losses>(i: __m256i, k: usize, lo: i32, hi: i32, lost: &mut 
 }
 
 macro_rules! narrow {
-    ($($t:ident $dst:ident $i:ident $store:expr;)*) => { $(
+    ($($t:ident $dst:ident $i:ident $store:expr $(, $pair:ident $store_two:expr)?;)*) => { $(
         impl Integer for $t {
             const SIZE: usize = size_of::<$t>();
             #[inline(always)]
@@ -183,6 +223,17 @@ macro_rules! narrow {
                     $store;
                 }
             }
+            $(#[inline(always)]
+            unsafe fn put_two<L: Losses, const CHECKED: bool>($dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+                // SAFETY: the caller's guarantee; stores take any alignment.
+                unsafe {
+                    let $pair = [
+                        narrow::<L, CHECKED>(x[0], $t::MIN.into(), $t::MAX.into(), lost),
+                        narrow::<L, CHECKED>(x[1], $t::MIN.into(), $t::MAX.into(), lost),
+                    ];
+                    $store_two;
+                }
+            })?
             #[inline(always)]
             unsafe fn put_wide<L: Losses, const CHECKED: bool>($dst: *mut u8, x: Doubles, lost: &mut L) {
                 // SAFETY: the caller's guarantee; stores take any alignment.
@@ -202,14 +253,27 @@ unsafe fn words(i: [__m256i; 2]) -> __m256i {
     unsafe { _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(i[0], i[1])) }
 }
 
+/// Puts groups of four bytes, which packing within the halves of a vector left in the order of a turned 4 x 2 matrix, into their own.
+#[inline(always)]
+unsafe fn turn(x: __m256i) -> __m256i {
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe { _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)) }
+}
+
 narrow! {
     i8 dst i {
         let w = words(i);
         _mm_storeu_si128(dst.cast(), _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w)));
+    }, pair {
+        let (a, b) = (_mm256_packs_epi32(pair[0][0], pair[0][1]), _mm256_packs_epi32(pair[1][0], pair[1][1]));
+        _mm256_storeu_si256(dst.cast(), turn(_mm256_packs_epi16(a, b)));
     };
     u8 dst i {
         let w = words(i);
         _mm_storeu_si128(dst.cast(), _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w)));
+    }, pair {
+        let (a, b) = (_mm256_packs_epi32(pair[0][0], pair[0][1]), _mm256_packs_epi32(pair[1][0], pair[1][1]));
+        _mm256_storeu_si256(dst.cast(), turn(_mm256_packus_epi16(a, b)));
     };
     i16 dst i _mm256_storeu_si256(dst.cast(), words(i));
     u16 dst i {
@@ -264,19 +328,14 @@ impl Integer for u32 {
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe {
-            let (mut whole, mut bits) = (x, [_mm256_setzero_ps(); 4]);
+            let (mut whole, mut bits) = (x, x);
             for k in 0..4 {
                 // The second operand where x is NaN: 0.
                 let inside = _mm256_min_pd(_mm256_max_pd(x[k], _mm256_setzero_pd()), _mm256_set1_pd(u32::MAX.into()));
                 whole[k] = _mm256_round_pd::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(inside);
-                bits[k] = _mm256_castpd_ps(_mm256_add_pd(whole[k], _mm256_set1_pd(MAGIC)));
+                bits[k] = _mm256_add_pd(whole[k], _mm256_set1_pd(MAGIC));
             }
-            let mut i = [_mm256_setzero_si256(); 2];
-            for k in 0..2 {
-                let low = _mm256_shuffle_ps::<0b10_00_10_00>(bits[2 * k], bits[2 * k + 1]);
-                i[k] = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(low));
-            }
-            store(dst, i);
+            store(dst, low_halves(bits));
             if CHECKED {
                 unequal_wide(whole, x, lost);
             }

@@ -17,6 +17,8 @@ pub(super) trait Losses: Copy {
     unsafe fn integers(&mut self, k: usize, a: __m256i, b: __m256i);
     /// Lanes that have any of these bits: the same ones in every call of a conversion.
     unsafe fn bits(&mut self, k: usize, x: __m256i, mask: u32);
+    /// The same for lanes of 64 bits.
+    unsafe fn bits_64(&mut self, k: usize, x: __m256i, mask: u64);
     /// Lanes of this magnitude or a larger one: the same limit in every call of a conversion.
     unsafe fn large(&mut self, k: usize, x: __m256, limit: f32);
     /// Lanes that were found one by one.
@@ -71,6 +73,15 @@ impl Losses for Each {
         }
     }
     #[inline(always)]
+    unsafe fn bits_64(&mut self, k: usize, x: __m256i, mask: u64) {
+        // SAFETY: as above.
+        unsafe {
+            let found = _mm256_and_si256(x, _mm256_set1_epi64x(mask as i64));
+            let none = _mm256_castsi256_pd(_mm256_cmpeq_epi64(found, _mm256_setzero_si256()));
+            self.0 |= ((_mm256_movemask_pd(none) as u64 & 0xf) ^ 0xf) << (k * 4);
+        }
+    }
+    #[inline(always)]
     unsafe fn large(&mut self, k: usize, x: __m256, limit: f32) {
         // SAFETY: as above.
         unsafe {
@@ -96,6 +107,8 @@ pub(super) struct Any {
     /// Of these only some bits count.
     masked: __m256i,
     mask: u32,
+    masked_64: __m256i,
+    mask_64: u64,
     largest: __m256,
     limit: f32,
     lanes: u64,
@@ -115,7 +128,16 @@ impl Losses for Any {
     unsafe fn none() -> Any {
         // SAFETY: as above.
         let (zero, none) = unsafe { (_mm256_setzero_si256(), _mm256_setzero_ps()) };
-        Any { any: zero, masked: zero, mask: 0, largest: none, limit: f32::INFINITY, lanes: 0 }
+        Any {
+            any: zero,
+            masked: zero,
+            mask: 0,
+            masked_64: zero,
+            mask_64: 0,
+            largest: none,
+            limit: f32::INFINITY,
+            lanes: 0,
+        }
     }
     #[inline(always)]
     unsafe fn floats(&mut self, _: usize, result: __m256, value: __m256) {
@@ -142,6 +164,13 @@ impl Losses for Any {
         self.masked = unsafe { _mm256_or_si256(self.masked, x) };
     }
     #[inline(always)]
+    unsafe fn bits_64(&mut self, _: usize, x: __m256i, mask: u64) {
+        debug_assert!(self.mask_64 == 0 || self.mask_64 == mask);
+        self.mask_64 = mask;
+        // SAFETY: as above.
+        self.masked_64 = unsafe { _mm256_or_si256(self.masked_64, x) };
+    }
+    #[inline(always)]
     unsafe fn large(&mut self, _: usize, x: __m256, limit: f32) {
         debug_assert!(self.limit == f32::INFINITY || self.limit == limit);
         self.limit = limit;
@@ -158,6 +187,8 @@ impl Losses for Any {
         unsafe {
             let masked = _mm256_and_si256(self.masked, _mm256_set1_epi32(self.mask as i32));
             let any = _mm256_or_si256(self.any, masked);
+            let masked = _mm256_and_si256(self.masked_64, _mm256_set1_epi64x(self.mask_64 as i64));
+            let any = _mm256_or_si256(any, masked);
             let large = _mm256_cmp_ps::<_CMP_GE_OQ>(self.largest, _mm256_set1_ps(self.limit));
             // Infinity is the limit of what has none, and 0 does not reach it.
             let any = _mm256_or_si256(any, _mm256_castps_si256(large));
