@@ -24,6 +24,7 @@ mod avx2_half;
 mod avx2_int;
 mod avx2_loss;
 mod avx2_narrow;
+mod avx2_table;
 mod avx512;
 mod avx512_bf16;
 mod avx512_e5m2;
@@ -45,7 +46,7 @@ use super::level::Level;
 pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Option<Kernel> {
     match level {
         Level::Baseline => None,
-        Level::Avx2 => avx2::direct(from, to, mode),
+        Level::Avx2 => avx2_table::direct(from, to).or_else(|| avx2::direct(from, to, mode)),
         Level::Avx512 => avx512::direct(from, to, mode),
         Level::Avx512Vbmi => table::direct(from, to)
             .or_else(|| avx512_e5m2::direct(from, to, mode))
