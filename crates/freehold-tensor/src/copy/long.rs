@@ -1,19 +1,19 @@
 //! One long run on both sides, into a destination that is written past the caches.
 //!
-//! The source is asked for ahead of time, several pages at once (see `ahead`), and what is only moved is moved so (see
-//! `stream`), where memory is not best read in order.
+//! The source is asked for ahead of time, several pages at once, where the processor does not do so by itself (see `ahead`); what is
+//! only moved is moved so where that is better than in order (see `stream`).
 
 use super::ahead::{self, Ahead};
 use super::pass::{Block, Tile};
 use super::plan::Axis;
 use super::run::{Steps, Unit};
-use super::stream::{self, LINE, in_order};
+use super::stream::{self, LINE};
 
 /// Bytes of the wider side that are converted at once: a piece of the source is in the L1 cache when its turn comes, and
 /// stays there beside what it becomes. Longer pieces let reading and writing wait for each other.
 const PIECE: usize = 2048;
 
-/// The same of the side that is read where it is the narrower one and memory is read in order, if the wider has no more than
+/// The same of the side that is read where it is the narrower one and no pages are asked for, if the wider has no more than
 /// [`WIDER`]: such a piece is short, and the processor does not see far enough beyond it. The lines so many bytes on are asked
 /// for instead. (A Zen 4, median of 13: f32 to f64 26 GB/s, and 20 without; u8 to f64 26 and 23, f16 to f64 28 and 21.)
 const WIDENED: usize = 1024;
@@ -37,7 +37,7 @@ impl Steps {
         debug_assert!(matches!((self.src_unit, self.dst_unit), (Unit::Bytes(_), Unit::Bytes(_))));
         let mut blocks = [const { Block::new() }; 2];
         let [read, out] = blocks.each_mut().map(Block::start);
-        let ahead = (!in_order()).then(|| Ahead::new(src, n * ws));
+        let ahead = (!ahead::follows_pages()).then(|| Ahead::new(src, n * ws));
         let widens = ahead.is_none() && wd > ws;
         let piece = if widens { (WIDENED / ws).min(WIDER / wd) } else { PIECE / ws.max(wd) }.max(1);
         // The first piece ends where a line of the destination does, where an element does, too.
