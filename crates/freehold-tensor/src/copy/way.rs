@@ -84,8 +84,8 @@ impl Way {
             // Long pieces of a row, or rows that make up a run, are runs.
             let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
             let long = !tiles.in_place && tiles.lines * wd >= 1024;
-            let least = if joined || long { stream::PAST } else { STREAM_TILES };
-            let stream = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize && streams(plan, wd, least);
+            let runs = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize;
+            let stream = runs && tiles_stream(plan, ws, wd, joined || long);
             let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
             let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
             let lead = if cut { tiles.lead(wd) } else { 0 };
@@ -130,11 +130,15 @@ fn repeats(steps: &Steps, row: Axis, col: Axis, wd: usize) -> bool {
     col.src != 0 && (!steps.is_plain() && col.n * wd >= 64 || joined && col.n * wd < 256)
 }
 
-/// Whether the destination has at least so many bytes, and stores that do not go through the caches exist.
-fn streams(plan: &Plan, wd: usize, least: u64) -> bool {
+/// Whether tiles go past the caches: those whose rows are `runs` as runs do, others earlier.
+fn tiles_stream(plan: &Plan, ws: usize, wd: usize, runs: bool) -> bool {
     #[cfg(test)]
-    let least = if tuning::get().stream_all { 0 } else { least };
-    stream::STREAMS && plan.elements().saturating_mul(wd as u64) >= least
+    if tuning::get().stream_all {
+        return stream::STREAMS;
+    }
+    let bytes = |size: usize| plan.elements().saturating_mul(size as u64);
+    let past = if runs { stream::is_past_in_rows(bytes(ws), bytes(wd)) } else { bytes(wd) >= STREAM_TILES };
+    stream::STREAMS && past
 }
 
 /// Whether runs of so many bytes go past the caches.
