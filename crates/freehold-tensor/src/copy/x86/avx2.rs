@@ -250,7 +250,8 @@ macro_rules! long {
                         let exact = _mm256_sub_pd(_mm256_castsi256_pd(sum), _mm256_set1_pd(MAGIC));
                         y[k] = _mm256_cvtpd_ps(exact);
                         if CHECKED {
-                            lost.doubles(k, _mm256_cvtps_pd(y[k]), exact);
+                            // What an f32 has no room for.
+                            lost.bits_64(k, _mm256_castpd_si256(exact), (1 << 29) - 1);
                         }
                     }
                     [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])]
@@ -397,6 +398,7 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
             by_integer!(signed, bits, to_half: I8 I16 I32 I64 U8 U16 U32 U64, (to, mode))
         }
         (Int(true, 32), Single) => pick(checked, run::<Via<I32, ToF32, false>>(), run::<Via<I32, ToF32, true>>()),
+        (Int(false, 32), Single) => pick(checked, run::<Via<U32, ToF32, false>>(), run::<Via<U32, ToF32, true>>()),
         (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>(), run::<Via<I64, ToF32, true>>()),
         (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>(), run::<Via<U64, ToF32, true>>()),
         (Single | Half | Bfloat | Double, Int(signed, bits)) => {

@@ -114,15 +114,6 @@ unsafe fn widen(x: Floats) -> Doubles {
     }
 }
 
-/// Lanes where two groups of vectors differ; a NaN differs from everything.
-#[inline(always)]
-unsafe fn unequal_wide<L: Losses>(a: Doubles, b: Doubles, lost: &mut L) {
-    for k in 0..4 {
-        // SAFETY: the features of `avx2::run`, which every caller has.
-        unsafe { lost.doubles(k, a[k], b[k]) };
-    }
-}
-
 /// Integers of 32 bits within `lo` and `hi`, NaN as 0; where losses are checked, of all that is not lost.
 ///
 /// Truncated, NaN and what is out of range become MIN, which is no other's equal when it is converted back.
@@ -328,17 +319,18 @@ impl Integer for u32 {
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe {
-            let (mut whole, mut bits) = (x, x);
+            if CHECKED {
+                // All bits: as many as there are from 0 to -1.
+                return store(dst, narrow_by_sum(x, 0, -1, lost));
+            }
+            let mut bits = x;
             for k in 0..4 {
                 // The second operand where x is NaN: 0.
                 let inside = _mm256_min_pd(_mm256_max_pd(x[k], _mm256_setzero_pd()), _mm256_set1_pd(u32::MAX.into()));
-                whole[k] = _mm256_round_pd::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(inside);
-                bits[k] = _mm256_add_pd(whole[k], _mm256_set1_pd(MAGIC));
+                let whole = _mm256_round_pd::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(inside);
+                bits[k] = _mm256_add_pd(whole, _mm256_set1_pd(MAGIC));
             }
             store(dst, low_halves(bits));
-            if CHECKED {
-                unequal_wide(whole, x, lost);
-            }
         }
     }
 }
@@ -383,16 +375,19 @@ macro_rules! long {
                         }
                         return lost.lanes(found);
                     }
-                    let mut whole = x;
+                    let magic = _mm256_set1_pd(MAGIC);
                     for k in 0..4 {
-                        whole[k] = _mm256_round_pd::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x[k]);
-                        let sum = _mm256_castpd_si256(_mm256_add_pd(whole[k], _mm256_set1_pd(MAGIC)));
-                        let i = _mm256_sub_epi64(sum, _mm256_set1_epi64x(MAGIC.to_bits() as i64));
+                        let sum = if CHECKED {
+                            // What is rounded is lost.
+                            let sum = _mm256_add_pd(x[k], magic);
+                            lost.doubles(k, _mm256_sub_pd(sum, magic), x[k]);
+                            sum
+                        } else {
+                            _mm256_add_pd(_mm256_round_pd::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x[k]), magic)
+                        };
+                        let i = _mm256_sub_epi64(_mm256_castpd_si256(sum), _mm256_set1_epi64x(MAGIC.to_bits() as i64));
                         _mm256_storeu_si256(dst.add(k * 32).cast(), i);
                     }
-                    if CHECKED {
-                unequal_wide(whole, x, lost);
-            }
                 }
             }
         }
