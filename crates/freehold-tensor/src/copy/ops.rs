@@ -138,7 +138,7 @@ impl<S: CastTo<D>, D: Prim, const CHECKED: bool> Op for Cast<S, D, CHECKED> {
 /// Declares conversions that have a name of their own, with intrinsics or without; the last part, where there is one, is the
 /// loss test.
 macro_rules! op {
-    (by_hand = $hand:literal; $($(#[$doc:meta])* $name:ident [$($p:ident: $t:ty),*] $src:ty => $dst:ty, $convert:expr $(, $checked:expr, $lossy:expr)?;)*) => { $(
+    (by_hand = $hand:expr; $($(#[$doc:meta])* $name:ident [$($p:ident: $t:ty),*] $src:ty => $dst:ty, $convert:expr $(, $checked:expr, $lossy:expr)?;)*) => { $(
         $(#[$doc])*
         pub(super) struct $name<$(const $p: $t),*>;
         impl<$(const $p: $t),*> Op for $name<$($p),*> {
@@ -174,7 +174,6 @@ op! {
     Bf16ToF32 [] u16 => f32, format::bf16_to_f32;
     F32ToMini [F: usize, SATURATE: bool, CHECKED: bool] f32 => u8, |x| MINI[F].encode(x, SATURATE) as u8,
         CHECKED, |x, y: u8| Tables::<F>::VALUES[usize::from(y)] != x;
-    MiniToF32 [F: usize] u8 => f32, |x: u8| Tables::<F>::VALUES[usize::from(x)];
     BoolToF16 [] u8 => u16, |x| if x != 0 { 0x3c00 } else { 0 };
     BoolToBf16 [] u8 => u16, |x| if x != 0 { 0x3f80 } else { 0 };
     /// Truth of 16-bit floats, where only the zero of either sign is false.
@@ -185,6 +184,12 @@ op! {
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) != x;
     F32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] f32 => u8, |x: f32| shrink::<SIGNED, BITS>(CastTo::<i8>::cast(x).into()),
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) as f32 != x;
+}
+
+op! {
+    // All but e8m0 and those of fewer than eight bits.
+    by_hand = F < 7;
+    MiniToF32 [F: usize] u8 => f32, |x: u8| Tables::<F>::VALUES[usize::from(x)];
 }
 
 /// Truth values: anything that is not zero, NaN included.

@@ -293,12 +293,26 @@ impl<const EXACT: bool> Get for F16<EXACT> {
             let low = _mm256_cvtph_ps(_mm_loadu_si128(src.cast()));
             let x = [low, _mm256_cvtph_ps(_mm_loadu_si128(src.add(16).cast()))];
             if EXACT && any_nan(x) {
-                let exact: [f32; 16] =
-                    std::array::from_fn(|i| format::f16_to_f32(src.cast::<u16>().add(i).read_unaligned()));
+                let mut exact = [0.0; 16];
+                exact_f16(&mut exact, src);
                 return load(exact.as_ptr().cast());
             }
             x
         }
+    }
+}
+
+/// Sixteen values, some of which are NaN.
+///
+/// # Safety
+///
+/// `src` is readable for sixteen values, at any alignment.
+#[cold]
+#[inline(never)]
+unsafe fn exact_f16(values: &mut [f32; 16], src: *const u8) {
+    for (i, value) in values.iter_mut().enumerate() {
+        // SAFETY: one of the caller's values.
+        *value = format::f16_to_f32(unsafe { src.cast::<u16>().add(i).read_unaligned() });
     }
 }
 

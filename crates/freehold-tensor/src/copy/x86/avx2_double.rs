@@ -3,11 +3,25 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx2::{Floats, Get, Put, any_nan};
+use super::avx2::{Floats, Get, any_nan};
 use super::avx2_half::ToF16;
 use super::avx2_loss::{Any, Each, Losses};
 use crate::copy::format;
 use crate::copy::vector::Body;
+
+/// Sixteen values, some of which are NaN. A function of its own: in every kernel it took more room than the rest.
+///
+/// # Safety
+///
+/// `src` is readable and `dst` writable for sixteen values, at any alignment.
+#[cold]
+#[inline(never)]
+unsafe fn one_by_one<S, D>(dst: *mut D, src: *const S, convert: fn(S) -> D) {
+    for i in 0..16 {
+        // SAFETY: one of the caller's values.
+        unsafe { dst.add(i).write_unaligned(convert(src.add(i).read_unaligned())) };
+    }
+}
 
 /// `f64` to `f16`, rounded once: what an `f32` has no room for becomes one last bit that says "and more", which the
 /// rounding to `f16` then sees. A NaN keeps the top of its payload.
@@ -33,12 +47,9 @@ impl<const SATURATE: bool> Body for F64ToF16<SATURATE> {
                 *y = _mm256_cvtpd_ps(_mm256_castsi256_pd(kept));
             }
             let x = [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])];
-            ToF16::<SATURATE, true>::put::<Any, false>(dst, x, &mut Any::none());
+            ToF16::<SATURATE, true>::write(dst, x);
             if any_nan(x) {
-                for i in 0..16 {
-                    let x = src.cast::<f64>().add(i).read_unaligned();
-                    dst.cast::<u16>().add(i).write_unaligned(format::f64_to_f16(x, SATURATE));
-                }
+                one_by_one(dst.cast(), src.cast(), |x| format::f64_to_f16(x, SATURATE));
             }
             0
         }
@@ -70,10 +81,7 @@ impl<G: Exact> Body for Widen<G> {
                 _mm256_storeu_pd(dst.add(k * 64 + 32).cast(), _mm256_cvtps_pd(high));
             }
             if any_nan(x) {
-                for i in 0..16 {
-                    let h = src.cast::<u16>().add(i).read_unaligned();
-                    dst.cast::<f64>().add(i).write_unaligned(G::OF(h));
-                }
+                one_by_one(dst.cast(), src.cast(), G::OF);
             }
             0
         }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::avx2::{Floats, Put, any_nan, spill};
 use super::avx2_loss::Losses;
-use crate::copy::format::{self, BF16};
+use crate::copy::format::{self, BF16, F16};
 
 /// `x` within the finite range of a type; NaN lanes as they are.
 #[inline(always)]
@@ -19,17 +19,30 @@ unsafe fn clamp(x: Floats, max: f32) -> Floats {
 /// `f16`; a NaN keeps the top of its payload if `PAYLOAD`, else it becomes the canonical one.
 pub(super) struct ToF16<const SATURATE: bool, const PAYLOAD: bool>;
 
+impl<const SATURATE: bool, const PAYLOAD: bool> ToF16<SATURATE, PAYLOAD> {
+    /// Of a NaN comes some NaN, or where it saturates anything.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Put::put`].
+    #[inline(always)]
+    pub(super) unsafe fn write(dst: *mut u8, x: Floats) {
+        // SAFETY: the caller's guarantee; stores take any alignment.
+        unsafe {
+            let inside = if SATURATE { clamp(x, 65504.0) } else { x };
+            _mm_storeu_si128(dst.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[0]));
+            _mm_storeu_si128(dst.add(16).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[1]));
+        }
+    }
+}
+
 impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD> {
     const SIZE: usize = 2;
     #[inline(always)]
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
         // SAFETY: the caller's guarantee; stores take any alignment.
         unsafe {
-            let inside = if SATURATE { clamp(x, 65504.0) } else { x };
-            let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[0]);
-            let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(inside[1]);
-            _mm_storeu_si128(dst.cast(), low);
-            _mm_storeu_si128(dst.add(16).cast(), high);
+            Self::write(dst, x);
             if CHECKED {
                 // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no room for.
                 for (k, x) in x.into_iter().enumerate() {
@@ -37,13 +50,27 @@ impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD>
                     lost.large(k, x, 65_536.0);
                 }
             } else if any_nan(x) {
-                for (i, x) in spill(x).into_iter().enumerate() {
-                    let code =
-                        if PAYLOAD { format::f32_to_f16(x, SATURATE) } else { format::F16.encode(x, SATURATE) as u16 };
-                    dst.cast::<u16>().add(i).write_unaligned(code);
-                }
+                mend(
+                    dst,
+                    &spill(x),
+                    if PAYLOAD { |x| format::f32_to_f16(x, SATURATE) } else { |x| F16.encode(x, SATURATE) as u16 },
+                );
             }
         }
+    }
+}
+
+/// Writes what NaN become. A function of its own: in every kernel it took more room than the rest, and registers of the loop.
+///
+/// # Safety
+///
+/// `dst` is writable for sixteen values, at any alignment.
+#[cold]
+#[inline(never)]
+unsafe fn mend(dst: *mut u8, x: &[f32; 16], encode: fn(f32) -> u16) {
+    for (i, &x) in x.iter().enumerate().filter(|(_, x)| x.is_nan()) {
+        // SAFETY: one of the caller's values.
+        unsafe { dst.cast::<u16>().add(i).write_unaligned(encode(x)) };
     }
 }
 
@@ -72,9 +99,7 @@ impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
             let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
             _mm256_storeu_si256(dst.cast(), packed);
             if !CHECKED && any_nan(x) {
-                for (i, x) in spill(x).into_iter().enumerate() {
-                    dst.cast::<u16>().add(i).write_unaligned(BF16.encode(x, SATURATE) as u16);
-                }
+                mend(dst, &spill(x), |x| BF16.encode(x, SATURATE) as u16);
             }
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Opti
     match level {
         Level::Baseline => None,
         Level::Avx2 => avx2_table::direct(from, to).or_else(|| avx2::direct(from, to, mode)),
-        Level::Avx512 => avx512::direct(from, to, mode),
+        Level::Avx512 => avx2_table::direct(from, to).or_else(|| avx512::direct(from, to, mode)),
         Level::Avx512Vbmi => table::direct(from, to)
             .or_else(|| avx512_e5m2::direct(from, to, mode))
             .or_else(|| avx512_small::direct(from, to, mode))
