@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::avx2_double::{Exact, F64ToF16, FromLong, Widen};
-use super::avx2_half::{ToBf16, ToF16};
+use super::avx2_half::{ToBf16, ToF16, UpperHalf};
 use super::avx2_int::{FromF64, Integer, To};
 use super::avx2_loss::{Any, Each, Losses};
 use super::avx2_narrow;
@@ -408,6 +408,8 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Single, Half | Bfloat) => to_half::<F32>(to, mode),
         (Half, Bfloat) => to_half::<F16<false>>(to, mode),
         (Double, Bfloat) => to_half::<F64>(to, mode),
+        (Int(true, 8), Bfloat) => run::<Via<I8, UpperHalf, false>>(),
+        (Int(false, 8), Bfloat) => run::<Via<U8, UpperHalf, false>>(),
         (Int(signed, bits), Half | Bfloat) => {
             by_integer!(signed, bits, to_half: I8 I16 I32 I64 U8 U16 U32 U64, (to, mode))
         }

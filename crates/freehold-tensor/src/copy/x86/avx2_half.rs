@@ -74,6 +74,35 @@ unsafe fn mend(dst: *mut u8, x: &[f32; 16], encode: fn(f32) -> u16) {
     }
 }
 
+/// Writes sixteen values of 16 bits, one in each lane of 32.
+///
+/// # Safety
+///
+/// As for [`Put::put`].
+#[inline(always)]
+unsafe fn store(dst: *mut u8, codes: [__m256i; 2]) {
+    // SAFETY: the caller's guarantee; stores take any alignment.
+    unsafe {
+        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
+        _mm256_storeu_si256(dst.cast(), packed);
+    }
+}
+
+/// `bf16` of values that all have their equal there, as bytes do: the upper half of the `f32`.
+pub(super) struct UpperHalf;
+
+impl Put for UpperHalf {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, _: &mut L) {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            let (low, high) = (_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1]));
+            store(dst, [_mm256_srli_epi32::<16>(low), _mm256_srli_epi32::<16>(high)]);
+        }
+    }
+}
+
 pub(super) struct ToBf16<const SATURATE: bool>;
 
 impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
@@ -96,8 +125,7 @@ impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
                     codes[k] = _mm256_srli_epi32::<16>(rounded);
                 }
             }
-            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
-            _mm256_storeu_si256(dst.cast(), packed);
+            store(dst, codes);
             if !CHECKED && any_nan(x) {
                 mend(dst, &spill(x), |x| BF16.encode(x, SATURATE) as u16);
             }
