@@ -172,8 +172,6 @@ op! {
     by_hand = false;
     F64ToF32Saturating [] f64 => f32, |x| format::f64_to_f32(x, true);
     Bf16ToF32 [] u16 => f32, format::bf16_to_f32;
-    F32ToMini [F: usize, SATURATE: bool, CHECKED: bool] f32 => u8, |x| MINI[F].encode(x, SATURATE) as u8,
-        CHECKED, |x, y: u8| Tables::<F>::VALUES[usize::from(y)] != x;
     BoolToF16 [] u8 => u16, |x| if x != 0 { 0x3c00 } else { 0 };
     BoolToBf16 [] u8 => u16, |x| if x != 0 { 0x3f80 } else { 0 };
     /// Truth of 16-bit floats, where only the zero of either sign is false.
@@ -184,6 +182,13 @@ op! {
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) != x;
     F32ToBits [SIGNED: bool, BITS: u32, CHECKED: bool] f32 => u8, |x: f32| shrink::<SIGNED, BITS>(CastTo::<i8>::cast(x).into()),
         CHECKED, |x, y| expand::<SIGNED, BITS>(y) as f32 != x;
+}
+
+op! {
+    // As below, and not where losses are looked for.
+    by_hand = F < 7 && !CHECKED;
+    F32ToMini [F: usize, SATURATE: bool, CHECKED: bool] f32 => u8, |x| MINI[F].encode(x, SATURATE) as u8,
+        CHECKED, |x, y: u8| Tables::<F>::VALUES[usize::from(y)] != x;
 }
 
 op! {

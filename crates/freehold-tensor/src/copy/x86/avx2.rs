@@ -282,7 +282,7 @@ macro_rules! long {
 long! { I64 i64; U64 u64; }
 
 /// `f16`, of which a NaN comes out quiet unless `EXACT`.
-struct F16<const EXACT: bool>;
+pub(super) struct F16<const EXACT: bool>;
 
 impl<const EXACT: bool> Get for F16<EXACT> {
     const SIZE: usize = 2;
@@ -316,7 +316,7 @@ unsafe fn exact_f16(values: &mut [f32; 16], src: *const u8) {
     }
 }
 
-struct Bf16;
+pub(super) struct Bf16;
 
 impl Get for Bf16 {
     const SIZE: usize = 2;
@@ -340,7 +340,7 @@ impl Exact for Bf16 {
     const OF: fn(u16) -> f64 = |x| f64::from(format::bf16_to_f32(x));
 }
 
-struct F32;
+pub(super) struct F32;
 
 impl Get for F32 {
     const SIZE: usize = 4;

@@ -1,5 +1,5 @@
 //! Wide floats to the byte-sized float formats with AVX-512 VBMI, by way of `f32`: 64 values at a time, bit for bit as
-//! [`Format::encode`] does.
+//! `Format::encode` does.
 //!
 //! A value is rounded by adding the power of two whose last bit is that of the result: its own exponent's for what
 //! becomes normal, the least one's for what becomes subnormal. What the sum has above that power is the mantissa.
@@ -8,34 +8,14 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::avx512::{F32, F64, Get};
+use super::mini::Numbers;
 use crate::copy::find::{Mode, pick};
-use crate::copy::format::{Format, MINI, Specials};
+use crate::copy::format::{MINI, Specials};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
 use crate::copy::vector::{Body, kernels};
 
 kernels!("avx2,bmi1,bmi2,popcnt,lzcnt");
-
-/// The numbers of a format that a conversion needs.
-struct Numbers<const F: usize, const SATURATE: bool>;
-
-impl<const F: usize, const SATURATE: bool> Numbers<F, SATURATE> {
-    const FORMAT: Format = MINI[F];
-    /// Bits of an `f32` mantissa that there is no room for.
-    const DROP: u32 = 23 - Self::FORMAT.man_bits;
-    /// The exponent of the least normal value, as an `f32` has it.
-    const LEAST: u32 = (128 - Self::FORMAT.bias) as u32;
-    /// The bits of the `f32` whose code is the largest that comes of a number: beyond [`Format::max_code`] by one where
-    /// that is infinity or NaN.
-    const MOST: u32 = {
-        let clamped = SATURATE || matches!(Self::FORMAT.specials, Specials::Finite);
-        let code = Self::FORMAT.max_code() + !clamped as u32;
-        let exponent = (code >> Self::FORMAT.man_bits) + Self::LEAST - 1;
-        exponent << 23 | (code & ((1 << Self::FORMAT.man_bits) - 1)) << Self::DROP
-    };
-    /// Whether a NaN becomes what is beyond the largest code.
-    const NAN_IS_BEYOND: bool = !SATURATE && matches!(Self::FORMAT.specials, Specials::Fn | Specials::Fnuz);
-}
 
 /// Byte `FROM` of every lane of two vectors, in the low half.
 const fn bytes(from: u8) -> [u8; 64] {

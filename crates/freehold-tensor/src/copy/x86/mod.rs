@@ -23,6 +23,7 @@ mod avx2_double;
 mod avx2_half;
 mod avx2_int;
 mod avx2_loss;
+mod avx2_mini;
 mod avx2_narrow;
 mod avx2_table;
 mod avx512;
@@ -35,6 +36,7 @@ mod avx512_loss;
 mod avx512_mini;
 mod avx512_small;
 pub(super) mod matrix;
+mod mini;
 mod table;
 
 use super::find::Mode;
@@ -46,8 +48,8 @@ use super::level::Level;
 pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Option<Kernel> {
     match level {
         Level::Baseline => None,
-        Level::Avx2 => avx2_table::direct(from, to).or_else(|| avx2::direct(from, to, mode)),
-        Level::Avx512 => avx2_table::direct(from, to).or_else(|| avx512::direct(from, to, mode)),
+        Level::Avx2 => bytes_by_avx2(from, to, mode).or_else(|| avx2::direct(from, to, mode)),
+        Level::Avx512 => bytes_by_avx2(from, to, mode).or_else(|| avx512::direct(from, to, mode)),
         Level::Avx512Vbmi => table::direct(from, to)
             .or_else(|| avx512_e5m2::direct(from, to, mode))
             .or_else(|| avx512_small::direct(from, to, mode))
@@ -55,4 +57,9 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode, level: Level) -> Opti
             .or_else(|| avx512_bf16::direct(from, to, mode))
             .or_else(|| avx512::direct(from, to, mode)),
     }
+}
+
+/// Floats of eight bits, where there is no VBMI.
+fn bytes_by_avx2(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
+    avx2_table::direct(from, to).or_else(|| avx2_mini::direct(from, to, mode))
 }
