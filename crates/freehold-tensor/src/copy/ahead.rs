@@ -16,16 +16,6 @@
 
 use super::stream::{LINE, PAGE, PAGES, in_order};
 
-/// Whether the processor's own prefetchers follow a run from page to page, so that what is asked for besides takes their place:
-/// those of AMD that have AVX-512 (Zen 4).
-#[inline]
-pub(super) fn follows_pages() -> bool {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    return in_order() && is_x86_feature_detected!("avx512f");
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    false
-}
-
 /// How far ahead a kernel asks: more than the shared cache takes to answer, less than would push anything out of the L1
 /// cache.
 const NEAR: usize = 2048;

@@ -117,6 +117,8 @@ pub(super) trait Op {
     const CHECKED: bool;
     /// Whether [`super::x86`] has intrinsics for it from AVX2 on, so that the loop is compiled for older processors only.
     const BY_HAND: bool;
+    /// The same with AVX2 only: AVX-512 has the loop.
+    const BY_HAND_AVX2: bool = false;
     fn convert(value: Self::Src) -> Self::Dst;
     /// Marks a `result`, which `convert` made of `value`, that is not its equal.
     fn mark(value: Self::Src, result: Self::Dst) -> Self::Mark;
@@ -201,6 +203,8 @@ pub(super) fn kernel<O: Op>(level: Level) -> Kernel {
     match level {
         Level::Baseline => const { &loops::<O>(plain::<O>) },
         _ if const { cfg!(target_arch = "x86_64") && O::BY_HAND } => const { &loops::<O>(plain::<O>) },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 if O::BY_HAND_AVX2 => const { &loops::<O>(plain::<O>) },
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => const { &loops::<O>(avx2::<O>) },
         #[cfg(target_arch = "x86_64")]

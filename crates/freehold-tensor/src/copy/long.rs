@@ -7,7 +7,7 @@ use super::ahead::{self, Ahead};
 use super::pass::{Block, Tile};
 use super::plan::Axis;
 use super::run::{Steps, Unit};
-use super::stream::{self, LINE};
+use super::stream::{self, LINE, follows_pages};
 
 /// Bytes of the wider side that are converted at once: a piece of the source is in the L1 cache when its turn comes, and
 /// stays there beside what it becomes. Longer pieces let reading and writing wait for each other.
@@ -37,7 +37,7 @@ impl Steps {
         debug_assert!(matches!((self.src_unit, self.dst_unit), (Unit::Bytes(_), Unit::Bytes(_))));
         let mut blocks = [const { Block::new() }; 2];
         let [read, out] = blocks.each_mut().map(Block::start);
-        let ahead = (!ahead::follows_pages()).then(|| Ahead::new(src, n * ws));
+        let ahead = (!follows_pages()).then(|| Ahead::new(src, n * ws));
         let widens = ahead.is_none() && wd > ws;
         let piece = if widens { (WIDENED / ws).min(WIDER / wd) } else { PIECE / ws.max(wd) }.max(1);
         // The first piece ends where a line of the destination does, where an element does, too.

@@ -11,6 +11,10 @@ pub(super) trait CastTo<D: Prim>: Prim {
     const EXACT: bool;
     /// As [`Op::BY_HAND`].
     const BY_HAND: bool = false;
+    /// As [`Op::BY_HAND_AVX2`], checked or not.
+    const BY_HAND_AVX2: bool = false;
+    /// As [`Op::BY_HAND_AVX2`], where losses are checked.
+    const CHECKED_BY_HAND_AVX2: bool = false;
     /// Rounds to nearest even, or truncates toward zero and saturates; NaN to integer is 0.
     fn cast(self) -> D;
     /// As [`CastTo::cast`] where losses are marked: the result for a value that is lost may be anything.
@@ -26,6 +30,7 @@ pub(super) trait CastTo<D: Prim>: Prim {
 macro_rules! int_to_int {
     ($s:ident $mark:ident: $($d:ident)*) => { $(impl CastTo<$d> for $s {
         const EXACT: bool = <$s>::MIN as i128 >= <$d>::MIN as i128 && <$s>::MAX as i128 <= <$d>::MAX as i128;
+        const CHECKED_BY_HAND_AVX2: bool = <$s>::BITS > <$d>::BITS;
         #[inline(always)]
         fn cast(self) -> $d {
             const LO: $s = if (<$d>::MIN as i128) < <$s>::MIN as i128 { <$s>::MIN } else { <$d>::MIN as $s };
@@ -49,6 +54,7 @@ macro_rules! int_to_int {
 macro_rules! int_to_float {
     ($s:ident: $($d:ident)*) => { $(impl CastTo<$d> for $s {
         const EXACT: bool = <$s>::BITS - (<$s>::MIN != 0) as u32 <= <$d>::MANTISSA_DIGITS;
+        const BY_HAND_AVX2: bool = !<Self as CastTo<$d>>::EXACT && <$s>::BITS >= 32;
         #[inline(always)]
         fn cast(self) -> $d { self as $d }
         type Mark = bool;
@@ -124,6 +130,7 @@ impl<S: CastTo<D>, D: Prim, const CHECKED: bool> Op for Cast<S, D, CHECKED> {
     type Dst = D;
     const CHECKED: bool = CHECKED && !S::EXACT;
     const BY_HAND: bool = S::BY_HAND;
+    const BY_HAND_AVX2: bool = S::BY_HAND_AVX2 || CHECKED && S::CHECKED_BY_HAND_AVX2;
     #[inline(always)]
     fn convert(value: S) -> D {
         if CHECKED { value.cast_checked() } else { value.cast() }

@@ -1,6 +1,5 @@
 //! Stores that go past the caches, for destinations that no cache would keep.
 
-use super::ahead::follows_pages;
 use super::level::Level;
 
 /// Whether there are such stores.
@@ -34,6 +33,16 @@ const PAST_WIDENED: u64 = 20 << 20;
 pub(super) fn in_order() -> bool {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     return is_x86_feature_detected!("sse4a");
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    false
+}
+
+/// Whether the processor's own prefetchers follow a run from page to page, so that what is asked for besides takes their place:
+/// those of AMD that have AVX-512 (Zen 4).
+#[inline]
+pub(super) fn follows_pages() -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    return in_order() && is_x86_feature_detected!("avx512f");
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     false
 }

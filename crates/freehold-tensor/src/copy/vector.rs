@@ -19,6 +19,8 @@ pub(super) trait Body {
     const CHECKED: bool = false;
     /// Whether [`Body::four`] is more than four steps.
     const FOURS: bool = false;
+    /// Whether [`Body::run`] is more than steps.
+    const RUNS: bool = false;
     /// Whether its machine has AVX-512 BW.
     const MASKS: bool = false;
 
@@ -30,6 +32,18 @@ pub(super) trait Body {
     /// * `src` is readable for `N` values, initialised, and `dst` writable for `N`, at any alignment.
     /// * The machine has the instructions that the body is written in.
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64;
+
+    /// `n` values, a multiple of a step's: any bits for some loss. What they lose is looked at once. Asked for only where it
+    /// [`Body::RUNS`], instead of steps that do not count.
+    ///
+    /// # Safety
+    ///
+    /// As for as many calls of [`Body::step`].
+    #[inline(always)]
+    unsafe fn run(dst: *mut u8, src: *const u8, n: usize) -> u64 {
+        let _ = (dst, src, n);
+        unreachable!("there are steps")
+    }
 
     /// Four steps, one after the other: any bits for some loss. What they find is looked at once. Asked for only where there is
     /// [`Body::FOURS`].
@@ -110,6 +124,9 @@ pub(super) unsafe fn many<B: Body>(dst: *mut u8, src: *const u8, n: usize) -> us
     let (mut i, mut lost) = (0, 0);
     // SAFETY: every step starts at a multiple of `N` below `n`, itself one, and so do four where there are as many.
     unsafe {
+        if B::RUNS {
+            return B::run(dst, src, n) as usize;
+        }
         if B::FOURS && n >= 4 * B::N {
             let times = n / (4 * B::N);
             lost = B::fours(dst, src, times);

@@ -9,13 +9,13 @@ use std::marker::PhantomData;
 use super::avx2_double::{Exact, F64ToF16, FromLong, Widen};
 use super::avx2_half::{ToBf16, ToF16, UpperHalf};
 use super::avx2_int::{FromF64, Integer, To};
-use super::avx2_loss::{Any, Each, Losses};
+use super::avx2_loss::{Gather, Losses, Step};
 use super::avx2_narrow;
 use crate::copy::find::{Mode, pick};
 use crate::copy::format;
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
-use crate::copy::vector::{Body, kernels};
+use crate::copy::vector::kernels;
 
 kernels!("avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
 
@@ -29,87 +29,46 @@ pub(super) type Floats = [__m256; 2];
 /// `src` is readable for sixteen values, at any alignment, on a machine with the features of [`run`].
 pub(super) trait Get {
     const SIZE: usize;
-    /// Rounded to nearest even where an integer has no equal; which is a loss if `CHECKED`.
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats;
+    /// Rounded to nearest even where an integer has no equal; which is a loss if `CHECKED`, of the sixteen lanes of a step that `at`
+    /// counts.
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, at: usize, lost: &mut L) -> Floats;
 }
 
-/// A type that sixteen `f32` are written as.
+/// Groups of sixteen values of a step that writes values of so many bytes: as many as fill a vector, so that those of a byte are packed
+/// at once. Both are read before either is written: a processor takes a load for one that needs an earlier store if their addresses
+/// have the same low twelve bits, as they do in two large blocks of one allocator.
+pub(super) const fn groups(size: usize) -> usize {
+    if size <= 2 { 2 } else { 1 }
+}
+
+/// A type that `f32` are written as, one or two [`groups`] of sixteen.
 ///
 /// # Safety of its functions
 ///
-/// `dst` is writable for sixteen values, at any alignment, on a machine with the features of [`run`].
+/// `dst` is writable for as many values, at any alignment, on a machine with the features of [`run`].
 pub(super) trait Put {
     const SIZE: usize;
     /// What has no equal is a loss if `CHECKED`, and anything may be written for it then.
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L);
-    /// Two times sixteen, next to each other.
-    #[inline(always)]
-    unsafe fn put_two<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            Self::put::<L, CHECKED>(dst, x[0], lost);
-            Self::put::<L, CHECKED>(dst.add(16 * Self::SIZE), x[1], lost);
-        }
-    }
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L);
 }
 
 /// From one type to another by way of `f32`.
-struct Via<G, P, const CHECKED: bool>(PhantomData<(G, P)>);
+pub(super) struct Via<G, P, const CHECKED: bool>(PhantomData<(G, P)>);
 
-impl<G: Get, P: Put, const CHECKED: bool> Body for Via<G, P, CHECKED> {
-    const N: usize = 16;
+impl<G: Get, P: Put, const CHECKED: bool> Step for Via<G, P, CHECKED> {
+    const N: usize = 16 * groups(P::SIZE);
     const SRC: usize = G::SIZE;
     const DST: usize = P::SIZE;
     const CHECKED: bool = CHECKED;
-    const FOURS: bool = true;
     #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+    unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L) {
         // SAFETY: the caller's guarantees.
         unsafe {
-            if COUNT {
-                let mut lost = Each::none();
-                via::<G, P, Each, CHECKED, 1>(dst, src, &mut lost);
-                lost.all()
-            } else {
-                let mut lost = Any::none();
-                via::<G, P, Any, CHECKED, 1>(dst, src, &mut lost);
-                lost.all()
-            }
+            let first = G::get::<L, CHECKED>(src, 0, lost);
+            let second =
+                if groups(P::SIZE) == 2 { G::get::<L, CHECKED>(src.add(16 * G::SIZE), 1, lost) } else { first };
+            P::put::<L, CHECKED>(dst, [first, second], lost);
         }
-    }
-    #[inline(always)]
-    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
-        // SAFETY: the caller's guarantees: 64 values each time.
-        unsafe {
-            let mut lost = Any::none();
-            for i in (0..times * 64).step_by(32) {
-                via::<G, P, Any, CHECKED, 2>(dst.add(i * P::SIZE), src.add(i * G::SIZE), &mut lost);
-            }
-            lost.all()
-        }
-    }
-}
-
-/// One or two steps. Both are read before either is written: a processor takes a load for one that needs an earlier store if their
-/// addresses have the same low twelve bits, as they do in two large blocks of one allocator.
-///
-/// # Safety
-///
-/// As for as many calls of [`Body::step`] of [`Via`].
-#[inline(always)]
-unsafe fn via<G: Get, P: Put, L: Losses, const CHECKED: bool, const STEPS: usize>(
-    dst: *mut u8,
-    src: *const u8,
-    lost: &mut L,
-) {
-    // SAFETY: the caller's guarantees.
-    unsafe {
-        let first = G::get::<L, CHECKED>(src, lost);
-        if STEPS == 1 {
-            return P::put::<L, CHECKED>(dst, first, lost);
-        }
-        let second = G::get::<L, CHECKED>(src.add(16 * G::SIZE), lost);
-        P::put_two::<L, CHECKED>(dst, [first, second], lost);
     }
 }
 
@@ -146,7 +105,7 @@ macro_rules! small_int {
         impl Get for $name {
             const SIZE: usize = $size;
             #[inline(always)]
-            unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
+            unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: usize, _: &mut L) -> Floats {
                 // SAFETY: the caller's guarantee: sixteen values of one or two bytes; every load takes any alignment.
                 unsafe {
                     let [low, high] = if $size == 1 {
@@ -173,15 +132,15 @@ struct I32;
 impl Get for I32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, at: usize, lost: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let x = [_mm256_loadu_si256(src.cast()), _mm256_loadu_si256(src.add(32).cast())];
             let y = [_mm256_cvtepi32_ps(x[0]), _mm256_cvtepi32_ps(x[1])];
             if CHECKED {
                 // 2^31, which MAX rounds to, converts back to MIN.
-                lost.integers(0, _mm256_cvttps_epi32(y[0]), x[0]);
-                lost.integers(1, _mm256_cvttps_epi32(y[1]), x[1]);
+                lost.integers(2 * at, _mm256_cvttps_epi32(y[0]), x[0]);
+                lost.integers(2 * at + 1, _mm256_cvttps_epi32(y[1]), x[1]);
             }
             y
         }
@@ -193,7 +152,7 @@ struct U32;
 impl Get for U32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, at: usize, lost: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let mut y = [_mm256_setzero_ps(); 2];
@@ -207,7 +166,7 @@ impl Get for U32 {
                 *y = _mm256_add_ps(high, _mm256_castsi256_ps(low));
                 if CHECKED {
                     // The difference is exact: what was added, unless the sum was rounded.
-                    lost.floats(k, _mm256_sub_ps(*y, high), _mm256_castsi256_ps(low));
+                    lost.floats(2 * at + k, _mm256_sub_ps(*y, high), _mm256_castsi256_ps(low));
                 }
             }
             y
@@ -227,7 +186,7 @@ macro_rules! long {
         impl Get for $name {
             const SIZE: usize = 8;
             #[inline(always)]
-            unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, lost: &mut L) -> Floats {
+            unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, at: usize, lost: &mut L) -> Floats {
                 // SAFETY: the caller's guarantee; loads take any alignment.
                 unsafe {
                     let (mut x, mut beyond) = ([_mm256_setzero_si256(); 4], _mm256_setzero_si256());
@@ -240,7 +199,7 @@ macro_rules! long {
                     if _mm256_testz_si256(beyond, _mm256_set1_epi64x(!(room - 1))) == 0 {
                         let (y, found) = $name::one_by_one(src);
                         if CHECKED {
-                            lost.lanes(found);
+                            lost.lanes(found << (16 * at));
                         }
                         return y;
                     }
@@ -251,7 +210,7 @@ macro_rules! long {
                         y[k] = _mm256_cvtpd_ps(exact);
                         if CHECKED {
                             // What an f32 has no room for.
-                            lost.bits_64(k, _mm256_castpd_si256(exact), (1 << 29) - 1);
+                            lost.bits_64(4 * at + k, _mm256_castpd_si256(exact), (1 << 29) - 1);
                         }
                     }
                     [_mm256_set_m128(y[1], y[0]), _mm256_set_m128(y[3], y[2])]
@@ -287,7 +246,7 @@ pub(super) struct F16<const EXACT: bool>;
 impl<const EXACT: bool> Get for F16<EXACT> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: usize, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let low = _mm256_cvtph_ps(_mm_loadu_si128(src.cast()));
@@ -321,7 +280,7 @@ pub(super) struct Bf16;
 impl Get for Bf16 {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: usize, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast()));
@@ -345,7 +304,7 @@ pub(super) struct F32;
 impl Get for F32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: usize, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee.
         unsafe { load(src) }
     }
@@ -356,7 +315,7 @@ struct F64;
 impl Get for F64 {
     const SIZE: usize = 8;
     #[inline(always)]
-    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: &mut L) -> Floats {
+    unsafe fn get<L: Losses, const CHECKED: bool>(src: *const u8, _: usize, _: &mut L) -> Floats {
         // SAFETY: the caller's guarantee; loads take any alignment.
         unsafe {
             let mut y = [_mm_setzero_ps(); 4];
@@ -373,7 +332,7 @@ struct ToF32;
 impl Put for ToF32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, _: &mut L) {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, [x, _]: [Floats; 2], _: &mut L) {
         // SAFETY: the caller's guarantee; stores take any alignment.
         unsafe {
             _mm256_storeu_ps(dst.cast(), x[0]);
@@ -390,17 +349,17 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Double, Half) => pick(saturate, run::<F64ToF16<false>>(), run::<F64ToF16<true>>()),
         (Bfloat, Half) => pick(
             saturate,
-            run::<Via<Bf16, ToF16<false, false>, false>>(),
-            run::<Via<Bf16, ToF16<true, false>, false>>(),
+            run::<Gather<Via<Bf16, ToF16<false, false>, false>>>(),
+            run::<Gather<Via<Bf16, ToF16<true, false>, false>>>(),
         ),
-        (Half, Single) => run::<Via<F16<true>, ToF32, false>>(),
+        (Half, Single) => run::<Gather<Via<F16<true>, ToF32, false>>>(),
         (Half, Double) => run::<Widen<F16<false>>>(),
         (Bfloat, Double) => run::<Widen<Bf16>>(),
         (Int(signed, 64), Double) => match (signed, checked) {
-            (true, false) => run::<FromLong<true, false>>(),
-            (true, true) => run::<FromLong<true, true>>(),
-            (false, false) => run::<FromLong<false, false>>(),
-            (false, true) => run::<FromLong<false, true>>(),
+            (true, false) => run::<Gather<FromLong<true, false>>>(),
+            (true, true) => run::<Gather<FromLong<true, true>>>(),
+            (false, false) => run::<Gather<FromLong<false, false>>>(),
+            (false, true) => run::<Gather<FromLong<false, true>>>(),
         },
         (Int(signed, bits), Int(to_signed, to_bits)) if checked => {
             return avx2_narrow::direct((signed, bits), (to_signed, to_bits));
@@ -408,15 +367,23 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Single, Half | Bfloat) => to_half::<F32>(to, mode),
         (Half, Bfloat) => to_half::<F16<false>>(to, mode),
         (Double, Bfloat) => to_half::<F64>(to, mode),
-        (Int(true, 8), Bfloat) => run::<Via<I8, UpperHalf, false>>(),
-        (Int(false, 8), Bfloat) => run::<Via<U8, UpperHalf, false>>(),
+        (Int(true, 8), Bfloat) => run::<Gather<Via<I8, UpperHalf, false>>>(),
+        (Int(false, 8), Bfloat) => run::<Gather<Via<U8, UpperHalf, false>>>(),
         (Int(signed, bits), Half | Bfloat) => {
             by_integer!(signed, bits, to_half: I8 I16 I32 I64 U8 U16 U32 U64, (to, mode))
         }
-        (Int(true, 32), Single) => pick(checked, run::<Via<I32, ToF32, false>>(), run::<Via<I32, ToF32, true>>()),
-        (Int(false, 32), Single) => pick(checked, run::<Via<U32, ToF32, false>>(), run::<Via<U32, ToF32, true>>()),
-        (Int(true, 64), Single) => pick(checked, run::<Via<I64, ToF32, false>>(), run::<Via<I64, ToF32, true>>()),
-        (Int(false, 64), Single) => pick(checked, run::<Via<U64, ToF32, false>>(), run::<Via<U64, ToF32, true>>()),
+        (Int(true, 32), Single) => {
+            pick(checked, run::<Gather<Via<I32, ToF32, false>>>(), run::<Gather<Via<I32, ToF32, true>>>())
+        }
+        (Int(false, 32), Single) => {
+            pick(checked, run::<Gather<Via<U32, ToF32, false>>>(), run::<Gather<Via<U32, ToF32, true>>>())
+        }
+        (Int(true, 64), Single) => {
+            pick(checked, run::<Gather<Via<I64, ToF32, false>>>(), run::<Gather<Via<I64, ToF32, true>>>())
+        }
+        (Int(false, 64), Single) => {
+            pick(checked, run::<Gather<Via<U64, ToF32, false>>>(), run::<Gather<Via<U64, ToF32, true>>>())
+        }
         (Single | Half | Bfloat | Double, Int(signed, bits)) => {
             by_integer!(signed, bits, to_int: i8 i16 i32 i64 u8 u16 u32 u64, (from, checked))
         }
@@ -426,20 +393,24 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
 
 fn to_half<G: Get>(to: Scalar, mode: Mode) -> Kernel {
     match (to == Scalar::F16, mode) {
-        (true, Mode { checked: true, .. }) => run::<Via<G, ToF16<false, true>, true>>(),
-        (true, Mode { saturate: true, .. }) => run::<Via<G, ToF16<true, true>, false>>(),
-        (true, _) => run::<Via<G, ToF16<false, true>, false>>(),
-        (false, Mode { checked: true, .. }) => run::<Via<G, ToBf16<false>, true>>(),
-        (false, Mode { saturate: true, .. }) => run::<Via<G, ToBf16<true>, false>>(),
-        (false, _) => run::<Via<G, ToBf16<false>, false>>(),
+        (true, Mode { checked: true, .. }) => run::<Gather<Via<G, ToF16<false, true>, true>>>(),
+        (true, Mode { saturate: true, .. }) => run::<Gather<Via<G, ToF16<true, true>, false>>>(),
+        (true, _) => run::<Gather<Via<G, ToF16<false, true>, false>>>(),
+        (false, Mode { checked: true, .. }) => run::<Gather<Via<G, ToBf16<false>, true>>>(),
+        (false, Mode { saturate: true, .. }) => run::<Gather<Via<G, ToBf16<true>, false>>>(),
+        (false, _) => run::<Gather<Via<G, ToBf16<false>, false>>>(),
     }
 }
 
 fn to_int<I: Integer>(from: Scalar, checked: bool) -> Kernel {
     match from {
-        Scalar::F64 => pick(checked, run::<FromF64<I, false>>(), run::<FromF64<I, true>>()),
-        Scalar::F16 => pick(checked, run::<Via<F16<false>, To<I>, false>>(), run::<Via<F16<false>, To<I>, true>>()),
-        Scalar::BF16 => pick(checked, run::<Via<Bf16, To<I>, false>>(), run::<Via<Bf16, To<I>, true>>()),
-        _ => pick(checked, run::<Via<F32, To<I>, false>>(), run::<Via<F32, To<I>, true>>()),
+        Scalar::F64 => pick(checked, run::<Gather<FromF64<I, false>>>(), run::<Gather<FromF64<I, true>>>()),
+        Scalar::F16 => {
+            pick(checked, run::<Gather<Via<F16<false>, To<I>, false>>>(), run::<Gather<Via<F16<false>, To<I>, true>>>())
+        }
+        Scalar::BF16 => {
+            pick(checked, run::<Gather<Via<Bf16, To<I>, false>>>(), run::<Gather<Via<Bf16, To<I>, true>>>())
+        }
+        _ => pick(checked, run::<Gather<Via<F32, To<I>, false>>>(), run::<Gather<Via<F32, To<I>, true>>>()),
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::avx2::{Floats, Get, any_nan};
 use super::avx2_half::ToF16;
-use super::avx2_loss::{Any, Each, Losses};
+use super::avx2_loss::{Any, Losses, Step};
 use crate::copy::format;
 use crate::copy::vector::Body;
 
@@ -74,7 +74,7 @@ impl<G: Exact> Body for Widen<G> {
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; loads and stores take any alignment.
         unsafe {
-            let x: Floats = G::get::<Any, false>(src, &mut Any::none());
+            let x: Floats = G::get::<Any, false>(src, 0, &mut Any::none());
             for (k, x) in x.into_iter().enumerate() {
                 let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
                 _mm256_storeu_pd(dst.add(k * 64).cast(), _mm256_cvtps_pd(low));
@@ -91,12 +91,13 @@ impl<G: Exact> Body for Widen<G> {
 /// Integers of 64 bits, rounded once: each half is the mantissa of an `f64` of known exponent, and one addition rounds their sum.
 pub(super) struct FromLong<const SIGNED: bool, const CHECKED: bool>;
 
-impl<const SIGNED: bool, const CHECKED: bool> FromLong<SIGNED, CHECKED> {
-    /// # Safety
-    ///
-    /// As for [`Body::step`].
+impl<const SIGNED: bool, const CHECKED: bool> Step for FromLong<SIGNED, CHECKED> {
+    const N: usize = 16;
+    const SRC: usize = 8;
+    const DST: usize = 8;
+    const CHECKED: bool = CHECKED;
     #[inline(always)]
-    unsafe fn write<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L) {
+    unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L) {
         const LOW: f64 = 4_503_599_627_370_496.0; // 2^52
         const HIGH: f64 = 19_342_813_113_834_066_795_298_816.0; // 2^84
         // Of a signed integer the upper 16 bits, with their sign, stand above the middle ones: 3 x 2^67.
@@ -129,40 +130,6 @@ impl<const SIGNED: bool, const CHECKED: bool> FromLong<SIGNED, CHECKED> {
                     lost.doubles(k, _mm256_sub_pd(y, high), low);
                 }
             }
-        }
-    }
-}
-
-impl<const SIGNED: bool, const CHECKED: bool> Body for FromLong<SIGNED, CHECKED> {
-    const N: usize = 16;
-    const SRC: usize = 8;
-    const DST: usize = 8;
-    const CHECKED: bool = CHECKED;
-    const FOURS: bool = CHECKED;
-    #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees.
-        unsafe {
-            if COUNT {
-                let mut lost = Each::none();
-                Self::write(dst, src, &mut lost);
-                lost.all()
-            } else {
-                let mut lost = Any::none();
-                Self::write(dst, src, &mut lost);
-                lost.all()
-            }
-        }
-    }
-    #[inline(always)]
-    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
-        // SAFETY: the caller's guarantees: 64 values each time.
-        unsafe {
-            let mut lost = Any::none();
-            for i in (0..times * 64).step_by(16) {
-                Self::write(dst.add(i * 8), src.add(i * 8), &mut lost);
-            }
-            lost.all()
         }
     }
 }

@@ -39,22 +39,26 @@ impl<const SATURATE: bool, const PAYLOAD: bool> ToF16<SATURATE, PAYLOAD> {
 impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
-        // SAFETY: the caller's guarantee; stores take any alignment.
-        unsafe {
-            Self::write(dst, x);
-            if CHECKED {
-                // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no room for.
-                for (k, x) in x.into_iter().enumerate() {
-                    lost.bits(k, _mm256_castps_si256(x), 0x1fff);
-                    lost.large(k, x, 65_536.0);
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+        for (group, x) in x.into_iter().enumerate() {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                let dst = dst.add(32 * group);
+                Self::write(dst, x);
+                if CHECKED {
+                    // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no
+                    // room for.
+                    for (k, x) in x.into_iter().enumerate() {
+                        lost.bits(2 * group + k, _mm256_castps_si256(x), 0x1fff);
+                        lost.large(2 * group + k, x, 65_536.0);
+                    }
+                } else if any_nan(x) {
+                    mend(
+                        dst,
+                        &spill(x),
+                        if PAYLOAD { |x| format::f32_to_f16(x, SATURATE) } else { |x| F16.encode(x, SATURATE) as u16 },
+                    );
                 }
-            } else if any_nan(x) {
-                mend(
-                    dst,
-                    &spill(x),
-                    if PAYLOAD { |x| format::f32_to_f16(x, SATURATE) } else { |x| F16.encode(x, SATURATE) as u16 },
-                );
             }
         }
     }
@@ -94,11 +98,13 @@ pub(super) struct UpperHalf;
 impl Put for UpperHalf {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, _: &mut L) {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            let (low, high) = (_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1]));
-            store(dst, [_mm256_srli_epi32::<16>(low), _mm256_srli_epi32::<16>(high)]);
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], _: &mut L) {
+        for (group, x) in x.into_iter().enumerate() {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                let (low, high) = (_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1]));
+                store(dst.add(32 * group), [_mm256_srli_epi32::<16>(low), _mm256_srli_epi32::<16>(high)]);
+            }
         }
     }
 }
@@ -108,26 +114,29 @@ pub(super) struct ToBf16<const SATURATE: bool>;
 impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
     const SIZE: usize = 2;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
-        // SAFETY: the caller's guarantee; stores take any alignment.
-        unsafe {
-            let inside = if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x };
-            let mut codes = [_mm256_setzero_si256(); 2];
-            for k in 0..2 {
-                let bits = _mm256_castps_si256(inside[k]);
-                if CHECKED {
-                    // What would be rounded is lost.
-                    lost.bits(k, bits, 0xffff);
-                    codes[k] = _mm256_srli_epi32::<16>(bits);
-                } else {
-                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                    let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-                    codes[k] = _mm256_srli_epi32::<16>(rounded);
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+        for (group, x) in x.into_iter().enumerate() {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                let dst = dst.add(32 * group);
+                let inside = if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x };
+                let mut codes = [_mm256_setzero_si256(); 2];
+                for k in 0..2 {
+                    let bits = _mm256_castps_si256(inside[k]);
+                    if CHECKED {
+                        // What would be rounded is lost.
+                        lost.bits(2 * group + k, bits, 0xffff);
+                        codes[k] = _mm256_srli_epi32::<16>(bits);
+                    } else {
+                        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                        let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+                        codes[k] = _mm256_srli_epi32::<16>(rounded);
+                    }
                 }
-            }
-            store(dst, codes);
-            if !CHECKED && any_nan(x) {
-                mend(dst, &spill(x), |x| BF16.encode(x, SATURATE) as u16);
+                store(dst, codes);
+                if !CHECKED && any_nan(x) {
+                    mend(dst, &spill(x), |x| BF16.encode(x, SATURATE) as u16);
+                }
             }
         }
     }

@@ -4,31 +4,21 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::avx2::{Floats, MAGIC, Put};
-use super::avx2_loss::{Any, Each, Losses};
-use crate::copy::vector::Body;
+use super::avx2_loss::{Losses, Step};
 
 /// Four vectors of four.
 pub(super) type Doubles = [__m256d; 4];
 
-/// An integer type that sixteen floats are written as.
+/// An integer type that floats are written as, one or two groups of sixteen as [`Put`] says.
 ///
 /// # Safety of its functions
 ///
-/// `dst` is writable for sixteen values, at any alignment, on a machine with the features of `avx2::run`.
+/// `dst` is writable for as many values, at any alignment, on a machine with the features of `avx2::run`.
 pub(super) trait Integer {
     const SIZE: usize;
     /// As [`Put::put`].
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L);
-    /// As [`Put::put_two`].
-    #[inline(always)]
-    unsafe fn put_two<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            Self::put::<L, CHECKED>(dst, x[0], lost);
-            Self::put::<L, CHECKED>(dst.add(16 * Self::SIZE), x[1], lost);
-        }
-    }
-    /// As [`Integer::put`], of `f64`.
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L);
+    /// Sixteen values, of `f64`: of more, what is read does not stay in registers.
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L);
 }
 
@@ -38,66 +28,30 @@ pub(super) struct To<I>(PhantomData<I>);
 impl<I: Integer> Put for To<I> {
     const SIZE: usize = I::SIZE;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe { I::put::<L, CHECKED>(dst, x, lost) }
-    }
-    #[inline(always)]
-    unsafe fn put_two<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
-        // SAFETY: the caller's guarantee.
-        unsafe { I::put_two::<L, CHECKED>(dst, x, lost) }
     }
 }
 
 /// From `f64` to an integer.
 pub(super) struct FromF64<I, const CHECKED: bool>(PhantomData<I>);
 
-impl<I: Integer, const CHECKED: bool> Body for FromF64<I, CHECKED> {
+impl<I: Integer, const CHECKED: bool> Step for FromF64<I, CHECKED> {
     const N: usize = 16;
     const SRC: usize = 8;
     const DST: usize = I::SIZE;
     const CHECKED: bool = CHECKED;
-    const FOURS: bool = true;
     #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees.
+    unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L) {
+        // SAFETY: the caller's guarantees; loads take any alignment.
         unsafe {
-            if COUNT {
-                let mut lost = Each::none();
-                wide::<I, Each, CHECKED>(dst, src, &mut lost);
-                lost.all()
-            } else {
-                let mut lost = Any::none();
-                wide::<I, Any, CHECKED>(dst, src, &mut lost);
-                lost.all()
+            let mut x = [_mm256_setzero_pd(); 4];
+            for (k, x) in x.iter_mut().enumerate() {
+                *x = _mm256_loadu_pd(src.add(k * 32).cast());
             }
+            I::put_wide::<L, CHECKED>(dst, x, lost);
         }
-    }
-    #[inline(always)]
-    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
-        // SAFETY: the caller's guarantees: 64 values each time.
-        unsafe {
-            let mut lost = Any::none();
-            for i in (0..times * 64).step_by(16) {
-                wide::<I, Any, CHECKED>(dst.add(i * I::SIZE), src.add(i * 8), &mut lost);
-            }
-            lost.all()
-        }
-    }
-}
-
-/// # Safety
-///
-/// As for [`Body::step`] of [`FromF64`].
-#[inline(always)]
-unsafe fn wide<I: Integer, L: Losses, const CHECKED: bool>(dst: *mut u8, src: *const u8, lost: &mut L) {
-    // SAFETY: the caller's guarantees; loads take any alignment.
-    unsafe {
-        let mut x = [_mm256_setzero_pd(); 4];
-        for (k, x) in x.iter_mut().enumerate() {
-            *x = _mm256_loadu_pd(src.add(k * 32).cast());
-        }
-        I::put_wide::<L, CHECKED>(dst, x, lost);
     }
 }
 
@@ -114,19 +68,25 @@ unsafe fn widen(x: Floats) -> Doubles {
     }
 }
 
-/// Integers of 32 bits within `lo` and `hi`, NaN as 0; where losses are checked, of all that is not lost.
+/// Integers of 32 bits within `lo` and `hi`, NaN as 0; where losses are checked, of all that is not lost. `at` counts groups of
+/// sixteen.
 ///
 /// Truncated, NaN and what is out of range become MIN, which is no other's equal when it is converted back.
 #[inline(always)]
-unsafe fn narrow<L: Losses, const CHECKED: bool>(x: Floats, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
+unsafe fn narrow<L: Losses, const CHECKED: bool>(
+    x: Floats,
+    at: usize,
+    (lo, hi): (i32, i32),
+    lost: &mut L,
+) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
         let mut i = [_mm256_setzero_si256(); 2];
         for k in 0..2 {
             if CHECKED {
                 i[k] = _mm256_cvttps_epi32(x[k]);
-                lost.floats(k, _mm256_cvtepi32_ps(i[k]), x[k]);
-                outside(i[k], k, lo, hi, lost);
+                lost.floats(2 * at + k, _mm256_cvtepi32_ps(i[k]), x[k]);
+                outside(i[k], 2 * at + k, (lo, hi), lost);
             } else {
                 let (lo, hi) = (_mm256_set1_ps(lo as f32), _mm256_set1_ps(hi as f32));
                 let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
@@ -139,11 +99,11 @@ unsafe fn narrow<L: Losses, const CHECKED: bool>(x: Floats, lo: i32, hi: i32, lo
 
 /// As [`narrow`], of `f64`.
 #[inline(always)]
-unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
+unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, (lo, hi): (i32, i32), lost: &mut L) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
         if CHECKED {
-            return narrow_by_sum(x, lo, hi, lost);
+            return narrow_by_sum(x, (lo, hi), lost);
         }
         let mut i = [_mm_setzero_si128(); 4];
         for k in 0..4 {
@@ -158,7 +118,7 @@ unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, lo: i32, hi: i
 /// To add 1.5 x 2^52 rounds to an integer and leaves it in the low bits; what is out of range, infinite or NaN leaves other bits
 /// above. To convert there and back takes twice as long.
 #[inline(always)]
-unsafe fn narrow_by_sum<L: Losses>(x: Doubles, lo: i32, hi: i32, lost: &mut L) -> [__m256i; 2] {
+unsafe fn narrow_by_sum<L: Losses>(x: Doubles, (lo, hi): (i32, i32), lost: &mut L) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
         let (mut sum, magic) = (x, _mm256_set1_pd(MAGIC));
@@ -190,7 +150,7 @@ unsafe fn low_halves(x: Doubles) -> [__m256i; 2] {
 
 /// Lanes outside the integers of a type, from `lo` to `hi`, are lost; all of 32 bits are in the widest one.
 #[inline(always)]
-unsafe fn outside<L: Losses>(i: __m256i, k: usize, lo: i32, hi: i32, lost: &mut L) {
+unsafe fn outside<L: Losses>(i: __m256i, k: usize, (lo, hi): (i32, i32), lost: &mut L) {
     let range = hi.wrapping_sub(lo) as u32;
     if range == u32::MAX {
         return;
@@ -203,74 +163,84 @@ unsafe fn outside<L: Losses>(i: __m256i, k: usize, lo: i32, hi: i32, lost: &mut 
 }
 
 macro_rules! narrow {
-    ($($t:ident $dst:ident $i:ident $store:expr $(, $pair:ident $store_two:expr)?;)*) => { $(
+    ($($t:ident $dst:ident $i:ident $store:expr, $one:ident $store_one:expr;)*) => { $(
         impl Integer for $t {
             const SIZE: usize = size_of::<$t>();
             #[inline(always)]
-            unsafe fn put<L: Losses, const CHECKED: bool>($dst: *mut u8, x: Floats, lost: &mut L) {
+            unsafe fn put<L: Losses, const CHECKED: bool>($dst: *mut u8, x: [Floats; 2], lost: &mut L) {
+                let limits = ($t::MIN.into(), $t::MAX.into());
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe {
-                    let $i = narrow::<L, CHECKED>(x, $t::MIN.into(), $t::MAX.into(), lost);
+                    let $i = [narrow::<L, CHECKED>(x[0], 0, limits, lost), narrow::<L, CHECKED>(x[1], 1, limits, lost)];
                     $store;
                 }
             }
-            $(#[inline(always)]
-            unsafe fn put_two<L: Losses, const CHECKED: bool>($dst: *mut u8, x: [Floats; 2], lost: &mut L) {
-                // SAFETY: the caller's guarantee; stores take any alignment.
-                unsafe {
-                    let $pair = [
-                        narrow::<L, CHECKED>(x[0], $t::MIN.into(), $t::MAX.into(), lost),
-                        narrow::<L, CHECKED>(x[1], $t::MIN.into(), $t::MAX.into(), lost),
-                    ];
-                    $store_two;
-                }
-            })?
             #[inline(always)]
             unsafe fn put_wide<L: Losses, const CHECKED: bool>($dst: *mut u8, x: Doubles, lost: &mut L) {
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe {
-                    let $i = narrow_wide::<L, CHECKED>(x, $t::MIN.into(), $t::MAX.into(), lost);
-                    $store;
+                    let $one = narrow_wide::<L, CHECKED>(x, ($t::MIN.into(), $t::MAX.into()), lost);
+                    $store_one;
                 }
             }
         }
     )* };
 }
 
-/// Sixteen signed words, which hold any byte.
+/// Sixteen signed words, which hold any byte, in the order that packing within the halves of a vector leaves.
 #[inline(always)]
 unsafe fn words(i: [__m256i; 2]) -> __m256i {
     // SAFETY: the features of `avx2::run`, which every caller has.
-    unsafe { _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(i[0], i[1])) }
+    unsafe { _mm256_packs_epi32(i[0], i[1]) }
 }
 
-/// Puts groups of four bytes, which packing within the halves of a vector left in the order of a turned 4 x 2 matrix, into their own.
+/// The same unsigned.
 #[inline(always)]
-unsafe fn turn(x: __m256i) -> __m256i {
+unsafe fn unsigned_words(i: [__m256i; 2]) -> __m256i {
     // SAFETY: the features of `avx2::run`, which every caller has.
-    unsafe { _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)) }
+    unsafe { _mm256_packus_epi32(i[0], i[1]) }
+}
+
+/// Stores words in their own order.
+#[inline(always)]
+unsafe fn store_words(dst: *mut u8, words: __m256i) {
+    // SAFETY: 32 bytes of the caller's, at any alignment, on a machine with the features of `avx2::run`.
+    unsafe { _mm256_storeu_si256(dst.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(words)) }
+}
+
+/// Stores bytes that were packed out of words twice in their own order.
+#[inline(always)]
+unsafe fn store_bytes(dst: *mut u8, bytes: __m256i) {
+    // SAFETY: 32 bytes of the caller's, at any alignment, on a machine with the features of `avx2::run`.
+    unsafe {
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        _mm256_storeu_si256(dst.cast(), _mm256_permutevar8x32_epi32(bytes, order));
+    }
+}
+
+/// The same of sixteen, which come twice.
+#[inline(always)]
+unsafe fn store_half(dst: *mut u8, bytes: __m256i) {
+    // SAFETY: 16 bytes of the caller's, at any alignment, on a machine with the features of `avx2::run`.
+    unsafe {
+        let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+        _mm_storeu_si128(dst.cast(), _mm_unpacklo_epi32(low, high));
+    }
 }
 
 narrow! {
-    i8 dst i {
-        let w = words(i);
-        _mm_storeu_si128(dst.cast(), _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w)));
-    }, pair {
-        let (a, b) = (_mm256_packs_epi32(pair[0][0], pair[0][1]), _mm256_packs_epi32(pair[1][0], pair[1][1]));
-        _mm256_storeu_si256(dst.cast(), turn(_mm256_packs_epi16(a, b)));
-    };
-    u8 dst i {
-        let w = words(i);
-        _mm_storeu_si128(dst.cast(), _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w)));
-    }, pair {
-        let (a, b) = (_mm256_packs_epi32(pair[0][0], pair[0][1]), _mm256_packs_epi32(pair[1][0], pair[1][1]));
-        _mm256_storeu_si256(dst.cast(), turn(_mm256_packus_epi16(a, b)));
-    };
-    i16 dst i _mm256_storeu_si256(dst.cast(), words(i));
+    i8 dst i store_bytes(dst, _mm256_packs_epi16(words(i[0]), words(i[1]))),
+        one store_half(dst, _mm256_packs_epi16(words(one), words(one)));
+    u8 dst i store_bytes(dst, _mm256_packus_epi16(words(i[0]), words(i[1]))),
+        one store_half(dst, _mm256_packus_epi16(words(one), words(one)));
+    i16 dst i {
+        store_words(dst, words(i[0]));
+        store_words(dst.add(32), words(i[1]));
+    }, one store_words(dst, words(one));
     u16 dst i {
-        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(i[0], i[1]));
-        _mm256_storeu_si256(dst.cast(), packed);
-    };
+        store_words(dst, unsigned_words(i[0]));
+        store_words(dst.add(32), unsigned_words(i[1]));
+    }, one store_words(dst, unsigned_words(one));
 }
 
 #[inline(always)]
@@ -285,11 +255,11 @@ unsafe fn store(dst: *mut u8, i: [__m256i; 2]) {
 impl Integer for i32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, [x, _]: [Floats; 2], lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe {
             if CHECKED {
-                return store(dst, narrow::<L, true>(x, i32::MIN, i32::MAX, lost));
+                return store(dst, narrow::<L, true>(x, 0, (i32::MIN, i32::MAX), lost));
             }
             let (mut i, limit) = ([_mm256_setzero_si256(); 2], _mm256_set1_ps(2_147_483_648.0));
             for k in 0..2 {
@@ -304,14 +274,14 @@ impl Integer for i32 {
     #[inline(always)]
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe { store(dst, narrow_wide::<L, CHECKED>(x, i32::MIN, i32::MAX, lost)) }
+        unsafe { store(dst, narrow_wide::<L, CHECKED>(x, (i32::MIN, i32::MAX), lost)) }
     }
 }
 
 impl Integer for u32 {
     const SIZE: usize = 4;
     #[inline(always)]
-    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
+    unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, [x, _]: [Floats; 2], lost: &mut L) {
         // SAFETY: the caller's guarantee.
         unsafe { Self::put_wide::<L, CHECKED>(dst, widen(x), lost) }
     }
@@ -321,7 +291,7 @@ impl Integer for u32 {
         unsafe {
             if CHECKED {
                 // All bits: as many as there are from 0 to -1.
-                return store(dst, narrow_by_sum(x, 0, -1, lost));
+                return store(dst, narrow_by_sum(x, (0, -1), lost));
             }
             let mut bits = x;
             for k in 0..4 {
@@ -340,7 +310,7 @@ macro_rules! long {
         impl Integer for $t {
             const SIZE: usize = 8;
             #[inline(always)]
-            unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Floats, lost: &mut L) {
+            unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, [x, _]: [Floats; 2], lost: &mut L) {
                 // SAFETY: the caller's guarantee.
                 unsafe { Self::put_wide::<L, CHECKED>(dst, widen(x), lost) }
             }

@@ -1,8 +1,57 @@
 //! How a step with AVX2 gathers losses: which lanes, or, cheaper, whether there is any. As `avx512_loss`.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
-/// Losses among sixteen lanes, in vectors of eight (`k` is 0 or 1) or of four (`k` is below 4).
+use crate::copy::vector::Body;
+
+/// A conversion of `N` values, at most 32, that says what is lost.
+pub(super) trait Step {
+    const N: usize;
+    const SRC: usize;
+    const DST: usize;
+    const CHECKED: bool;
+
+    /// What has no equal is a loss if `CHECKED`, and anything may be written for it then.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Body::step`], on a machine with the features of `avx2::run`.
+    unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L);
+}
+
+/// A step as a kernel: the losses of a run are gathered in registers and looked at once.
+pub(super) struct Gather<S>(PhantomData<S>);
+
+impl<S: Step> Body for Gather<S> {
+    const N: usize = S::N;
+    const SRC: usize = S::SRC;
+    const DST: usize = S::DST;
+    const CHECKED: bool = S::CHECKED;
+    const RUNS: bool = true;
+    #[inline(always)]
+    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            let mut lost = Each::none();
+            S::step(dst, src, &mut lost);
+            lost.all()
+        }
+    }
+    #[inline(always)]
+    unsafe fn run(dst: *mut u8, src: *const u8, n: usize) -> u64 {
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            let mut lost = Any::none();
+            for i in (0..n).step_by(S::N) {
+                S::step(dst.add(i * S::DST), src.add(i * S::SRC), &mut lost);
+            }
+            lost.all()
+        }
+    }
+}
+
+/// Losses among the values of a step: `k` counts vectors of as many lanes as the one it is told with.
 ///
 /// # Safety of its functions
 ///
@@ -17,6 +66,8 @@ pub(super) trait Losses: Copy {
     unsafe fn integers(&mut self, k: usize, a: __m256i, b: __m256i);
     /// Lanes that have any of these bits: the same ones in every call of a conversion.
     unsafe fn bits(&mut self, k: usize, x: __m256i, mask: u32);
+    /// The same for lanes of 16 bits.
+    unsafe fn bits_16(&mut self, k: usize, x: __m256i, mask: u16);
     /// The same for lanes of 64 bits.
     unsafe fn bits_64(&mut self, k: usize, x: __m256i, mask: u64);
     /// Lanes of this magnitude or a larger one: the same limit in every call of a conversion.
@@ -70,6 +121,16 @@ impl Losses for Each {
         unsafe {
             let found = _mm256_and_si256(x, _mm256_set1_epi32(mask as i32));
             self.integers(k, found, _mm256_setzero_si256());
+        }
+    }
+    #[inline(always)]
+    unsafe fn bits_16(&mut self, k: usize, x: __m256i, mask: u16) {
+        // SAFETY: as above.
+        unsafe {
+            let found = _mm256_and_si256(x, _mm256_set1_epi16(mask as i16));
+            let none = _mm256_cmpeq_epi16(found, _mm256_setzero_si256());
+            let none = _mm_packs_epi16(_mm256_castsi256_si128(none), _mm256_extracti128_si256::<1>(none));
+            self.0 |= ((_mm_movemask_epi8(none) as u64 & 0xffff) ^ 0xffff) << (k * 16);
         }
     }
     #[inline(always)]
@@ -162,6 +223,11 @@ impl Losses for Any {
         // Masked at last.
         // SAFETY: as above.
         self.masked = unsafe { _mm256_or_si256(self.masked, x) };
+    }
+    #[inline(always)]
+    unsafe fn bits_16(&mut self, k: usize, x: __m256i, mask: u16) {
+        // SAFETY: as above.
+        unsafe { self.bits(k, x, u32::from(mask) << 16 | u32::from(mask)) };
     }
     #[inline(always)]
     unsafe fn bits_64(&mut self, _: usize, x: __m256i, mask: u64) {

@@ -8,7 +8,7 @@ use super::avx2::{Bf16, F16, F32, Floats, Get, spill};
 use super::avx2_loss::{Any, Losses};
 use super::mini::Numbers;
 use crate::copy::find::{Mode, pick};
-use crate::copy::format::{MINI, Specials};
+use crate::copy::format::{Format, MINI, Specials};
 use crate::copy::kernel::Kernel;
 use crate::copy::kind::Scalar;
 use crate::copy::vector::{Body, kernels};
@@ -51,22 +51,17 @@ unsafe fn encode<const F: usize, const SATURATE: bool>(x: __m256) -> __m256i {
     }
 }
 
-/// The codes of all NaN among 32 values, read again.
+/// The codes of all NaN among 32 values: one function for all kernels, of which it would be a third.
 ///
 /// # Safety
 ///
-/// As for [`Body::step`] of [`ToMini`].
+/// `dst` is writable for 32 bytes.
 #[cold]
 #[inline(never)]
-#[target_feature(enable = "avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt")]
-unsafe fn mend<G: Get, const F: usize, const SATURATE: bool>(dst: *mut u8, src: *const u8) {
-    for half in 0..2 {
-        // SAFETY: sixteen of the caller's values.
-        let x = unsafe { spill(G::get::<Any, false>(src.add(half * 16 * G::SIZE), &mut Any::none())) };
-        for (i, x) in x.into_iter().enumerate().filter(|(_, x)| x.is_nan()) {
-            // SAFETY: a byte of the caller's 32.
-            unsafe { dst.add(half * 16 + i).write(MINI[F].encode(x, SATURATE) as u8) };
-        }
+unsafe fn mend(dst: *mut u8, x: [[f32; 16]; 2], format: &Format, saturate: bool) {
+    for (i, x) in x.into_iter().flatten().enumerate().filter(|(_, x)| x.is_nan()) {
+        // SAFETY: a byte of the caller's 32.
+        unsafe { dst.add(i).write(format.encode(x, saturate) as u8) };
     }
 }
 
@@ -80,8 +75,8 @@ impl<G: Get, const F: usize, const SATURATE: bool> Body for ToMini<G, F, SATURAT
     unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
         // SAFETY: the caller's guarantees; stores take any alignment.
         unsafe {
-            let a: Floats = G::get::<Any, false>(src, &mut Any::none());
-            let b: Floats = G::get::<Any, false>(src.add(16 * G::SIZE), &mut Any::none());
+            let a: Floats = G::get::<Any, false>(src, 0, &mut Any::none());
+            let b: Floats = G::get::<Any, false>(src.add(16 * G::SIZE), 1, &mut Any::none());
             let first = _mm256_packus_epi32(encode::<F, SATURATE>(a[0]), encode::<F, SATURATE>(a[1]));
             let second = _mm256_packus_epi32(encode::<F, SATURATE>(b[0]), encode::<F, SATURATE>(b[1]));
             // Packing works within halves: groups of four come out in the order of a turned 4 x 2 matrix.
@@ -92,7 +87,7 @@ impl<G: Get, const F: usize, const SATURATE: bool> Body for ToMini<G, F, SATURAT
                 let nan =
                     _mm256_or_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(a[0], a[1]), _mm256_cmp_ps::<_CMP_UNORD_Q>(b[0], b[1]));
                 if _mm256_movemask_ps(nan) != 0 {
-                    mend::<G, F, SATURATE>(dst, src);
+                    mend(dst, [spill(a), spill(b)], const { &MINI[F] }, SATURATE);
                 }
             }
         }
@@ -100,20 +95,15 @@ impl<G: Get, const F: usize, const SATURATE: bool> Body for ToMini<G, F, SATURAT
     }
 }
 
-macro_rules! formats {
-    ($($f:literal)*) => {
-        /// The kernel of this module for a pair, where there is one.
-        pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
-            let Scalar::Mini(format) = to else { return None };
-            if mode.checked {
-                return None;
-            }
-            Some(match format { $($f => from_float::<$f>(from, mode)?,)* _ => return None })
-        }
-    };
+/// The kernel of this module for a pair, where there is one.
+pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
+    let Scalar::Mini(format) = to else { return None };
+    if mode.checked {
+        return None;
+    }
+    // Those of eight bits but e8m0, which rounds otherwise.
+    by_format!(format, from_float: 0 1 2 3 4 5 6, (from, mode))
 }
-// Those of eight bits but e8m0, which rounds otherwise.
-formats!(0 1 2 3 4 5 6);
 
 fn from_float<const F: usize>(from: Scalar, mode: Mode) -> Option<Kernel> {
     let Mode { saturate, .. } = mode;

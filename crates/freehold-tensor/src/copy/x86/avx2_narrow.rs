@@ -6,32 +6,27 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
+use super::avx2_loss::{Gather, Losses, Step};
 use crate::copy::kernel::Kernel;
-use crate::copy::vector::{Body, kernels};
+use crate::copy::vector::kernels;
 
 kernels!("avx2,f16c,fma,bmi1,bmi2,popcnt,lzcnt");
 
 /// An integer type.
-trait Int: Copy {
+trait Int {
     const SIZE: usize;
     const MIN: i128;
     const MAX: i128;
-    /// The bits, extended by zeros.
-    fn bits(self) -> u64;
 }
 
 macro_rules! int {
-    ($($t:ident $unsigned:ident)*) => { $(impl Int for $t {
+    ($($t:ident)*) => { $(impl Int for $t {
         const SIZE: usize = size_of::<$t>();
         const MIN: i128 = $t::MIN as i128;
         const MAX: i128 = $t::MAX as i128;
-        #[inline(always)]
-        fn bits(self) -> u64 {
-            u64::from(self as $unsigned)
-        }
     })* };
 }
-int!(i8 u8 u8 u8 i16 u16 u16 u16 i32 u32 u32 u32 i64 u64 u64 u64);
+int!(i8 u8 i16 u16 i32 u32 i64 u64);
 
 /// From one type to a narrower one: as many values as fill a vector of the target.
 struct Narrow<S, D>(PhantomData<(S, D)>);
@@ -44,55 +39,26 @@ impl<S: Int, D: Int> Narrow<S, D> {
         let hi = if S::MAX < D::MAX { S::MAX } else { D::MAX };
         !((hi - Self::LO) as u64) & (u64::MAX >> (64 - 8 * S::SIZE))
     };
-    /// Vectors of the source.
-    const VECTORS: usize = S::SIZE / D::SIZE;
 
-    /// What a vector's values are above the least.
+    /// Values of vector `k` that are not above the least, or too far.
     #[inline(always)]
-    unsafe fn above(x: __m256i) -> __m256i {
-        if Self::LO == 0 {
-            return x;
-        }
+    unsafe fn look<L: Losses>(k: usize, x: __m256i, lost: &mut L) {
         // SAFETY: the caller's machine has AVX2.
         unsafe {
             match S::SIZE {
-                2 => _mm256_sub_epi16(x, _mm256_set1_epi16(Self::LO as i16)),
-                4 => _mm256_sub_epi32(x, _mm256_set1_epi32(Self::LO as i32)),
-                _ => _mm256_sub_epi64(x, _mm256_set1_epi64x(Self::LO as i64)),
+                2 => {
+                    let least = _mm256_set1_epi16(Self::LO as i16);
+                    lost.bits_16(k, if Self::LO == 0 { x } else { _mm256_sub_epi16(x, least) }, Self::BEYOND as u16);
+                }
+                4 => {
+                    let least = _mm256_set1_epi32(Self::LO as i32);
+                    lost.bits(k, if Self::LO == 0 { x } else { _mm256_sub_epi32(x, least) }, Self::BEYOND as u32);
+                }
+                _ => {
+                    let least = _mm256_set1_epi64x(Self::LO as i64);
+                    lost.bits_64(k, if Self::LO == 0 { x } else { _mm256_sub_epi64(x, least) }, Self::BEYOND);
+                }
             }
-        }
-    }
-
-    /// Writes one step and gives the bits of all values above the least.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Body::step`].
-    #[inline(always)]
-    unsafe fn write(dst: *mut u8, src: *const u8) -> __m256i {
-        // SAFETY: the caller's guarantees; loads take any alignment.
-        unsafe {
-            let (mut x, mut all) = ([_mm256_setzero_si256(); 8], _mm256_setzero_si256());
-            for (k, x) in x[..Self::VECTORS].iter_mut().enumerate() {
-                *x = _mm256_loadu_si256(src.add(k * 32).cast());
-                all = _mm256_or_si256(all, Self::above(*x));
-            }
-            pack::<S, D>(dst, x);
-            all
-        }
-    }
-
-    /// Whether any bit is one that a value which both types have has not.
-    #[inline(always)]
-    unsafe fn lost(all: __m256i) -> u64 {
-        // SAFETY: the caller's machine has AVX2.
-        unsafe {
-            let beyond = match S::SIZE {
-                2 => _mm256_set1_epi16(Self::BEYOND as i16),
-                4 => _mm256_set1_epi32(Self::BEYOND as i32),
-                _ => _mm256_set1_epi64x(Self::BEYOND as i64),
-            };
-            u64::from(_mm256_testz_si256(all, beyond) == 0)
         }
     }
 }
@@ -164,36 +130,21 @@ unsafe fn pack<S: Int, D: Int>(dst: *mut u8, x: [__m256i; 8]) {
     }
 }
 
-impl<S: Int, D: Int> Body for Narrow<S, D> {
+impl<S: Int, D: Int> Step for Narrow<S, D> {
     const N: usize = 32 / D::SIZE;
     const SRC: usize = S::SIZE;
     const DST: usize = D::SIZE;
     const CHECKED: bool = true;
-    const FOURS: bool = true;
     #[inline(always)]
-    unsafe fn step<const COUNT: bool>(dst: *mut u8, src: *const u8) -> u64 {
-        // SAFETY: the caller's guarantees.
+    unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L) {
+        // SAFETY: the caller's guarantees; loads take any alignment.
         unsafe {
-            let all = Self::write(dst, src);
-            if !COUNT {
-                return Self::lost(all);
+            let mut x = [_mm256_setzero_si256(); 8];
+            for (k, x) in x[..S::SIZE / D::SIZE].iter_mut().enumerate() {
+                *x = _mm256_loadu_si256(src.add(k * 32).cast());
+                Self::look(k, *x, lost);
             }
-            let lost = |i: usize| {
-                let above = src.cast::<S>().add(i).read_unaligned().bits().wrapping_sub(Self::LO as u64);
-                above & Self::BEYOND != 0
-            };
-            (0..Self::N).fold(0, |lanes, i| lanes | u64::from(lost(i)) << i)
-        }
-    }
-    #[inline(always)]
-    unsafe fn fours(dst: *mut u8, src: *const u8, times: usize) -> u64 {
-        // SAFETY: the caller's guarantees: four steps each time.
-        unsafe {
-            let mut all = _mm256_setzero_si256();
-            for i in (0..times * 4 * Self::N).step_by(Self::N) {
-                all = _mm256_or_si256(all, Self::write(dst.add(i * D::SIZE), src.add(i * S::SIZE)));
-            }
-            Self::lost(all)
+            pack::<S, D>(dst, x);
         }
     }
 }
@@ -213,24 +164,24 @@ pub(super) fn direct(from: (bool, u8), to: (bool, u8)) -> Option<Kernel> {
 
 fn from_2<S: Int>(to: (bool, u8)) -> Option<Kernel> {
     Some(match to {
-        (true, 8) => run::<Narrow<S, i8>>(),
-        (false, 8) => run::<Narrow<S, u8>>(),
+        (true, 8) => run::<Gather<Narrow<S, i8>>>(),
+        (false, 8) => run::<Gather<Narrow<S, u8>>>(),
         _ => return None,
     })
 }
 
 fn from_4<S: Int>(to: (bool, u8)) -> Option<Kernel> {
     Some(match to {
-        (true, 16) => run::<Narrow<S, i16>>(),
-        (false, 16) => run::<Narrow<S, u16>>(),
+        (true, 16) => run::<Gather<Narrow<S, i16>>>(),
+        (false, 16) => run::<Gather<Narrow<S, u16>>>(),
         _ => return from_2::<S>(to),
     })
 }
 
 fn from_8<S: Int>(to: (bool, u8)) -> Option<Kernel> {
     Some(match to {
-        (true, 32) => run::<Narrow<S, i32>>(),
-        (false, 32) => run::<Narrow<S, u32>>(),
+        (true, 32) => run::<Gather<Narrow<S, i32>>>(),
+        (false, 32) => run::<Gather<Narrow<S, u32>>>(),
         _ => return from_4::<S>(to),
     })
 }

@@ -220,19 +220,18 @@ impl<const F: usize> Body for ToF32<F> {
     }
 }
 
-macro_rules! formats {
-    ($($f:literal)*) => {
-        /// The kernel of this module for a pair, where there is one. These formats lie within `f16` and `bf16`, so that no mode
-        /// makes a difference.
-        pub(super) fn direct(from: Scalar, to: Scalar) -> Option<Kernel> {
-            let Scalar::Mini(format) = from else { return None };
-            Some(match (format, to) {
-                $(($f, Scalar::F32) => run::<ToF32<$f>>(),
-                ($f, Scalar::BF16) => run::<ToHalf<$f, false>>(),
-                ($f, Scalar::F16) => run::<ToHalf<$f, true>>(),)*
-                _ => return None,
-            })
-        }
-    };
+/// The kernel of this module for a pair, where there is one. These formats lie within `f16` and `bf16`, so that no mode makes a
+/// difference.
+pub(super) fn direct(from: Scalar, to: Scalar) -> Option<Kernel> {
+    let Scalar::Mini(format) = from else { return None };
+    by_format!(format, to_float: 0 1 2 3 4 5 6, (to))
 }
-formats!(0 1 2 3 4 5 6);
+
+fn to_float<const F: usize>(to: Scalar) -> Option<Kernel> {
+    Some(match to {
+        Scalar::F32 => run::<ToF32<F>>(),
+        Scalar::BF16 => run::<ToHalf<F, false>>(),
+        Scalar::F16 => run::<ToHalf<F, true>>(),
+        _ => return None,
+    })
+}

@@ -136,20 +136,15 @@ impl<G: Get, const F: usize, const SATURATE: bool> Body for ToMini<G, F, SATURAT
     }
 }
 
-macro_rules! formats {
-    ($($f:literal)*) => {
-        /// The kernel of this module for a pair, where there is one.
-        pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
-            let Scalar::Mini(format) = to else { return None };
-            if mode.checked {
-                return None;
-            }
-            Some(match format { $($f => from_float::<$f>(from, mode)?,)* _ => return None })
-        }
-    };
+/// The kernel of this module for a pair, where there is one.
+pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
+    let Scalar::Mini(format) = to else { return None };
+    if mode.checked {
+        return None;
+    }
+    // All but e8m0, which rounds otherwise.
+    by_format!(format, from_float: 0 1 2 3 4 5 6 8 9 10, (from, mode))
 }
-// All but e8m0, which rounds otherwise.
-formats!(0 1 2 3 4 5 6 8 9 10);
 
 fn from_float<const F: usize>(from: Scalar, mode: Mode) -> Option<Kernel> {
     let Mode { saturate, .. } = mode;

@@ -306,22 +306,21 @@ unsafe fn mend<const HALF: bool>(dst: *mut u8, src: *const u8, pair: &Pair) {
     }
 }
 
-macro_rules! formats {
-    ($($f:literal)*) => {
-        /// The kernel of this module for a pair, where there is one.
-        pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
-            let Scalar::Mini(format) = to else { return None };
-            if mode.checked {
-                return None;
-            }
-            let saturate = mode.saturate;
-            Some(match (from, format) {
-                $((Scalar::F16, $f) => pick(saturate, run::<true, false, $f, false>(), run::<true, false, $f, true>()),
-                (Scalar::BF16, $f) => pick(saturate, from_bf16::<$f, false>(), from_bf16::<$f, true>()),)*
-                _ => return None,
-            })
-        }
-    };
+/// The kernel of this module for a pair, where there is one.
+pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
+    let Scalar::Mini(format) = to else { return None };
+    if mode.checked {
+        return None;
+    }
+    // All but e8m0, which rounds otherwise.
+    by_format!(format, from_half: 0 1 2 3 4 5 6 8 9 10, (from, mode))
 }
-// All but e8m0, which rounds otherwise.
-formats!(0 1 2 3 4 5 6 8 9 10);
+
+fn from_half<const F: usize>(from: Scalar, mode: Mode) -> Option<Kernel> {
+    let Mode { saturate, .. } = mode;
+    Some(match from {
+        Scalar::F16 => pick(saturate, run::<true, false, F, false>(), run::<true, false, F, true>()),
+        Scalar::BF16 => pick(saturate, from_bf16::<F, false>(), from_bf16::<F, true>()),
+        _ => return None,
+    })
+}

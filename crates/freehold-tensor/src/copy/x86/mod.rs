@@ -18,6 +18,16 @@ macro_rules! by_integer {
     };
 }
 
+/// Calls a function for one of these byte-sized formats, which are numbers of `MINI`.
+macro_rules! by_format {
+    ($format:ident, $f:ident: $($n:literal)*, $arguments:tt) => {
+        match $format {
+            $($n => $f::<$n> $arguments,)*
+            _ => return None,
+        }
+    };
+}
+
 mod avx2;
 mod avx2_double;
 mod avx2_half;
