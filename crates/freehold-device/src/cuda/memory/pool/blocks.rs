@@ -3,25 +3,24 @@
 //! the memory itself, which the host may not be able to touch.
 //!
 //! A shelf holds what may be used by the same stream without waiting. Neighbours are joined if they are on one shelf, save for
-//! the few blocks that were given back last: a request for as many bytes as one of them has gets it as it is. To join it, only to
-//! cut it again, is most of what a request and its free cost otherwise.
+//! the few blocks that were given back last, which are kept as they are ([`Recent`]).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+
+use super::recent::Recent;
 
 /// Sizes and addresses are multiples of it, in bytes: what the driver aligns its own allocations to.
 pub(super) const GRANULE: u64 = 256;
 
 /// No block.
-const NIL: u32 = u32::MAX;
+pub(super) const NIL: u32 = u32::MAX;
 /// Classes in each power of two; the largest block that a class may hold in vain is a sixteenth larger than the smallest.
 const COLUMNS: usize = 16;
 /// Powers of two: up to 2^32 granules, a tebibyte.
 const ROWS: usize = 30;
 /// How many blocks are looked at in the class where some may be large enough and some not.
 const LOOKED_AT: usize = 8;
-/// How many blocks of a shelf are kept as they were given back.
-const RECENT: usize = 8;
 
 /// What a block is, besides free in a list of a shelf (a number below).
 const LIVE: u32 = u32::MAX;
@@ -58,60 +57,6 @@ struct Shelf {
     /// Free blocks in the lists.
     count: usize,
     recent: Recent,
-}
-
-/// The blocks that a shelf got last, kept as they were given back.
-struct Recent {
-    /// Their lengths, 0 where there is none; and which they are.
-    lens: [u32; RECENT],
-    blocks: [u32; RECENT],
-    /// The place of the next one: that of the oldest, if all are taken.
-    next: usize,
-    count: usize,
-}
-
-impl Recent {
-    const fn new() -> Recent {
-        Recent { lens: [0; RECENT], blocks: [NIL; RECENT], next: 0, count: 0 }
-    }
-
-    /// Keeps a block; gives the one that was kept in its place.
-    fn push(&mut self, index: u32, len: u32) -> Option<u32> {
-        let at = self.next;
-        let before = (self.lens[at] != 0).then_some(self.blocks[at]);
-        (self.lens[at], self.blocks[at]) = (len, index);
-        self.next = (at + 1) % RECENT;
-        self.count += usize::from(before.is_none());
-        before
-    }
-
-    /// The places of blocks of a length, that of the newest first.
-    fn places(&self, len: u32) -> impl Iterator<Item = usize> + use<> {
-        let equal = self.lens.iter().enumerate().fold(0_u8, |bits, (i, &each)| bits | u8::from(each == len) << i);
-        let next = self.next;
-        let mut left = equal.rotate_right(next as u32);
-        std::iter::from_fn(move || {
-            let newest = left.checked_ilog2()?;
-            left &= !(1 << newest);
-            Some((newest as usize + next) % RECENT)
-        })
-    }
-
-    /// Takes out the block at a place.
-    fn remove(&mut self, at: usize) -> u32 {
-        self.lens[at] = 0;
-        self.count -= 1;
-        if (at + 1) % RECENT == self.next {
-            self.next = at;
-        }
-        self.blocks[at]
-    }
-
-    /// Takes out some block.
-    fn pop(&mut self) -> Option<u32> {
-        let at = self.lens.iter().position(|&len| len != 0)?;
-        Some(self.remove(at))
-    }
 }
 
 impl Shelf {
@@ -452,165 +397,4 @@ impl Blocks {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    impl Blocks {
-        /// Every list and every neighbour is as it should be, and the blocks cover the regions without a gap.
-        fn check(&self, total: u64) {
-            let (mut bytes, mut live, mut whole) = (0, 0, 0);
-            let mut free = vec![0; self.shelves.len()];
-            for (i, block) in self.blocks.iter().enumerate() {
-                if block.state == EMPTY {
-                    continue;
-                }
-                bytes += u64::from(block.len) * GRANULE;
-                assert!(block.len > 0);
-                if block.after != NIL {
-                    let after = &self.blocks[block.after as usize];
-                    assert_eq!((after.before, after.start), (i as u32, block.start + u64::from(block.len) * GRANULE));
-                    assert!(after.state >= WHOLE || after.state != block.state, "neighbours on one shelf are joined");
-                }
-                if (block.state as usize) < self.shelves.len() {
-                    free[block.state as usize] += 1;
-                    let (row, column) = class(block.len);
-                    assert!(self.shelves[block.state as usize].columns[row] & (1 << column) != 0);
-                }
-                let known = self.known.get(&block.start) == Some(&(i as u32));
-                assert_eq!(known, [LIVE, ASIDE, WHOLE].contains(&block.state));
-                live += usize::from(block.state == LIVE);
-                whole += usize::from(block.state == WHOLE);
-            }
-            assert_eq!(bytes, total, "nothing is lost");
-            assert_eq!(live, self.live);
-            assert_eq!(whole, self.shelves.iter().map(|shelf| shelf.recent.count).sum());
-            for (shelf, free) in self.shelves.iter().zip(free) {
-                assert_eq!(shelf.count, free);
-                let recent = &shelf.recent;
-                let kept = || recent.lens.iter().zip(&recent.blocks).filter(|(len, _)| **len != 0);
-                assert_eq!(kept().count(), recent.count);
-                for (len, index) in kept() {
-                    let block = &self.blocks[*index as usize];
-                    assert_eq!((block.len, block.state), (*len, WHOLE));
-                }
-                for row in 0..ROWS {
-                    assert_eq!(shelf.rows & (1 << row) != 0, shelf.columns[row] != 0);
-                    for column in 0..COLUMNS {
-                        assert_eq!(shelf.columns[row] & (1 << column) != 0, shelf.heads[row][column] != NIL);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn classes_are_in_order_and_a_sixteenth_apart() {
-        let mut last = (0, 0);
-        for len in (1..1 << 12).chain((12..32).flat_map(|power| [(1_u32 << power) - 1, 1 << power, (1 << power) + 1])) {
-            let now = class(len);
-            assert!(now >= last && now.0 < ROWS && now.1 < COLUMNS, "{len}");
-            last = now;
-        }
-        assert!(class(u32::MAX) >= last && class(u32::MAX).0 < ROWS);
-        assert_eq!((class(1), class(15), class(16), class(31), class(32)), ((0, 1), (0, 15), (1, 0), (1, 15), (2, 0)));
-    }
-
-    #[test]
-    fn what_is_given_back_becomes_one_block_again() {
-        let mut blocks = Blocks::default();
-        let shelf = blocks.add_shelf();
-        blocks.add_region(1 << 20, 1 << 20, shelf);
-        let taken: Vec<u64> = (0..4096).map(|_| blocks.take(shelf, 256, 256, shelf).expect("a granule")).collect();
-        assert_eq!((blocks.take(shelf, 256, 256, shelf), blocks.live()), (None, 4096));
-        for start in taken.iter().step_by(2).chain(taken.iter().skip(1).step_by(2)) {
-            let (block, bytes) = blocks.give(*start).expect("in use");
-            assert_eq!(bytes, 256);
-            blocks.free(block, shelf);
-        }
-        blocks.check(1 << 20);
-        assert!(blocks.count(shelf) <= 1 + 2 * RECENT, "all but the last few are joined");
-        let whole = blocks.take(shelf, 1 << 20, 256, shelf);
-        assert_eq!(whole, Some(1 << 20), "those are joined when nothing else is large enough");
-        let (block, _) = blocks.give(1 << 20).expect("in use");
-        assert!(blocks.give(1 << 20).is_none());
-        blocks.free(block, shelf);
-        assert!(blocks.give(1 << 20).is_none(), "nor while it is kept as it is");
-        blocks.check(1 << 20);
-    }
-
-    #[test]
-    fn the_block_given_back_last_is_had_as_it_is() {
-        let mut blocks = Blocks::default();
-        let (shelf, other) = (blocks.add_shelf(), blocks.add_shelf());
-        blocks.add_region(1 << 20, 1 << 20, shelf);
-        let mut take = |bytes| blocks.take(shelf, bytes, 256, other).expect("room");
-        let (first, second, third) = (take(4096), take(4096), take(512));
-        for start in [first, second, third] {
-            let (block, _) = blocks.give(start).expect("in use");
-            assert_eq!(blocks.taker(block), other);
-            blocks.free(block, shelf);
-        }
-        assert_eq!(blocks.take(other, 4096, 256, other), None, "it is on one shelf");
-        assert_eq!(blocks.take(shelf, 4096, 256, shelf), Some(second));
-        assert_eq!(blocks.take(shelf, 4096, 8192, shelf), Some(first), "at an address that is aligned as asked");
-        blocks.check(1 << 20);
-        blocks.move_all(shelf, other);
-        assert_eq!((blocks.count(shelf), blocks.take(other, 512, 256, other)), (0, Some(third)));
-        blocks.check(1 << 20);
-    }
-
-    const STEPS: usize = if cfg!(miri) { 60 } else { 300 };
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 64 }, ..ProptestConfig::default() })]
-
-        #[test]
-        fn no_two_blocks_overlap(steps in prop::collection::vec((0_u8..10, 1_u64..5000, 0_u32..8, 0_u32..3), 1..STEPS)) {
-            let mut blocks = Blocks::default();
-            for _ in 0..3 {
-                blocks.add_shelf();
-            }
-            let mut total = 0;
-            let mut shadow: Vec<(u64, u64)> = Vec::new();
-            for (what, size, align, shelf) in steps {
-                let (bytes, align) = (size * GRANULE, GRANULE << align);
-                match what {
-                    0 => {
-                        blocks.add_region((1 << 32) + total, bytes, shelf);
-                        total += bytes;
-                    }
-                    1 => blocks.move_all(shelf, (shelf + 1) % 3),
-                    2..=5 => {
-                        if !shadow.is_empty() {
-                            let (start, len) = shadow.swap_remove(size as usize % shadow.len());
-                            let (taken, bytes) = blocks.give(start).expect("in use");
-                            prop_assert_eq!(bytes, len);
-                            blocks.free(taken, shelf);
-                        }
-                    }
-                    _ => {
-                        if let Some(start) = blocks.take(shelf, bytes, align, 0) {
-                            prop_assert_eq!(start % align, 0);
-                            prop_assert!(start >= 1 << 32 && start + bytes <= (1 << 32) + total);
-                            prop_assert!(shadow.iter().all(|(other, len)| start + bytes <= *other || other + len <= start));
-                            shadow.push((start, bytes));
-                        }
-                    }
-                }
-                blocks.check(total);
-            }
-            for (start, _) in shadow {
-                let (taken, _) = blocks.give(start).expect("in use");
-                blocks.free(taken, 0);
-            }
-            blocks.move_all(1, 0);
-            blocks.move_all(2, 0);
-            blocks.check(total);
-            let regions = blocks.remove_regions(0);
-            prop_assert_eq!(regions.iter().map(|region| region.1).sum::<u64>(), total);
-            prop_assert_eq!(blocks.count(0), 0);
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! A pool of our own over any other resource, ordered on streams.
 
 mod blocks;
+mod recent;
 mod streams;
 
 use std::ptr::{self, NonNull};
