@@ -148,9 +148,6 @@ pub(crate) fn write_plain(
     let DType { code, bits, lanes } = holder.dtype;
     set(words, DTYPE, pair(u32::from(code) | u32::from(bits) << 8 | u32::from(lanes) << 16, epoch));
     set(words, ADDRESS, holder.address);
-    let (base, len) = holder.alloc.unwrap_or((0, 0));
-    set(words, ALLOC_BASE, base);
-    set(words, ALLOC_LEN, len);
     set(words, DEVICE, pair(holder.device.kind.0 as u32, holder.device.id as u32));
     set(words, LABELS, pair(holder.framework.number(), holder.site.number()));
     let mut flags = 0;
@@ -163,15 +160,15 @@ pub(crate) fn write_plain(
     if holder.unit == StrideUnit::Bytes {
         flags |= meta::BYTE_STRIDES;
     }
-    if holder.alloc.is_some() {
+    // Words that the flags say nothing of are not read.
+    if let Some((base, len)) = holder.alloc {
+        set(words, ALLOC_BASE, base);
+        set(words, ALLOC_LEN, len);
         flags |= meta::ALLOC;
     }
     let mut from = 0;
     match edge {
-        None => {
-            set(words, PARENT, 0);
-            flags |= meta::NO_EDGE << meta::VERDICT_SHIFT;
-        }
+        None => flags |= meta::NO_EDGE << meta::VERDICT_SHIFT,
         Some(edge) => {
             set(words, PARENT, edge.from.get());
             from = edge.from_framework.number();

@@ -2,7 +2,7 @@
 
 use crate::lock::Lock;
 use crate::slab::Slab;
-use crate::sync::{AtomicU64, Ordering, bump, replace};
+use crate::sync::{AtomicU64, Ordering, bump};
 use crate::tally::{Cold, Pairs};
 
 /// One shard of a ledger.
@@ -39,11 +39,11 @@ impl Shard {
         }
     }
 
-    /// Counts an opened record: `before` is how many there were. For the writer only.
+    /// Counts an opened record. For the writer only.
     #[inline]
-    pub(crate) fn count_opened(&self, before: u64) {
+    pub(crate) fn count_opened(&self) {
         // Release: who sees the count must see the record, or a cached index would miss it for ever.
-        replace(&self.opened, before + 1, Ordering::Release);
+        bump(&self.opened, Ordering::Release);
     }
 
     /// Counts a record that the writer closed.
@@ -88,11 +88,10 @@ mod model {
     use super::*;
 
     fn open(shard: &Shard) -> (u32, u32) {
-        let before = shard.opened();
         let place = shard.slab.reserve(&mut || panic!("nothing was closed twice")).expect("memory");
-        place.publish(1, 0);
-        shard.count_opened(before);
-        (place.index, place.generation)
+        let generation = place.publish(1, 0);
+        shard.count_opened();
+        (place.index, generation)
     }
 
     #[test]

@@ -60,26 +60,41 @@ pub(crate) struct Slot {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 128);
 
-/// A place that the writer took to open a record in.
+/// A place for the writer to open a record in.
+// Each of its facts is read where it is needed, which takes less time than to keep it while the record is written.
 pub(crate) struct Reserved<'a> {
-    pub(crate) slot: &'a Slot,
-    note: &'a AtomicU64,
-    /// What the head of the free list is without it.
-    next: u32,
+    slab: &'a Slab,
+    slot: &'a Slot,
     pub(crate) index: u32,
-    pub(crate) generation: u32,
 }
 
-impl Reserved<'_> {
-    /// Makes the record visible; its words are written.
-    #[inline]
-    pub(crate) fn publish(&self, thread: u16, flags: u32) {
-        let state = u64::from(self.generation) << state::GENERATION_SHIFT
+impl<'a> Reserved<'a> {
+    /// Where the record goes.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &'a [AtomicU64; WORDS] {
+        &self.slot.words
+    }
+
+    /// Takes the place off the free list, before its first word is written. For the writer only.
+    #[inline(always)]
+    pub(crate) fn take(&self) {
+        let next = self.slot.words[0].load(Ordering::Relaxed) as u32;
+        self.slab.free.store(next, Ordering::Relaxed);
+    }
+
+    /// Makes the record visible, the words of which are written, and returns its generation. For the writer only.
+    #[inline(always)]
+    pub(crate) fn publish(&self, thread: u16, flags: u32) -> u32 {
+        // The bits below the generation are 0 in a free place.
+        let free = self.slot.state.load(Ordering::Relaxed) + (1 << state::GENERATION_SHIFT);
+        let state = free
             | u64::from(thread) << state::THREAD_SHIFT
             | (u64::from(flags) << state::FLAGS_SHIFT) & state::FLAGS_MASK
             | state::LIVE;
         self.slot.state.store(state, Ordering::Release);
-        changed::step(self.note);
+        // SAFETY: the place is there, so its chunk is.
+        changed::step(unsafe { self.slab.notes.own(self.index) });
+        state::generation(free)
     }
 }
 
@@ -151,12 +166,6 @@ impl Slab {
         (free != 0).then(|| self.free_place(free))
     }
 
-    /// Takes the place that [`Slab::peek`] found. For the writer only.
-    #[inline(always)]
-    pub(crate) fn take(&self, place: &Reserved<'_>) {
-        self.free.store(place.next, Ordering::Relaxed);
-    }
-
     /// The place at the head of the free list.
     #[inline(always)]
     fn free_place(&self, free: u32) -> Reserved<'_> {
@@ -165,11 +174,7 @@ impl Slab {
         // SAFETY: only `refill` and `recycle` put places on the free list; their chunks are there, their offsets are
         // inside, and a chunk lives as long as the slab.
         let slot = unsafe { &*base.add((index & OFFSET_MASK) as usize) };
-        let next = slot.words[0].load(Ordering::Relaxed) as u32;
-        let generation = state::generation(slot.state.load(Ordering::Relaxed)) + 1;
-        // SAFETY: the place is there, so its chunk is.
-        let note = unsafe { self.notes.own(index) };
-        Reserved { slot, note, next, index, generation }
+        Reserved { slab: self, slot, index }
     }
 
     /// Takes a place for a new record; `None` if there is no memory for one. For the writer only.
@@ -182,7 +187,7 @@ impl Slab {
             free = self.refill(late)?;
         }
         let place = self.free_place(free);
-        self.take(&place);
+        place.take();
         Some(place)
     }
 
@@ -243,12 +248,31 @@ impl Slab {
     /// Closes a record. For the writer only; `false` if it was closed before.
     #[inline]
     pub(crate) fn close_own(&self, index: u32, generation: u32) -> bool {
+        self.close_by(index, generation, |slot| {
+            self.end(slot, generation);
+            true
+        })
+    }
+
+    /// As [`Slab::close_own`], of a record that fits its place; `false` also if it does not.
+    #[inline(always)]
+    pub(crate) fn close_small(&self, index: u32, generation: u32) -> bool {
+        self.close_by(index, generation, |slot| {
+            let is_small = record::ext_index(&slot.words).is_none();
+            if is_small {
+                Self::end_small(slot, generation);
+            }
+            is_small
+        })
+    }
+
+    #[inline(always)]
+    fn close_by(&self, index: u32, generation: u32, end: impl FnOnce(&Slot) -> bool) -> bool {
         let Some(slot) = self.slot(index) else { return false };
         let live = state::is_live(slot.state.load(Ordering::Relaxed), generation);
-        if !live || slot.remote.load(Ordering::Acquire) == generation {
+        if !live || slot.remote.load(Ordering::Acquire) == generation || !end(slot) {
             return false;
         }
-        self.end(slot, generation);
         // SAFETY: the place is there, so its chunk is.
         changed::step(unsafe { self.notes.own(index) });
         self.recycle(slot, index, generation);
@@ -298,12 +322,18 @@ impl Slab {
     #[inline]
     fn end(&self, slot: &Slot, generation: u32) {
         let ext = record::ext_index(&slot.words);
-        slot.state.store(u64::from(generation) << state::GENERATION_SHIFT, Ordering::Relaxed);
-        // Pairs with the fence in `read`: who sees a word written after this also sees the state written before.
-        fence(Ordering::Release);
+        Self::end_small(slot, generation);
         if let Some(ext) = ext {
             self.drop_ext(ext);
         }
+    }
+
+    /// As [`Slab::end`], of a record that fits its place.
+    #[inline(always)]
+    fn end_small(slot: &Slot, generation: u32) {
+        slot.state.store(u64::from(generation) << state::GENERATION_SHIFT, Ordering::Relaxed);
+        // Pairs with the fence in `read`: who sees a word written after this also sees the state written before.
+        fence(Ordering::Release);
     }
 
     /// Puts a place on the free list.

@@ -91,6 +91,9 @@ impl<T: ThreadSlot> Table<T> {
     }
 }
 
+/// Whether the thread pointer is looked for.
+const HAS_TABLE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux", not(any(miri, loom))));
+
 /// The thread pointer, which no other thread that runs has; `None` where it is not looked for.
 #[inline(always)]
 fn pointer() -> Option<usize> {
@@ -110,14 +113,21 @@ fn pointer() -> Option<usize> {
 /// Where the calling thread has its value: valid until [`leave`], or until the thread is gone.
 #[inline(always)]
 pub fn here<T: ThreadSlot>() -> *const T {
-    if let Some(pointer) = pointer() {
-        let place = T::table().place(pointer);
-        // Relaxed: this thread wrote it, or the value is not touched.
-        if place.owner.load(Ordering::Relaxed) == pointer {
-            return &raw const place.value;
-        }
-    }
-    elsewhere()
+    in_table().unwrap_or_else(elsewhere)
+}
+
+/// As [`here`], where that takes no call: who has another way for the rest keeps nothing across one. `None` says nothing.
+#[inline(always)]
+pub fn at_hand<T: ThreadSlot>() -> Option<*const T> {
+    if HAS_TABLE { in_table() } else { Some(here()) }
+}
+
+#[inline(always)]
+fn in_table<T: ThreadSlot>() -> Option<*const T> {
+    let pointer = pointer()?;
+    let place = T::table().place(pointer);
+    // Relaxed: this thread wrote it, or the value is not touched.
+    (place.owner.load(Ordering::Relaxed) == pointer).then_some(&raw const place.value)
 }
 
 #[cold]

@@ -38,23 +38,43 @@ impl Pairs {
     }
 
     /// Counts one handover; `false` if there is no place for the pair.
-    #[inline(always)]
     pub(crate) fn count(&self, from: Label, to: Label, verdict: Verdict) -> bool {
-        // The top bit keeps a key from being 0, which means an empty place.
-        let key = 1 << 63 | u64::from(from.number()) << 32 | u64::from(to.number()) << 8 | verdict as u64;
-        let start = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59) as usize;
-        for probe in 0..Self::PROBES {
-            let (place, count) = &self.entries[(start + probe) % Self::LEN];
-            let found = place.load(Ordering::Relaxed);
-            if found == key || found == 0 {
+        if self.count_known(from, to, verdict) {
+            return true;
+        }
+        let key = Self::key(from, to, verdict);
+        let empty = self.probe(key).find(|(place, _)| place.load(Ordering::Relaxed) == 0);
+        empty.is_some_and(|(place, count)| {
+            bump(count, Ordering::Relaxed);
+            replace(place, key, Ordering::Release);
+            true
+        })
+    }
+
+    /// As [`Pairs::count`], of a pair that has its place; `false` also if it has none yet.
+    #[inline(always)]
+    pub(crate) fn count_known(&self, from: Label, to: Label, verdict: Verdict) -> bool {
+        let key = Self::key(from, to, verdict);
+        for (place, count) in self.probe(key) {
+            if place.load(Ordering::Relaxed) == key {
                 bump(count, Ordering::Relaxed);
-                if found == 0 {
-                    replace(place, key, Ordering::Release);
-                }
                 return true;
             }
         }
         false
+    }
+
+    #[inline(always)]
+    fn key(from: Label, to: Label, verdict: Verdict) -> u64 {
+        // The top bit keeps a key from being 0, which means an empty place.
+        1 << 63 | u64::from(from.number()) << 32 | u64::from(to.number()) << 8 | verdict as u64
+    }
+
+    /// The places in which a key may be: the first of them that was empty when it came.
+    #[inline(always)]
+    fn probe(&self, key: u64) -> impl Iterator<Item = &(AtomicU64, AtomicU64)> {
+        let start = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59) as usize;
+        (0..Self::PROBES).map(move |probe| &self.entries[(start + probe) % Self::LEN])
     }
 
     /// Calls `f` with every pair and its count.

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
 
 use crate::holder::SHARD_BITS;
-use crate::slot::{ThreadSlot, here, leave};
+use crate::slot::{ThreadSlot, at_hand, here, leave};
 use crate::sync::{AtomicU64, Ordering};
 
 /// How many shards a ledger can have.
@@ -99,10 +99,12 @@ pub(crate) fn current() -> Writer {
     if value == 0 { register() } else { Writer(value) }
 }
 
-/// The calling thread, as one of the shared shard if it is not known yet.
-#[inline]
-pub(crate) fn known() -> Writer {
-    Writer(writer().get())
+/// The calling thread, if it has a shard of its own and is found without a call. `None` says nothing.
+#[inline(always)]
+pub(crate) fn usual() -> Option<Writer> {
+    // SAFETY: as in `writer`.
+    let writer = at_hand::<Slot>().map(|slot| unsafe { Writer((*slot).0.get()) });
+    writer.filter(|writer| writer.shard() != SHARED)
 }
 
 #[cold]

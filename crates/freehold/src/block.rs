@@ -7,7 +7,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-use freehold_ledger::slot::{ThreadSlot, here, leave};
+use freehold_ledger::slot::{ThreadSlot, at_hand, here, leave};
 
 /// The size of a kept block: a handle of six dimensions, an export of nine.
 pub(crate) const SIZE: usize = 256;
@@ -98,8 +98,7 @@ impl Cache {
     /// * The block has the layout [`BLOCK`], and nothing uses it.
     #[inline(always)]
     unsafe fn put(&self, block: NonNull<u8>) -> bool {
-        let room = self.room.get();
-        if room == 0 && !self.ask() {
+        if self.room.get() == 0 {
             return false;
         }
         // SAFETY: the block is large enough and aligned, and the caller says that nothing uses it.
@@ -111,15 +110,11 @@ impl Cache {
 
     /// Makes room the first time, unless nothing is to be kept (`FREEHOLD_HOST_CACHE=0`, for tools that look for uses of
     /// freed memory).
-    #[cold]
-    #[inline(never)]
-    fn ask(&self) -> bool {
+    fn ask(&self) {
         // Nothing is kept where nobody is sure to give it back: the thread is ending.
-        if self.asked.replace(true) || freehold_device::host_pool().limit() == 0 || END.try_with(|_| ()).is_err() {
-            return false;
+        if !self.asked.replace(true) && freehold_device::host_pool().limit() != 0 && END.try_with(|_| ()).is_ok() {
+            self.room.set(KEPT);
         }
-        self.room.set(KEPT);
-        true
     }
 }
 
@@ -130,9 +125,28 @@ fn cache<'a>() -> &'a Cache {
     unsafe { &*here::<Cache>() }
 }
 
+/// The same, where that takes no call.
+#[inline(always)]
+fn cache_at_hand<'a>() -> Option<&'a Cache> {
+    // SAFETY: as in `cache`.
+    at_hand::<Cache>().map(|cache| unsafe { &*cache })
+}
+
 /// Memory for a layout of at most 16-byte alignment, not initialised. Ends the process where there is none, as `Box` does.
 #[inline(always)]
 pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
+    if KEEPS
+        && layout.size() <= SIZE
+        && let Some(block) = cache_at_hand().and_then(Cache::take)
+    {
+        return block;
+    }
+    acquire_otherwise(layout)
+}
+
+#[cold]
+#[inline(never)]
+fn acquire_otherwise(layout: Layout) -> NonNull<u8> {
     if KEEPS
         && layout.size() <= SIZE
         && let Some(block) = cache().take()
@@ -150,11 +164,29 @@ pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
 #[inline(always)]
 pub(crate) unsafe fn release(block: NonNull<u8>, layout: Layout) {
     // SAFETY: a block of at most `SIZE` bytes was acquired as `BLOCK`; the rest is the caller's word.
-    let kept = KEEPS && layout.size() <= SIZE && unsafe { cache().put(block) };
+    let kept = KEEPS && layout.size() <= SIZE && cache_at_hand().is_some_and(|cache| unsafe { cache.put(block) });
     if !kept {
-        // SAFETY: allocated by `fresh` with the same rounding.
-        unsafe { dealloc(block.as_ptr(), rounded(layout)) };
+        // SAFETY: forwarded from the caller.
+        unsafe { release_otherwise(block, layout) }
     }
+}
+
+/// # Safety
+///
+/// * As for [`release`].
+#[cold]
+#[inline(never)]
+unsafe fn release_otherwise(block: NonNull<u8>, layout: Layout) {
+    if KEEPS && layout.size() <= SIZE {
+        let cache = cache();
+        cache.ask();
+        // SAFETY: as in `release`.
+        if unsafe { cache.put(block) } {
+            return;
+        }
+    }
+    // SAFETY: allocated by `fresh` with the same rounding.
+    unsafe { dealloc(block.as_ptr(), rounded(layout)) };
 }
 
 fn rounded(layout: Layout) -> Layout {
@@ -162,8 +194,6 @@ fn rounded(layout: Layout) -> Layout {
     if KEEPS && layout.size() <= SIZE { BLOCK } else { layout }
 }
 
-#[cold]
-#[inline(never)]
 fn fresh(layout: Layout) -> NonNull<u8> {
     let layout = rounded(layout);
     // SAFETY: no caller asks for a layout without a size: all begin with a struct.
@@ -178,6 +208,7 @@ mod tests {
     fn a_freed_block_is_the_next_one_taken_and_the_rest_is_given_back() {
         let cache = Cache::new();
         assert!(cache.take().is_none());
+        cache.ask();
         let blocks: Vec<_> = (0..KEPT + 2).map(|_| fresh_block()).collect();
         let mut kept = Vec::new();
         for &block in &blocks {

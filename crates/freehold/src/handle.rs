@@ -163,13 +163,13 @@ impl Handle {
         last.then(|| LastHandle(node))
     }
 
-    /// Lets go, as dropping does; of the only handle on a bare view without a call.
+    /// Lets go, as dropping does; without a call where that is usual.
     #[inline(always)]
     pub(crate) fn release(self) {
-        if self.is_sole() && self.is_bare() {
-            let node = std::mem::ManuallyDrop::new(self).0;
-            // SAFETY: acquired by a draft for `ndim`; the last handle was given up, and what is in a bare view needs no drop.
-            unsafe { block::release(node.cast(), layout((*node.as_ptr()).ndim as usize)) }
+        if self.is_sole() {
+            let last = LastHandle(self.0);
+            std::mem::forget(self);
+            drop(last.end_plain());
         }
     }
 
@@ -213,9 +213,15 @@ impl Drop for Handle {
     #[inline]
     fn drop(&mut self) {
         if self.node().count.sub() {
-            drop(LastHandle(self.0));
+            end(LastHandle(self.0));
         }
     }
+}
+
+/// In one place for all who drop a handle.
+#[inline(never)]
+fn end(last: LastHandle) {
+    drop(last.end_plain());
 }
 
 /// What the last handle leaves: dropping it ends the tensor.
@@ -227,10 +233,27 @@ impl LastHandle {
         // SAFETY: the last handle is gone and this is its only successor, so the node lives and nobody changes it.
         unsafe { &self.0.as_ref().inner }
     }
+
+    /// The end of a capsule or a view of which nothing else is to be given back, which cannot panic. What is another comes back,
+    /// to be dropped.
+    #[inline(always)]
+    pub(crate) fn end_plain(self) -> Option<LastHandle> {
+        if !self.inner().is_plain() {
+            return Some(self);
+        }
+        let node = std::mem::ManuallyDrop::new(self).0;
+        // SAFETY: this was the only access, and the contents, which are plain, are given up once. The block was acquired by a
+        // draft for `ndim`.
+        unsafe {
+            Inner::end_plain(&raw mut (*node.as_ptr()).inner);
+            block::release(node.cast(), layout((*node.as_ptr()).ndim as usize));
+        }
+        None
+    }
 }
 
 impl Drop for LastHandle {
-    #[inline(always)]
+    #[cold]
     fn drop(&mut self) {
         // Also if the owner's drop panics.
         struct Free(NonNull<Node>);
@@ -250,7 +273,7 @@ impl Drop for LastHandle {
             let strides = std::slice::from_raw_parts(dims(free.0).add(ndim), ndim);
             let inner = &raw mut (*free.0.as_ptr()).inner;
             (*inner).end(shape, strides);
-            Inner::drop_at(inner);
+            ptr::drop_in_place(inner);
         }
     }
 }

@@ -18,17 +18,18 @@ impl Ledger {
         id.is_none() || self.close_plain(id) || self.close_unusual(id)
     }
 
-    /// The usual case: an open record of the calling thread, at a level without a history. `false` if it is another.
+    /// The usual case: an open record of the calling thread that fits its place, at a level without a history. `false` if it is
+    /// another.
     #[inline(always)]
     fn close_plain(&self, id: HolderId) -> bool {
-        if thread::known().shard() != id.shard() || id.shard() == SHARED {
+        if thread::usual().is_none_or(|writer| writer.shard() != id.shard()) {
             return false;
         }
         if self.level.load(Ordering::Relaxed) >= Level::Sites as u8 {
             return false;
         }
         match self.shard(id.shard()) {
-            Some(shard) if shard.slab.close_own(id.slot(), id.generation()) => {
+            Some(shard) if shard.slab.close_small(id.slot(), id.generation()) => {
                 shard.count_closed();
                 true
             }

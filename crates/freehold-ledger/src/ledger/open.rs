@@ -71,11 +71,11 @@ impl Ledger {
     /// As [`Ledger::open_plain`], where handovers are only counted; `false` if nothing was done.
     #[inline(always)]
     fn count_plain(&self, what: impl Describe) -> bool {
-        let writer = thread::known();
-        let shard = if writer.shard() == SHARED { None } else { self.shard(writer.shard()) };
+        let shard = thread::usual().and_then(|writer| self.shard(writer.shard()));
         let Some(shard) = shard else { return false };
         if let Some(edge) = what.edge()
-            && (!is_plain(&edge) || !shard.pairs.count(edge.from_framework, edge.target(&what.holder()), edge.verdict))
+            && (!is_plain(&edge)
+                || !shard.pairs.count_known(edge.from_framework, edge.target(&what.holder()), edge.verdict))
         {
             return false;
         }
@@ -87,17 +87,13 @@ impl Ledger {
     /// `None` if it is another: nothing was done.
     #[inline(always)]
     fn open_plain(&self, what: impl Describe) -> Option<HolderId> {
-        let writer = thread::known();
-        if writer.shard() == SHARED {
-            return None;
-        }
+        let writer = thread::usual()?;
         // Before anything is in a register that the call would have to save.
         let now = clock::coarse();
         let shard = self.shard(writer.shard())?;
         let place = shard.slab.peek()?;
-        let words = &place.slot.words;
-        let before = shard.opened();
-        let opened = record::opened(now, before);
+        let words = place.words();
+        let opened = record::opened(now, shard.opened());
         let epoch = self.epoch.load(Ordering::Relaxed);
         let (holder, edge) = (what.holder(), what.edge());
         let plain = record::write_plain(words, &holder, edge.as_ref(), epoch, opened);
@@ -105,15 +101,15 @@ impl Ledger {
             return None;
         }
         if let Some(edge) = &edge
-            && !shard.pairs.count(edge.from_framework, edge.target(&holder), edge.verdict)
+            && !shard.pairs.count_known(edge.from_framework, edge.target(&holder), edge.verdict)
         {
             return None;
         }
-        shard.slab.take(&place);
+        place.take();
         record::end_plain(words, &plain, &holder);
-        place.publish(writer.number(), holder.flags.bits());
-        shard.count_opened(before);
-        Some(HolderId::new(place.generation, writer.shard(), place.index))
+        let generation = place.publish(writer.number(), holder.flags.bits());
+        shard.count_opened();
+        Some(HolderId::new(generation, writer.shard(), place.index))
     }
 
     #[cold]
@@ -142,12 +138,11 @@ impl Ledger {
         if level >= Level::Records {
             if let Some(place) = shard.slab.reserve(&mut || self.closed_twice(HolderId::NONE, 1)) {
                 let epoch = self.epoch.load(Ordering::Relaxed);
-                let before = shard.opened();
-                let opened = record::opened(clock::coarse(), before);
-                record::write(&shard.slab, &place.slot.words, holder, edge, epoch, opened);
-                place.publish(writer.number(), holder.flags.bits());
-                shard.count_opened(before);
-                id = HolderId::new(place.generation, writer.shard(), place.index);
+                let opened = record::opened(clock::coarse(), shard.opened());
+                record::write(&shard.slab, place.words(), holder, edge, epoch, opened);
+                let generation = place.publish(writer.number(), holder.flags.bits());
+                shard.count_opened();
+                id = HolderId::new(generation, writer.shard(), place.index);
                 if level >= Level::Sites {
                     history::opened(shard, id);
                 }

@@ -3,10 +3,10 @@ use super::*;
 /// Opens a record whose words 1 and 2 hold a value.
 fn open(slab: &Slab, value: u64) -> (u32, u32) {
     let place = slab.reserve(&mut || panic!("nothing was closed twice")).expect("memory");
-    place.slot.words[1].store(value, Ordering::Relaxed);
-    place.slot.words[2].store(value, Ordering::Relaxed);
-    place.publish(1, 0);
-    (place.index, place.generation)
+    place.words()[1].store(value, Ordering::Relaxed);
+    place.words()[2].store(value, Ordering::Relaxed);
+    let generation = place.publish(1, 0);
+    (place.index, generation)
 }
 
 #[cfg(not(loom))]
@@ -131,8 +131,8 @@ mod model {
             let own = slab.close_own(index, generation);
             let (next_index, next) = {
                 let place = slab.reserve(&mut || late += 1).expect("memory");
-                place.publish(1, 0);
-                (place.index, place.generation)
+                let generation = place.publish(1, 0);
+                (place.index, generation)
             };
             // As another thread would.
             assert!(slab.close_remote(next_index, next, &mut || late += 1));

@@ -8,6 +8,7 @@ use freehold_ledger::{Counter, HolderFlags, HolderId};
 
 use super::{Block, block_layout};
 use crate::dlpack::{DLManagedTensor, DLManagedTensorVersioned};
+use crate::handle::LastHandle;
 use crate::{Label, Runtime, Tensor, block, canary, trace};
 
 type Deleter<M> = unsafe extern "C" fn(*mut M);
@@ -208,7 +209,7 @@ fn give_back(tensor: Tensor, holder: HolderId, let_go: Option<fn(usize)>) {
     if let Some(let_go) = let_go {
         quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));
     }
-    if let Some(last) = tensor.0.let_go() {
+    if let Some(last) = tensor.0.let_go().and_then(LastHandle::end_plain) {
         let runtime = last.inner().runtime.clone();
         quietly(&runtime, || drop(last));
     }

@@ -95,7 +95,16 @@ impl Tensor {
     #[inline(never)]
     pub(crate) fn lend(&self, level: Level, consumer: Label, site: Label, taken: bool) -> HolderId {
         let to = Taker { consumer, site, taken };
-        self.0.runtime.ledger().open_under(level, Lent { tensor: self, to, reasons: &[] })
+        let id = self.0.runtime.ledger().open_usual(level, Lent { tensor: self, to, reasons: &[] });
+        id.unwrap_or_else(|| self.lend_unusual(consumer, site, taken))
+    }
+
+    /// Apart from the other, which must stay short.
+    #[cold]
+    #[inline(never)]
+    fn lend_unusual(&self, consumer: Label, site: Label, taken: bool) -> HolderId {
+        let (ledger, to) = (self.0.runtime.books(), Taker { consumer, site, taken });
+        ledger.open_under(ledger.level(), Lent { tensor: self, to, reasons: &[] })
     }
 
     /// As [`Tensor::lend`], for the reasons of a decision. A copy's own edge was written when it was made: what leaves is a share

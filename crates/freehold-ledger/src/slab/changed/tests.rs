@@ -3,8 +3,8 @@ use super::*;
 
 fn open(slab: &Slab) -> (u32, u32) {
     let place = slab.reserve(&mut || panic!("nothing was closed twice")).expect("memory");
-    place.publish(1, 0);
-    (place.index, place.generation)
+    let generation = place.publish(1, 0);
+    (place.index, generation)
 }
 
 /// What a question keeps, as the index does: the note of each block, and the live generation in each place.
