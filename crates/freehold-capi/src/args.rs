@@ -36,6 +36,12 @@ pub(crate) fn output<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
     checked(pointer, name)
 }
 
+/// As [`output`]; what is wrong with it, another way is to say.
+#[inline(always)]
+pub(crate) fn known_output<T>(pointer: *mut T) -> Option<NonNull<T>> {
+    NonNull::new(pointer).filter(|p| p.is_aligned())
+}
+
 /// Text that the caller passed, where it is not NULL. Bytes that are not UTF-8 are replaced.
 ///
 /// # Safety
@@ -69,6 +75,17 @@ pub(crate) unsafe fn label(label: *const c_char) -> (Label, Label) {
         }
         new_label(label)
     }
+}
+
+/// The framework of a label that is a well-known name, or NULL. `None` says nothing.
+///
+/// # Safety
+///
+/// As [`text`].
+#[inline(always)]
+pub(crate) unsafe fn known_label(label: *const c_char) -> Option<Label> {
+    // SAFETY: forwarded from the caller.
+    if label.is_null() { Some(Label::C) } else { unsafe { Label::well_known_in_c(label) } }
 }
 
 /// # Safety

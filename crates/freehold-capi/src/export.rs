@@ -5,14 +5,43 @@ use std::ffi::c_char;
 use freehold::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion};
 use freehold::{Code, Error, ExportOptions, Message};
 
-use crate::args::{label, output};
-use crate::error::{fh_error, fh_status};
+use crate::args::{known_label, known_output, label, output};
+use crate::error::{FH_OK, fh_error, fh_status};
 use crate::guard::{Failure, guard};
-use crate::tensor::{fh_tensor, tensor_of};
+use crate::tensor::{fh_tensor, known_tensor, tensor_of};
 
 /// A versioned capsule.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_export_versioned(
+    tensor: *const fh_tensor,
+    max_version: DLPackVersion,
+    label: *const c_char,
+    out: *mut *mut DLManagedTensorVersioned,
+    error: *mut *mut fh_error,
+) -> fh_status {
+    // SAFETY: as in `export_versioned`.
+    unsafe {
+        if let Some(out) = known_output(out)
+            && max_version.major != 0
+            && let Some(tensor) = known_tensor(tensor)
+            && let Some(consumer) = known_label(label)
+            && let Some(made) = tensor.export_at_hand((max_version.major, max_version.minor), consumer)
+        {
+            out.write(made.as_ptr());
+            return FH_OK;
+        }
+        export_versioned(tensor, max_version, label, out, error)
+    }
+}
+
+/// What [`fh_export_versioned`] does where that takes a call.
+// Apart, as the imports are.
+///
+/// # Safety
+///
+/// * The header's.
+#[inline(never)]
+unsafe fn export_versioned(
     tensor: *const fh_tensor,
     max_version: DLPackVersion,
     label: *const c_char,
@@ -29,7 +58,7 @@ pub unsafe extern "C" fn fh_export_versioned(
             version => version,
         };
         let options = ExportOptions { consumer, site, max_version, ..ExportOptions::default() };
-        let capsule = tensor.plain_to_versioned(options)?;
+        let capsule = tensor.to_versioned(&options)?;
         // SAFETY: checked above.
         unsafe { out.write(capsule.into_raw()) };
         Ok(())

@@ -104,6 +104,12 @@ fn checked() -> bool {
     CHECKS.load(Ordering::Relaxed) != OFF && ask() == ON
 }
 
+/// Whether handles are addresses, not tickets.
+#[inline]
+pub(crate) fn are_addresses() -> bool {
+    !checked()
+}
+
 #[cold]
 #[inline(never)]
 fn ask() -> u8 {
@@ -230,7 +236,7 @@ fn misuse(failure: &crate::guard::Failure) {
 ///
 /// As [`find`].
 #[inline]
-unsafe fn plain<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
+pub(crate) unsafe fn plain<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
     let at = NonNull::new(handle).filter(|at| at.is_aligned())?;
     // In builds with debug assertions an address is not taken for a handle where there are tickets.
     if cfg!(debug_assertions) && checked() {

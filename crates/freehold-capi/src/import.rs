@@ -5,11 +5,11 @@ use std::ffi::{c_char, c_void};
 use freehold::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLTensor};
 use freehold::{ImportOptions, Label, Owner, Runtime, Tensor, Traits};
 
-use crate::args::{invalid, label, output};
-use crate::error::{fh_error, fh_status};
+use crate::args::{invalid, known_label, known_output, label, output};
+use crate::error::{FH_OK, fh_error, fh_status};
 use crate::guard::{Failure, Outcome, guard};
 use crate::options::{self, Sized32, check_reserved};
-use crate::runtime::{fh_runtime, runtime_of};
+use crate::runtime::{fh_runtime, is_plain, runtime_of};
 use crate::tensor::{fh_tensor, hand_out};
 
 /// Who keeps the memory of a raw tensor alive.
@@ -30,19 +30,16 @@ unsafe impl Sized32 for fh_owner {
     const NAME: &'static str = "fh_owner";
 }
 
+/// What a caller says of a tensor; `None` if it is not the caller's to claim, because Freehold finds it out or does it itself.
 #[inline]
-fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
-    // What Freehold finds out or does itself is not the caller's to claim.
+fn claimed(flags: u32) -> Option<Traits> {
     let allowed = Traits::all() - (Traits::LEGACY | Traits::FROZEN);
-    match Traits::from_bits(flags) {
-        Some(traits) if allowed.contains(traits) => Ok(traits),
-        _ => Err(bad_flags(name, flags)),
-    }
+    Traits::from_bits(flags).filter(|traits| allowed.contains(*traits))
 }
 
-#[cold]
-fn bad_flags(name: &str, flags: u32) -> Failure {
-    invalid(name, format!("{flags:#x}"), "be made of the FH_FLAG_* that are inputs")
+fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
+    let bad = || invalid(name, format!("{flags:#x}"), "be made of the FH_FLAG_* that are inputs");
+    claimed(flags).ok_or_else(bad)
 }
 
 /// # Safety
@@ -63,39 +60,44 @@ pub unsafe extern "C" fn fh_import_versioned(
     out: *mut *mut fh_tensor,
     error: *mut *mut fh_error,
 ) -> fh_status {
+    // SAFETY: as in `import_versioned`.
+    unsafe {
+        if is_plain(runtime)
+            && let Some(out) = known_output(out)
+            && let Some(framework) = known_label(label)
+            && let Some(tensor) = Tensor::versioned_at_hand(managed, framework)
+        {
+            out.write(tensor.into_handle().cast().as_ptr());
+            return FH_OK;
+        }
+        import_versioned(runtime, managed, label, out, error)
+    }
+}
+
+/// What [`fh_import_versioned`] does where that takes a call.
+// Apart, so that what is usual keeps nothing across one; it panics nowhere, and so needs no guard.
+///
+/// # Safety
+///
+/// * The header's.
+#[inline(never)]
+unsafe fn import_versioned(
+    runtime: *mut fh_runtime,
+    managed: *mut DLManagedTensorVersioned,
+    label: *const c_char,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
     let body = || {
         let out = output(out, "out")?;
         // SAFETY: the header asks for a runtime that lives or NULL, text or NULL, and a capsule that the caller owns.
-        let tensor = unsafe {
-            let runtime = runtime_of(runtime)?;
-            let (framework, site) = crate::args::label(label);
-            match Tensor::plain_versioned(managed, runtime, framework, site) {
-                Ok(tensor) => tensor,
-                Err(runtime) => versioned(managed, runtime, framework, site)?,
-            }
-        };
+        let tensor = unsafe { Tensor::from_versioned(managed, &options_of(runtime_of(runtime)?, label))? };
         // SAFETY: checked above.
         unsafe { hand_out(out, tensor) };
         Ok(())
     };
     // SAFETY: the header asks for NULL or a writable place.
     unsafe { guard(error, body) }
-}
-
-/// # Safety
-///
-/// As [`Tensor::from_versioned`].
-#[cold]
-#[inline(never)]
-unsafe fn versioned(
-    managed: *mut DLManagedTensorVersioned,
-    runtime: Runtime,
-    framework: Label,
-    site: Label,
-) -> Outcome<Tensor> {
-    let options = ImportOptions { runtime, framework, site, ..ImportOptions::default() };
-    // SAFETY: forwarded from the caller.
-    Ok(unsafe { Tensor::from_versioned(managed, &options) }?)
 }
 
 /// Takes over a legacy capsule.
@@ -169,35 +171,48 @@ pub unsafe extern "C" fn fh_view_borrow(
     out: *mut *mut fh_tensor,
     error: *mut *mut fh_error,
 ) -> fh_status {
+    // SAFETY: as in `view_borrow`.
+    unsafe {
+        if is_plain(runtime)
+            && let Some(out) = known_output(out)
+            && let Some(traits) = claimed(flags)
+            && let Some(tensor) = Tensor::borrowed_at_hand(tensor, Label::C, traits)
+        {
+            out.write(tensor.into_handle().cast().as_ptr());
+            return FH_OK;
+        }
+        view_borrow(runtime, tensor, flags, out, error)
+    }
+}
+
+/// What [`fh_view_borrow`] does where that takes a call; see [`import_versioned`].
+///
+/// # Safety
+///
+/// * The header's.
+#[inline(never)]
+unsafe fn view_borrow(
+    runtime: *mut fh_runtime,
+    tensor: *const DLTensor,
+    flags: u32,
+    out: *mut *mut fh_tensor,
+    error: *mut *mut fh_error,
+) -> fh_status {
     let body = || {
         let out = output(out, "out")?;
         // SAFETY: the header asks for NULL or a runtime that lives.
         let runtime = unsafe { runtime_of(runtime) }?;
         let traits = traits_of("flags", flags)?;
+        // A look opens no record.
+        let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
         // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
-        let tensor = match unsafe { Tensor::plain_borrowed(tensor, runtime, Label::C, traits) } {
-            Ok(tensor) => tensor,
-            // SAFETY: as above.
-            Err(runtime) => unsafe { borrowed(tensor, runtime, traits) }?,
-        };
+        let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
         // SAFETY: checked above.
         unsafe { hand_out(out, tensor) };
         Ok(())
     };
     // SAFETY: the header asks for NULL or a writable place.
     unsafe { guard(error, body) }
-}
-
-/// # Safety
-///
-/// As [`Tensor::from_dltensor`].
-#[cold]
-#[inline(never)]
-unsafe fn borrowed(tensor: *const DLTensor, runtime: Runtime, traits: Traits) -> Outcome<Tensor> {
-    // A look opens no record.
-    let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
-    // SAFETY: forwarded from the caller.
-    unsafe { adopt(tensor, Owner::Borrowed, &options) }
 }
 
 /// # Safety

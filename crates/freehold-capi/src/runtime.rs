@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use freehold::dlpack::{self, DLDevice};
 use freehold::{AliasPolicy, CopiesPolicy, DeviceSet, Dialect, Policy, ReadonlyPolicy, Runtime, SyncPolicy};
@@ -106,10 +107,21 @@ pub(crate) unsafe fn runtime_of(runtime: *const fh_runtime) -> Outcome<Runtime> 
     if runtime.is_null() {
         // Only this runtime's ledger is written at exit.
         freehold::exit::face(Dialect::C);
+        PLAIN.store(handles::are_addresses(), Ordering::Relaxed);
         return Ok(Runtime::global());
     }
     // SAFETY: forwarded from the caller.
     unsafe { handles::find(runtime, "runtime").map(|at| at.as_ref().runtime.clone()) }
+}
+
+/// Whether [`runtime_of`] has said for the process's own runtime what it has to, and handles are addresses.
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Whether that, and the handle is that of the process's own runtime. `false` says nothing.
+#[inline]
+pub(crate) fn is_plain(runtime: *const fh_runtime) -> bool {
+    // Relaxed: nothing is published with it.
+    runtime.is_null() && PLAIN.load(Ordering::Relaxed)
 }
 
 pub(crate) fn level_of(level: i32) -> Outcome<Level> {

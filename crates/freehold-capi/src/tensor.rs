@@ -56,6 +56,17 @@ pub(crate) unsafe fn tensor_of(tensor: *const fh_tensor, name: &str) -> Outcome<
     Ok(ManuallyDrop::new(unsafe { Tensor::from_handle(handle.cast()) }))
 }
 
+/// As [`tensor_of`], of an address of the right kind; what is wrong with another, another way is to say.
+///
+/// # Safety
+///
+/// As [`tensor_of`].
+#[inline(always)]
+pub(crate) unsafe fn known_tensor(tensor: *const fh_tensor) -> Option<ManuallyDrop<Tensor>> {
+    // SAFETY: as in `tensor_of`.
+    unsafe { handles::plain(tensor.cast_mut()).map(|handle| ManuallyDrop::new(Tensor::from_handle(handle.cast()))) }
+}
+
 /// New memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_tensor_new(

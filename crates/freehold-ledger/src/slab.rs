@@ -159,6 +159,25 @@ impl Slab {
         Some(unsafe { &*base.add(offset as usize) })
     }
 
+    /// Whether there is a place with this index. Those of a chunk that is there may be new.
+    #[inline]
+    pub(crate) fn has(&self, index: u32) -> bool {
+        self.slot(index).is_some()
+    }
+
+    /// The place with an index, by the thread that has put it on the free list, or by who knows that from that thread.
+    ///
+    /// # Safety
+    ///
+    /// * The place was on the free list: only `refill` and `recycle` put places there; their chunks are there and their offsets are
+    ///   inside.
+    #[inline(always)]
+    unsafe fn known_slot(&self, index: u32) -> &Slot {
+        let base = self.chunks[(index >> OFFSET_BITS) as usize % CHUNKS].load(Ordering::Relaxed);
+        // SAFETY: by the caller's word; a chunk lives as long as the slab.
+        unsafe { &*base.add((index & OFFSET_MASK) as usize) }
+    }
+
     /// The place that the next record goes to, if one is free. For the writer only.
     #[inline(always)]
     pub(crate) fn peek(&self) -> Option<Reserved<'_>> {
@@ -170,10 +189,8 @@ impl Slab {
     #[inline(always)]
     fn free_place(&self, free: u32) -> Reserved<'_> {
         let index = free - 1;
-        let base = self.chunks[(index >> OFFSET_BITS) as usize % CHUNKS].load(Ordering::Relaxed);
-        // SAFETY: only `refill` and `recycle` put places on the free list; their chunks are there, their offsets are
-        // inside, and a chunk lives as long as the slab.
-        let slot = unsafe { &*base.add((index & OFFSET_MASK) as usize) };
+        // SAFETY: it is on the free list.
+        let slot = unsafe { self.known_slot(index) };
         Reserved { slab: self, slot, index }
     }
 
@@ -248,16 +265,23 @@ impl Slab {
     /// Closes a record. For the writer only; `false` if it was closed before.
     #[inline]
     pub(crate) fn close_own(&self, index: u32, generation: u32) -> bool {
-        self.close_by(index, generation, |slot| {
-            self.end(slot, generation);
-            true
+        self.slot(index).is_some_and(|slot| {
+            self.close_by(slot, index, generation, |slot| {
+                self.end(slot, generation);
+                true
+            })
         })
     }
 
     /// As [`Slab::close_own`], of a record that fits its place; `false` also if it does not.
+    ///
+    /// # Safety
+    ///
+    /// * The place was once used, as the calling thread knows.
     #[inline(always)]
-    pub(crate) fn close_small(&self, index: u32, generation: u32) -> bool {
-        self.close_by(index, generation, |slot| {
+    pub(crate) unsafe fn close_small(&self, index: u32, generation: u32) -> bool {
+        // SAFETY: what was used came from the free list.
+        self.close_by(unsafe { self.known_slot(index) }, index, generation, |slot| {
             let is_small = record::ext_index(&slot.words).is_none();
             if is_small {
                 Self::end_small(slot, generation);
@@ -267,8 +291,7 @@ impl Slab {
     }
 
     #[inline(always)]
-    fn close_by(&self, index: u32, generation: u32, end: impl FnOnce(&Slot) -> bool) -> bool {
-        let Some(slot) = self.slot(index) else { return false };
+    fn close_by(&self, slot: &Slot, index: u32, generation: u32, end: impl FnOnce(&Slot) -> bool) -> bool {
         let live = state::is_live(slot.state.load(Ordering::Relaxed), generation);
         if !live || slot.remote.load(Ordering::Acquire) == generation || !end(slot) {
             return false;

@@ -127,9 +127,46 @@ fn cache<'a>() -> &'a Cache {
 
 /// The same, where that takes no call.
 #[inline(always)]
-fn cache_at_hand<'a>() -> Option<&'a Cache> {
+fn cache_at_hand() -> Option<&'static Cache> {
     // SAFETY: as in `cache`.
     at_hand::<Cache>().map(|cache| unsafe { &*cache })
+}
+
+/// A block that the thread keeps, while it is still on its list.
+pub(crate) struct Kept {
+    cache: &'static Cache,
+    block: NonNull<u8>,
+}
+
+impl Kept {
+    /// The block that [`acquire`] would return, without a call; `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn peek(layout: Layout) -> Option<Kept> {
+        if !KEEPS || layout.size() > SIZE {
+            return None;
+        }
+        let cache = cache_at_hand()?;
+        Some(Kept { cache, block: NonNull::new(cache.head.get())? })
+    }
+
+    /// Its memory, of which the first word is the list's.
+    #[inline(always)]
+    pub(crate) fn block(&self) -> NonNull<u8> {
+        self.block
+    }
+
+    /// Takes it off the list.
+    ///
+    /// # Safety
+    ///
+    /// * Since it was found, the thread has neither acquired nor released a block.
+    #[inline(always)]
+    pub(crate) unsafe fn take(self) -> NonNull<u8> {
+        // SAFETY: by the caller's word it is still at the head, and holds the address of the next.
+        self.cache.head.set(unsafe { self.block.cast::<*mut u8>().read() });
+        self.cache.room.set(self.cache.room.get() + 1);
+        self.block
+    }
 }
 
 /// Memory for a layout of at most 16-byte alignment, not initialised. Ends the process where there is none, as `Box` does.

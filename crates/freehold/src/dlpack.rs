@@ -62,7 +62,7 @@ impl ForeignCapsule {
     ///
     /// * `raw` is an initialised managed tensor that the caller owns and gives up.
     /// * Its deleter, if any, may be called from any thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn versioned(raw: NonNull<DLManagedTensorVersioned>) -> Option<Self> {
         // SAFETY: forwarded from the caller.
         unsafe { dlpark::Managed::from_raw(raw.as_ptr()) }.ok().map(|m| Self::Versioned(Capsule(m)))

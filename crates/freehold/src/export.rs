@@ -19,6 +19,7 @@ use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVersi
 use crate::{Code, Decision, Dialect, Error, Label, Message, Result, Tensor, Traits, trace};
 
 mod back;
+mod straight;
 
 pub(crate) use back::{Returned, returned};
 pub use back::{drop_unconsumed_legacy, drop_unconsumed_versioned};
@@ -148,17 +149,6 @@ impl Tensor {
         if trace::listens() { self.traced(options, make) } else { make() }.map(VersionedCapsule)
     }
 
-    /// As [`Tensor::to_versioned`], in the caller: for a C interface, whose options then stay in registers.
-    #[doc(hidden)]
-    #[inline(always)]
-    pub fn plain_to_versioned(&self, options: ExportOptions<'_>) -> Result<VersionedCapsule> {
-        if trace::listens() {
-            // A copy, as the address of the options would have them written to memory in the other case too.
-            return self.to_versioned(&{ options });
-        }
-        self.make_plain(&options).map(VersionedCapsule)
-    }
-
     /// Makes a capsule while somebody listens.
     #[cold]
     fn traced<M: Managed>(
@@ -182,20 +172,8 @@ impl Tensor {
     fn make_plain(&self, options: &ExportOptions<'_>) -> Result<NonNull<DLManagedTensorVersioned>> {
         self.check_describable()?;
         self.use_on(options.stream)?;
-        let (major, minor) = if options.max_version.0 == dlpack::VERSION.0 {
-            options.max_version.min(dlpack::VERSION)
-        } else {
-            dlpack::VERSION
-        };
         let flags = if self.0.traits.is_empty() { 0 } else { self.capsule_flags() };
-        let make = |context, dl_tensor| DLManagedTensorVersioned {
-            version: DLPackVersion { major, minor },
-            manager_ctx: context,
-            deleter: Some(DLManagedTensorVersioned::ours(Kind::Plain)),
-            flags: dlpack::flags_to(flags),
-            dl_tensor,
-        };
-        Ok(self.block(options, make))
+        Ok(self.block(options, |context, dl_tensor| versioned(options.max_version, flags, context, dl_tensor)))
     }
 
     fn capsule_flags(&self) -> u64 {
@@ -312,29 +290,64 @@ impl Tensor {
         let level = self.0.runtime.ledger().level();
         let holder = self.open_holder(level, options);
         let (shape, strides) = (self.shape(), self.strides());
-        let ndim = shape.len();
-        let block = block::acquire(block_layout::<M>(ndim)).cast::<Block<M>>();
+        let block = block::acquire(block_layout::<M>(shape.len())).cast();
         let mut empty = false;
-        // SAFETY: `2 * ndim` values fit behind the block by its layout.
-        let dims = unsafe {
-            let dims = block.as_ptr().add(1).cast::<i64>();
-            for (i, (&n, &stride)) in shape.iter().zip(strides).enumerate() {
-                empty |= n == 0;
-                dims.add(i).write(n);
-                dims.add(ndim + i).write(stride);
-            }
-            dims
-        };
-        // SAFETY: `ndim` values of shape lie before the strides.
-        let dl_tensor = self.dltensor(dims, unsafe { dims.add(ndim) }, empty);
-        let managed = make(block.as_ptr().cast(), dl_tensor);
-        // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
-        unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go: options.let_go }) };
+        for (i, (&n, &stride)) in shape.iter().zip(strides).enumerate() {
+            empty |= n == 0;
+            // SAFETY: twice as many values fit behind the block by its layout.
+            unsafe { dims(block).add(i).write(n) };
+            // SAFETY: as above.
+            unsafe { dims(block).add(shape.len() + i).write(stride) };
+        }
+        self.fill(block, empty, holder, options.let_go, make);
         if self.0.watch.is_some() || level >= Level::Canaries {
             // SAFETY: it was just filled, and nobody else has it yet.
             unsafe { &mut *block.as_ptr() }.watch(*options, level);
         }
         block.cast()
+    }
+
+    /// Fills a block with the layout of [`block_layout`], which nobody else has and whose dimensions are written.
+    #[inline(always)]
+    fn fill<M: Managed>(
+        &self,
+        block: NonNull<Block<M>>,
+        empty: bool,
+        holder: HolderId,
+        let_go: Option<fn(usize)>,
+        make: impl FnOnce(*mut c_void, DLTensor) -> M,
+    ) {
+        let (shape, ndim) = (dims(block), self.shape().len());
+        // Inside the block, or at its end.
+        let dl_tensor = self.dltensor(shape, shape.wrapping_add(ndim), empty);
+        let managed = make(block.as_ptr().cast(), dl_tensor);
+        // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
+        unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go }) };
+    }
+}
+
+/// Where the dimensions of a block are: the shape, then the strides.
+#[inline(always)]
+fn dims<M>(block: NonNull<Block<M>>) -> *mut i64 {
+    block.as_ptr().wrapping_add(1).cast()
+}
+
+/// What a capsule says beside its tensor, in the lower of a consumer's version and ours.
+#[inline(always)]
+fn versioned(
+    max_version: (u32, u32),
+    flags: u64,
+    context: *mut c_void,
+    dl_tensor: DLTensor,
+) -> DLManagedTensorVersioned {
+    let ours = dlpack::VERSION;
+    let (major, minor) = if max_version.0 == ours.0 { max_version.min(ours) } else { ours };
+    DLManagedTensorVersioned {
+        version: DLPackVersion { major, minor },
+        manager_ctx: context,
+        deleter: Some(DLManagedTensorVersioned::ours(Kind::Plain)),
+        flags: dlpack::flags_to(flags),
+        dl_tensor,
     }
 }
 

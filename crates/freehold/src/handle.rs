@@ -4,7 +4,7 @@ use std::alloc::Layout as AllocLayout;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use crate::block;
+use crate::block::{self, Kept};
 use crate::count::Count;
 use crate::tensor::Inner;
 
@@ -12,7 +12,9 @@ use crate::tensor::Inner;
 #[repr(C)]
 struct Node {
     count: Count,
-    ndim: u16,
+    ndim: u8,
+    /// Whether [`Inner::is_bare`], until the facts change.
+    bare: bool,
     /// For a C interface that must tell its handles apart; nothing here reads it.
     kind: u16,
     inner: Inner,
@@ -42,29 +44,111 @@ unsafe fn dims(node: NonNull<Node>) -> *mut i64 {
     unsafe { node.as_ptr().add(1).cast() }
 }
 
+/// A block in which shape and strides are looked at before it is a tensor's.
+pub(crate) trait Ground: Sized {
+    /// A block for `ndim` dimensions that are still to be written; `None` if this kind has none.
+    ///
+    /// # Safety
+    ///
+    /// * Shape and strides are written before they are read, and before the draft is finished.
+    unsafe fn room(ndim: usize) -> Option<Self>;
+
+    /// Where the dimensions go: the shape, then the strides.
+    fn place(&mut self) -> *mut i64;
+
+    fn shape(&self) -> &[i64];
+
+    /// Gives it up.
+    fn abandon(self);
+}
+
+/// A block that the thread keeps and that is still on its list: to get it, and to give it up, takes no call.
+pub(crate) struct Loan {
+    kept: Kept,
+    ndim: usize,
+}
+
+impl Ground for Loan {
+    #[inline(always)]
+    unsafe fn room(ndim: usize) -> Option<Loan> {
+        Some(Loan { kept: Kept::peek(layout(ndim))?, ndim })
+    }
+
+    #[inline(always)]
+    fn place(&mut self) -> *mut i64 {
+        // SAFETY: the block has room for `layout(ndim)`; what is written lies behind the node, and so behind the list's word.
+        unsafe { dims(self.kept.block().cast()) }
+    }
+
+    #[inline(always)]
+    fn shape(&self) -> &[i64] {
+        // SAFETY: `ndim` values are there, by the word of who called `room`.
+        unsafe { std::slice::from_raw_parts(dims(self.kept.block().cast()), self.ndim) }
+    }
+
+    #[inline(always)]
+    fn abandon(self) {}
+}
+
+impl Loan {
+    /// Takes the block.
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Kept::take`], since `room`.
+    #[inline(always)]
+    pub(crate) unsafe fn take(self) -> Draft {
+        // SAFETY: forwarded from the caller. A kept block is what `acquire` returns for this layout.
+        Draft { node: unsafe { self.kept.take() }.cast(), ndim: self.ndim }
+    }
+}
+
 /// Shape and strides in a block that becomes a tensor's.
 pub(crate) struct Draft {
     node: NonNull<Node>,
     ndim: usize,
 }
 
-impl Draft {
-    /// A block for `ndim` dimensions that are still to be written.
-    ///
-    /// # Safety
-    ///
-    /// * Shape and strides are written before they are read, and before the draft is finished.
+impl Ground for Draft {
     #[inline(always)]
-    pub(crate) unsafe fn room(ndim: usize) -> Draft {
+    unsafe fn room(ndim: usize) -> Option<Draft> {
+        Some(Draft::acquire(ndim))
+    }
+
+    #[inline]
+    fn place(&mut self) -> *mut i64 {
+        // SAFETY: the block was acquired for `ndim` dimensions.
+        unsafe { dims(self.node) }
+    }
+
+    #[inline]
+    fn shape(&self) -> &[i64] {
+        // SAFETY: `ndim` values are there, by the word of who called `room`.
+        unsafe { std::slice::from_raw_parts(dims(self.node), self.ndim) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abandon(self) {}
+}
+
+impl Draft {
+    #[inline(always)]
+    fn acquire(ndim: usize) -> Draft {
         debug_assert!(ndim <= freehold_tensor::MAX_NDIM, "callers check");
         Draft { node: block::acquire(layout(ndim)).cast(), ndim }
     }
 
-    /// Where the dimensions are: the shape, then the strides.
-    #[inline]
-    pub(crate) fn place(&mut self) -> *mut i64 {
-        // SAFETY: the block was acquired for `ndim` dimensions.
-        unsafe { dims(self.node) }
+    /// A draft whose dimensions `write` writes: both halves, from the place that it is given.
+    ///
+    /// # Safety
+    ///
+    /// * It does.
+    #[inline(always)]
+    pub(crate) unsafe fn written(ndim: usize, write: impl FnOnce(*mut i64)) -> Draft {
+        let mut draft = Draft::acquire(ndim);
+        write(draft.place());
+        draft
     }
 
     /// A copy of a shape and strides of one length.
@@ -74,18 +158,11 @@ impl Draft {
         assert!(strides.len() == ndim && ndim <= freehold_tensor::MAX_NDIM, "callers check");
         // SAFETY: both halves are written here: both slices have `ndim` values, for which the new block has room twice.
         unsafe {
-            let mut draft = Draft::room(ndim);
-            let place = draft.place();
-            ptr::copy_nonoverlapping(shape.as_ptr(), place, ndim);
-            ptr::copy_nonoverlapping(strides.as_ptr(), place.add(ndim), ndim);
-            draft
+            Draft::written(ndim, |place| {
+                ptr::copy_nonoverlapping(shape.as_ptr(), place, ndim);
+                ptr::copy_nonoverlapping(strides.as_ptr(), place.add(ndim), ndim);
+            })
         }
-    }
-
-    #[inline]
-    pub(crate) fn shape(&self) -> &[i64] {
-        // SAFETY: `ndim` values are there, by the word of who called `room`.
-        unsafe { std::slice::from_raw_parts(dims(self.node), self.ndim) }
     }
 
     #[inline]
@@ -99,8 +176,10 @@ impl Draft {
     pub(crate) fn finish(self, inner: Inner) -> Handle {
         let Draft { node, ndim } = self;
         std::mem::forget(self);
+        const { assert!(freehold_tensor::MAX_NDIM <= u8::MAX as usize) };
+        let bare = inner.is_bare();
         // SAFETY: the block is ours, large enough and aligned for a node.
-        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u16, kind: KIND, inner }) };
+        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u8, bare, kind: KIND, inner }) };
         Handle(node)
     }
 }
@@ -150,8 +229,13 @@ impl Handle {
     /// The facts, while this is the only handle.
     #[inline]
     pub(crate) fn get_mut(&mut self) -> Option<&mut Inner> {
+        if !self.is_sole() {
+            return None;
+        }
         // SAFETY: the only handle is borrowed exclusively, so that nobody reads the node and no other handle can be made.
-        self.is_sole().then(|| unsafe { &mut (*self.0.as_ptr()).inner })
+        let node = unsafe { &mut *self.0.as_ptr() };
+        node.bare = false;
+        Some(&mut node.inner)
     }
 
     /// Lets go; gives the handle back if it is the last, for a caller who must do so where a panic cannot pass.
@@ -166,11 +250,17 @@ impl Handle {
     /// Lets go, as dropping does; without a call where that is usual.
     #[inline(always)]
     pub(crate) fn release(self) {
-        if self.is_sole() {
-            let last = LastHandle(self.0);
-            std::mem::forget(self);
-            drop(last.end_plain());
+        if !self.is_sole() {
+            return;
         }
+        let node = std::mem::ManuallyDrop::new(self).0;
+        // SAFETY: acquired by a draft for `ndim`; the last handle was given up, and what is bare needs no drop.
+        unsafe {
+            if (*node.as_ptr()).bare {
+                return block::release(node.cast(), layout((*node.as_ptr()).ndim as usize));
+            }
+        }
+        drop(LastHandle(node).end_plain());
     }
 
     /// As a pointer that keeps the count.

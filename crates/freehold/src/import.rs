@@ -18,6 +18,7 @@ use crate::canary::Watch;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLTensor, ForeignCapsule};
 use crate::export::{self, Returned};
 use crate::flow::{self, Flow};
+use crate::handle::{Draft, Ground, Loan};
 use crate::tensor::{Allocation, CapsuleOwner, Inner, Owner, Tensor};
 use crate::validate::{self, Valid};
 use crate::{Error, Label, Result, Runtime, Traits, trace};
@@ -83,29 +84,24 @@ impl Tensor {
     pub unsafe fn from_versioned(raw: *mut DLManagedTensorVersioned, options: &ImportOptions) -> Result<Tensor> {
         // SAFETY: forwarded from the caller; what the first does not take, it has not touched.
         unsafe {
-            straight(raw, options.traits).map_or_else(|| versioned(raw, options), |s| Ok(s.build(options.lean())))
+            straight::<Draft>(raw, options.traits)
+                .map_or_else(|| versioned(raw, options), |s| Ok(s.build(options.lean())))
         }
     }
 
-    /// The straight line of [`Tensor::from_versioned`] with default options, for a C interface: what it needs fits the registers.
-    /// The runtime that is given back says nothing, and nothing was taken.
+    /// The straight line of [`Tensor::from_versioned`] with default options, for a C interface, where the thread keeps a block for
+    /// it: it makes no call but to open the record. `None` says nothing, and nothing was taken.
     ///
     /// # Safety
     ///
     /// As [`Tensor::from_versioned`].
     #[doc(hidden)]
     #[inline(always)]
-    pub unsafe fn plain_versioned(
-        raw: *mut DLManagedTensorVersioned,
-        runtime: Runtime,
-        framework: Label,
-        site: Label,
-    ) -> Result<Tensor, Runtime> {
-        // SAFETY: forwarded from the caller.
-        match unsafe { straight(raw, Traits::empty()) } {
-            Some(straight) => Ok(straight.build(Lean { runtime, framework, site, alloc: &None, quiet: false })),
-            None => Err(runtime),
-        }
+    pub unsafe fn versioned_at_hand(raw: *mut DLManagedTensorVersioned, framework: Label) -> Option<Tensor> {
+        // SAFETY: forwarded from the caller; nothing is called in between.
+        let straight = unsafe { straight::<Loan>(raw, Traits::empty())?.take() };
+        let (runtime, site) = (Runtime::global(), Label::NONE);
+        Some(straight.build(Lean { runtime, framework, site, alloc: &None, quiet: false }))
     }
 
     /// Takes over a legacy (unversioned) capsule. It cannot say that memory is read-only.
@@ -151,7 +147,7 @@ impl Tensor {
     ) -> Result<Tensor, (Error, Owner)> {
         if !trace::listens()
             // SAFETY: forwarded from the caller.
-            && let Some(valid) = unsafe { plain_view(tensor, options.traits) }
+            && let Some(valid) = unsafe { plain_view::<Draft>(tensor, options.traits) }
         {
             return Ok(Self::build(valid, Place::default(), options.traits, owner, options));
         }
@@ -163,24 +159,19 @@ impl Tensor {
         }
     }
 
-    /// The straight line of [`Tensor::from_dltensor`] for a look at memory that nobody frees; the runtime that is given back says
-    /// nothing.
+    /// The straight line of [`Tensor::from_dltensor`] for a look at memory that nobody frees, on the process's own runtime, where
+    /// the thread keeps a block for it: it makes no call. `None` says nothing.
     ///
     /// # Safety
     ///
     /// As [`Tensor::from_dltensor`].
     #[doc(hidden)]
     #[inline(always)]
-    pub unsafe fn plain_borrowed(
-        tensor: *const DLTensor,
-        runtime: Runtime,
-        framework: Label,
-        traits: Traits,
-    ) -> Result<Tensor, Runtime> {
-        // SAFETY: forwarded from the caller.
-        let Some(valid) = (unsafe { plain_view(tensor, traits) }) else { return Err(runtime) };
-        let lean = Lean { runtime, framework, site: Label::NONE, alloc: &None, quiet: true };
-        Ok(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
+    pub unsafe fn borrowed_at_hand(tensor: *const DLTensor, framework: Label, traits: Traits) -> Option<Tensor> {
+        // SAFETY: forwarded from the caller; nothing is called in between.
+        let valid = unsafe { plain_view::<Loan>(tensor, traits)?.take() };
+        let lean = Lean { runtime: Runtime::global(), framework, site: Label::NONE, alloc: &None, quiet: true };
+        Some(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
     }
 
     #[inline]
@@ -217,7 +208,7 @@ impl Tensor {
         returned: impl FnOnce() -> Option<Returned>,
     ) -> Tensor {
         let Valid { data, byte_offset, device, dtype, dims } = valid;
-        let mut tensor = Tensor(dims.finish(Inner {
+        let tensor = Tensor(dims.finish(Inner {
             data,
             byte_offset,
             device,
@@ -232,10 +223,7 @@ impl Tensor {
             runtime: lean.runtime,
             owner,
         }));
-        if !lean.quiet {
-            tensor.record_import(lean.site, returned);
-        }
-        tensor
+        if lean.quiet { tensor } else { tensor.record_import(lean.site, returned) }
     }
 }
 
@@ -296,11 +284,23 @@ impl ImportOptions {
 }
 
 /// A capsule that was taken over, every field of it checked.
-struct Straight {
+struct Straight<Dims = Draft> {
     raw: NonNull<DLManagedTensorVersioned>,
-    valid: Valid,
+    valid: Valid<Dims>,
     traits: Traits,
     owner: Owner,
+}
+
+impl Straight<Loan> {
+    /// # Safety
+    ///
+    /// As for [`Valid::take`].
+    #[inline(always)]
+    unsafe fn take(self) -> Straight {
+        let Straight { raw, valid, traits, owner } = self;
+        // SAFETY: forwarded from the caller.
+        Straight { raw, valid: unsafe { valid.take() }, traits, owner }
+    }
 }
 
 impl Straight {
@@ -319,7 +319,7 @@ impl Straight {
 ///
 /// As [`Tensor::from_versioned`].
 #[inline(always)]
-unsafe fn straight(raw: *mut DLManagedTensorVersioned, mut traits: Traits) -> Option<Straight> {
+unsafe fn straight<Dims: Ground>(raw: *mut DLManagedTensorVersioned, mut traits: Traits) -> Option<Straight<Dims>> {
     let raw = NonNull::new(raw).filter(|raw| raw.is_aligned())?;
     let at = raw.as_ptr();
     // SAFETY: the caller says that a managed tensor is there. Its flags are read where the major version is ours.
@@ -399,7 +399,7 @@ unsafe fn described(tensor: *const DLTensor, options: &ImportOptions) -> Result<
 ///
 /// As [`Tensor::from_dltensor`].
 #[inline(always)]
-unsafe fn plain_view(tensor: *const DLTensor, traits: Traits) -> Option<Valid> {
+unsafe fn plain_view<Dims: Ground>(tensor: *const DLTensor, traits: Traits) -> Option<Valid<Dims>> {
     if tensor.is_null() || !tensor.is_aligned() || traits.intersects(validate::NOT_PLAIN) {
         return None;
     }

@@ -5,22 +5,36 @@ use std::mem::ManuallyDrop;
 use freehold_tensor::{MAX_NDIM, compact_strides};
 
 use crate::dlpack::{DLTensor, device_from, dtype_from};
-use crate::handle::Draft;
+use crate::handle::{Draft, Ground, Loan};
 use crate::tensor::unit_of;
 use crate::{DType, Device, DeviceKind, FieldError, Layout, Traits};
 
 /// A tensor's fields after every rule held.
-pub(crate) struct Valid {
+pub(crate) struct Valid<Dims = Draft> {
     pub(crate) data: *mut u8,
     pub(crate) byte_offset: u64,
     pub(crate) device: Device,
     pub(crate) dtype: DType,
-    pub(crate) dims: Draft,
+    pub(crate) dims: Dims,
 }
 
 impl Valid {
     pub(crate) fn layout(&self) -> Layout<'_> {
         Layout::new(self.dims.shape(), self.dims.strides())
+    }
+}
+
+impl Valid<Loan> {
+    /// Takes the block that its dimensions are in.
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Loan::take`].
+    #[inline(always)]
+    pub(crate) unsafe fn take(self) -> Valid {
+        let Valid { data, byte_offset, device, dtype, dims } = self;
+        // SAFETY: forwarded from the caller.
+        Valid { data, byte_offset, device, dtype, dims: unsafe { dims.take() } }
     }
 }
 
@@ -39,7 +53,7 @@ pub(crate) const NOT_PLAIN: Traits = Traits::PADDED.union(Traits::BYTE_STRIDES);
 ///
 /// As [`validate`].
 #[inline(always)]
-pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
+pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dims>> {
     /// The sum of as many products of two such numbers, times the largest element, is below 2^63.
     const BITS: u32 = 28;
     /// A kept block has room for them.
@@ -59,7 +73,7 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     }
     // SAFETY: at most as many dimensions as a block has. All are written before the draft leaves the block, and a draft that is
     // dropped is not read.
-    let mut draft = ManuallyDrop::new(unsafe { Draft::room(ndim) });
+    let mut draft = ManuallyDrop::new(unsafe { Dims::room(ndim) }?);
     let place = draft.place();
     let (mut steps, mut last) = (0, 0_i64);
     for i in 0..ndim {
@@ -75,7 +89,7 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
         // At once, because a loop that can end early is not unrolled.
         if (n | s) >> BITS != 0 {
             // By value, so that what is accepted stays in registers.
-            abandon(ManuallyDrop::into_inner(draft));
+            ManuallyDrop::into_inner(draft).abandon();
             return None;
         }
         steps |= n;
@@ -92,16 +106,10 @@ pub(crate) unsafe fn plain(t: *const DLTensor) -> Option<Valid> {
     // Whether the elements can be counted; without a look at each size where all are small.
     let counted = || dims.shape().iter().try_fold(1, |n: i64, &m| n.checked_mul(m)).is_some();
     if wrong < 0 || (steps as u32 >= SMALL[ndim] && !counted()) {
-        abandon(dims);
+        dims.abandon();
         return None;
     }
     Some(Valid { data: data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
-}
-
-#[cold]
-#[inline(never)]
-fn abandon(dims: Draft) {
-    drop(dims);
 }
 
 /// Checks a foreign tensor, by the short way where that is enough: see [`validate`].
@@ -191,13 +199,12 @@ pub(crate) unsafe fn validate(t: *const DLTensor, traits: Traits) -> Result<Vali
 unsafe fn copied(shape: *const i64, strides: *const i64, ndim: usize) -> Draft {
     // SAFETY: both halves are written here. `i < ndim`: readable by the caller's word, and the draft has room for `ndim` twice.
     unsafe {
-        let mut draft = Draft::room(ndim);
-        let place = draft.place();
-        for i in 0..ndim {
-            place.add(i).write(shape.add(i).read_unaligned());
-            place.add(ndim + i).write(strides.add(i).read_unaligned());
-        }
-        draft
+        Draft::written(ndim, |place| {
+            for i in 0..ndim {
+                place.add(i).write(shape.add(i).read_unaligned());
+                place.add(ndim + i).write(strides.add(i).read_unaligned());
+            }
+        })
     }
 }
 
@@ -232,7 +239,7 @@ mod tests {
                 byte_offset,
             };
             // SAFETY: shape and strides have `ndim` values.
-            let Some(valid) = (unsafe { plain(&t) }) else { return long += 1 };
+            let Some(valid) = (unsafe { plain::<Draft>(&t) }) else { return long += 1 };
             short += 1;
             // SAFETY: as above.
             let same = unsafe { validate(&t, Traits::empty()) }.expect("what the short way takes is valid");

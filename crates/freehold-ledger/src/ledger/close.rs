@@ -15,13 +15,30 @@ impl Ledger {
     /// and recorded as a hazard.
     #[inline]
     pub fn close(&self, id: HolderId) -> bool {
-        id.is_none() || self.close_plain(id) || self.close_unusual(id)
+        let is_place = || self.shard(id.shard()).is_some_and(|shard| shard.slab.has(id.slot()));
+        // SAFETY: the place is there.
+        id.is_none() || (is_place() && unsafe { self.close_plain(id) }) || self.close_unusual(id)
+    }
+
+    /// As [`Ledger::close`], of a record that this ledger opened.
+    ///
+    /// # Safety
+    ///
+    /// * This ledger gave the id out, or it is [`HolderId::NONE`]. It may have been closed.
+    #[inline(always)]
+    pub unsafe fn close_opened(&self, id: HolderId) -> bool {
+        // SAFETY: forwarded from the caller.
+        id.is_none() || unsafe { self.close_plain(id) } || self.close_unusual(id)
     }
 
     /// The usual case: an open record of the calling thread that fits its place, at a level without a history. `false` if it is
     /// another.
+    ///
+    /// # Safety
+    ///
+    /// * Where the id is of the calling thread's own shard, its place was once used.
     #[inline(always)]
-    fn close_plain(&self, id: HolderId) -> bool {
+    unsafe fn close_plain(&self, id: HolderId) -> bool {
         if thread::usual().is_none_or(|writer| writer.shard() != id.shard()) {
             return false;
         }
@@ -29,7 +46,8 @@ impl Ledger {
             return false;
         }
         match self.shard(id.shard()) {
-            Some(shard) if shard.slab.close_small(id.slot(), id.generation()) => {
+            // SAFETY: forwarded from the caller.
+            Some(shard) if unsafe { shard.slab.close_small(id.slot(), id.generation()) } => {
                 shard.count_closed();
                 true
             }

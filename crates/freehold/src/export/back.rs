@@ -205,7 +205,8 @@ fn heard(tensor: Tensor, holder: HolderId, let_go: Option<fn(usize)>) {
 
 #[inline(always)]
 fn give_back(tensor: Tensor, holder: HolderId, let_go: Option<fn(usize)>) {
-    tensor.0.runtime.ledger().close(holder);
+    // SAFETY: the export's record was opened on the ledger of its tensor's runtime.
+    unsafe { tensor.0.runtime.ledger().close_opened(holder) };
     if let Some(let_go) = let_go {
         quietly(&tensor.0.runtime, || let_go(tensor.data_ptr().addr()));
     }

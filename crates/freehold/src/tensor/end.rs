@@ -13,6 +13,12 @@ impl Inner {
             && matches!(self.owner, Owner::Capsule(_) | Owner::Borrowed)
     }
 
+    /// Whether there is nothing to end or to drop: a look at memory that nobody frees, without a record.
+    #[inline(always)]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.is_plain() && matches!(self.owner, Owner::Borrowed) && !self.owns_record
+    }
+
     /// Ends and drops what [`Inner::is_plain`]. It cannot panic: a deleter is a function of C.
     ///
     /// # Safety
@@ -35,7 +41,8 @@ impl Inner {
     #[inline(always)]
     fn close(&self) {
         if self.owns_record {
-            self.runtime.ledger().close(self.holder);
+            // SAFETY: who owns a record opened it on this runtime's ledger.
+            unsafe { self.runtime.ledger().close_opened(self.holder) };
         }
     }
 

@@ -19,38 +19,42 @@ impl Tensor {
     }
 
     /// Opens the record of what came in; `returned` tells whether it is an export of ours that came back.
+    // By value, as those below: a tensor whose address is taken is in memory, not in a register.
     #[inline(always)]
-    pub(crate) fn record_import(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        if !self.0.runtime.ledger().is_off() {
-            self.record_import_on(site, returned);
-        }
+    pub(crate) fn record_import(self, site: Label, returned: impl FnOnce() -> Option<Returned>) -> Tensor {
+        if self.0.runtime.ledger().is_off() { self } else { self.record_import_on(site, returned) }
     }
 
     // Not inlined, as `lend` is not.
     #[inline(never)]
-    fn record_import_on(&mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) {
-        let returned = returned();
-        if returned.is_none() {
-            let ledger = self.0.runtime.books();
-            let new = New { tensor: self, role: Role::Owner, site, edge: None };
-            if let Some(id) = ledger.open_usual(ledger.level(), new) {
-                return self.own(id);
-            }
+    fn record_import_on(mut self, site: Label, returned: impl FnOnce() -> Option<Returned>) -> Tensor {
+        if let Some(returned) = returned() {
+            return self.record_return(returned, site);
         }
-        self.record_unusual(site, returned);
+        let ledger = self.0.runtime.books();
+        let new = New { tensor: &self, role: Role::Owner, site, edge: None };
+        match ledger.open_usual(ledger.level(), new) {
+            Some(id) => {
+                self.own(id);
+                self
+            }
+            None => self.record_unusual(site),
+        }
     }
 
     /// Apart from the other, which must stay short.
     #[cold]
     #[inline(never)]
-    fn record_unusual(&mut self, site: Label, returned: Option<Returned>) {
-        match returned {
-            None => self.record(Role::Owner, site, None),
-            Some(returned) => self.record_return(returned, site),
-        }
+    fn record_unusual(mut self, site: Label) -> Tensor {
+        self.record(Role::Owner, site, None);
+        self.watched()
+    }
+
+    fn watched(self) -> Tensor {
         if self.0.runtime.ledger().watches() {
-            canary::recorded(self);
+            canary::recorded(&self);
         }
+        self
     }
 
     #[inline]
@@ -62,7 +66,9 @@ impl Tensor {
     }
 
     /// Opens the record of an export of ours that came back: a view of what was exported.
-    fn record_return(&mut self, returned: Returned, site: Label) {
+    #[cold]
+    #[inline(never)]
+    fn record_return(mut self, returned: Returned, site: Label) -> Tensor {
         let edge = Edge {
             from: returned.holder,
             from_framework: returned.consumer,
@@ -76,6 +82,7 @@ impl Tensor {
         // One that was not recorded when it left is an owner's, as any other capsule.
         let known = !returned.holder.is_none();
         self.record(if known { Role::Holder } else { Role::Owner }, site, known.then_some(&edge));
+        self.watched()
     }
 
     /// Notes a copy into this tensor's memory.
@@ -94,6 +101,12 @@ impl Tensor {
     // Not inlined: what the caller has in registers stays there, and all others are this one's, with what it is told in some.
     #[inline(never)]
     pub(crate) fn lend(&self, level: Level, consumer: Label, site: Label, taken: bool) -> HolderId {
+        self.lend_here(level, consumer, site, taken)
+    }
+
+    /// As [`Tensor::lend`], in the caller.
+    #[inline(always)]
+    pub(crate) fn lend_here(&self, level: Level, consumer: Label, site: Label, taken: bool) -> HolderId {
         let to = Taker { consumer, site, taken };
         let id = self.0.runtime.ledger().open_usual(level, Lent { tensor: self, to, reasons: &[] });
         id.unwrap_or_else(|| self.lend_unusual(consumer, site, taken))
