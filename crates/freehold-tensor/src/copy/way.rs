@@ -23,11 +23,6 @@ pub(super) const WIDEST: usize = 64;
 /// Elements of a tile that a loop has moved before it would be turned.
 const TINY: usize = 64;
 
-/// Bytes of a destination from which on tiles are written past the caches: what does not fit the private cache of a
-/// core (2 MiB on the machines this was measured on). Each row of a tile is a line or two on a page of its own, and
-/// to read it first, as an ordinary store does, costs most: at 4 MiB streaming wins by 1.3, at 64 MiB by 3.
-const STREAM_TILES: u64 = 3 << 20;
-
 /// How a plan is walked.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -85,7 +80,7 @@ impl Way {
             let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
             let long = !tiles.in_place && tiles.lines * wd >= 1024;
             let runs = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize;
-            let stream = runs && tiles_stream(plan, ws, wd, joined || long);
+            let stream = runs && tiles_stream(plan, ws, wd, col.src, joined || long);
             let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
             let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
             let lead = if cut { tiles.lead(wd) } else { 0 };
@@ -130,15 +125,14 @@ fn repeats(steps: &Steps, row: Axis, col: Axis, wd: usize) -> bool {
     col.src != 0 && (!steps.is_plain() && col.n * wd >= 64 || joined && col.n * wd < 256)
 }
 
-/// Whether tiles go past the caches: those whose rows are `runs` as runs do, others earlier.
-fn tiles_stream(plan: &Plan, ws: usize, wd: usize, runs: bool) -> bool {
+/// Whether tiles go past the caches, of lines so many bytes apart: those whose rows are `runs` as runs do, others earlier.
+fn tiles_stream(plan: &Plan, ws: usize, wd: usize, lines: isize, runs: bool) -> bool {
     #[cfg(test)]
     if tuning::get().stream_all {
         return stream::STREAMS;
     }
     let bytes = |size: usize| plan.elements().saturating_mul(size as u64);
-    let past = if runs { stream::is_past_in_rows(bytes(ws), bytes(wd)) } else { bytes(wd) >= STREAM_TILES };
-    stream::STREAMS && past
+    stream::STREAMS && stream::is_past_in_tiles(bytes(ws), bytes(wd), lines, runs)
 }
 
 /// Whether runs of so many bytes go past the caches.

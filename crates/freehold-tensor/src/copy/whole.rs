@@ -11,7 +11,7 @@ use super::level::Level;
 use super::pass::{Block, Tile};
 use super::plan::Axis;
 use super::run::{Steps, Unit};
-use super::stream::LINE;
+use super::stream::{FAR, LINE};
 use super::tiles::Tiles;
 use super::turn;
 use super::way::BLOCK;
@@ -23,6 +23,10 @@ const PIECE: usize = 256;
 
 /// Bytes of a row of a tile that is not streamed.
 const LONG: usize = 1024;
+
+/// Bytes of a row, at most, of a tile that takes one line of the cache of each line and is not streamed. (Of f32 on a Zen 3, 1024 x 1024: 24
+/// GB/s, and 14 with 64 rows of [`LONG`]. Streamed, with rows of that length: 4096 x 4096 15 GB/s, and 12 with [`TALL`] rows; 8192 x 8192 14 and 10.)
+const WHOLE: usize = 8192;
 
 /// Rows of a tile that is streamed, where more of them are worth it: 8192 x 8192 f32 on a Zen 4, 5.1 GB/s while others used the
 /// memory, too, and 4.8 with half as many.
@@ -47,13 +51,18 @@ pub(super) fn shape(steps: &Steps, size: usize, row: Axis, col: Axis, stream: bo
     if row.n < side || col.n < side || row.n * col.n * ws.max(wd) <= BLOCK {
         return None;
     }
+    // What goes straight from line to row, without a block, may take longer pieces of a line.
+    let straight = size == 4 && steps.is_plain();
+    // A line of the cache that is not read at once, but by halves, is gone before the second where lines are far apart.
+    let one = straight && steps.level == Level::Avx2 && col.src % FAR == 0;
     let (rows, bytes) = match (stream, row.dst % LINE as isize == 0) {
-        // What goes straight from line to row, without a block, may take longer pieces of a line.
-        (true, true) => (if size == 4 && steps.is_plain() { TALL } else { PIECE / size }, PIECE),
+        (true, true) if one => (side, LONG),
+        (true, true) => (if straight { TALL } else { PIECE / size }, PIECE),
         (true, false) => {
             let rows = TALL.min(2 * PIECE / size).max(PIECE / size);
             (rows, UNEVEN_ROW.min(UNEVEN_BLOCKS * BLOCK / rows))
         }
+        (false, _) if one => (side, WHOLE),
         (false, _) => (PIECE / size, LONG),
     };
     Some((rows.min(row.n), (bytes / size).min(col.n)))
