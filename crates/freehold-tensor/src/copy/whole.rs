@@ -24,8 +24,9 @@ const PIECE: usize = 256;
 /// Bytes of a row of a tile that is not streamed.
 const LONG: usize = 1024;
 
-/// Bytes of a row, at most, of a tile that takes one line of the cache of each line and is not streamed. (Of f32 on a Zen 3, 1024 x 1024: 24
-/// GB/s, and 14 with 64 rows of [`LONG`]. Streamed, with rows of that length: 4096 x 4096 15 GB/s, and 12 with [`TALL`] rows; 8192 x 8192 14 and 10.)
+/// Bytes of a row, at most, of a tile that takes one line of the cache of each line and is not streamed. On a Zen 3, with and without
+/// such tiles: f32 1024 x 1024 24 and 14 GB/s, streamed 4096 x 4096 15 and 12; f64 17 and 10, i16 9.4 and 7.6. Of i16 that is not
+/// streamed, and of u8, they are slower.
 const WHOLE: usize = 8192;
 
 /// Rows of a tile that is streamed, where more of them are worth it: 8192 x 8192 f32 on a Zen 4, 5.1 GB/s while others used the
@@ -53,8 +54,9 @@ pub(super) fn shape(steps: &Steps, size: usize, row: Axis, col: Axis, stream: bo
     }
     // What goes straight from line to row, without a block, may take longer pieces of a line.
     let straight = size == 4 && steps.is_plain();
-    // A line of the cache that is not read at once, but by halves, is gone before the second where lines are far apart.
-    let one = straight && steps.level == Level::Avx2 && col.src % FAR == 0;
+    // Without AVX-512, one line of the cache of each line where those are far apart: others would push it out.
+    let one =
+        steps.is_plain() && (size >= 4 || size == 2 && stream) && steps.level == Level::Avx2 && col.src % FAR == 0;
     let (rows, bytes) = match (stream, row.dst % LINE as isize == 0) {
         (true, true) if one => (side, LONG),
         (true, true) => (if straight { TALL } else { PIECE / size }, PIECE),
@@ -185,6 +187,12 @@ impl Tiles {
             // SAFETY: lines of the caller's tile; pieces of as many as are turned together fit the block.
             unsafe {
                 let from = src.offset(tile.src + line as isize * tile.col.src);
+                if steps.convert.is_none() && tile.rows == side && size > 1 {
+                    // From where it lies: there is but one line of the cache of each to read.
+                    let block = turn::Block { lines: side, rows: tile.rows, line_step: tile.col.src, row_step };
+                    turn(to.add(line * size), from, block, stream);
+                    continue;
+                }
                 let bytes = tile.rows * steps.src_unit.block_size();
                 for i in 0..side as isize {
                     let (to, from) = (values.offset(i * line_step), from.offset(i * tile.col.src));
