@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { BATCH = 20000, ROUNDS = 40, LEVELS = 3 };
+enum { BATCH = 20000, ROUNDS = 400, LEVELS = 3 };
 
 static float values[64];
 static int64_t shape[2] = {4, 4}, strides[2] = {4, 1}, odd_strides[2] = {8, 2};

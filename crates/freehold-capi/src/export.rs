@@ -6,8 +6,8 @@ use freehold::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLPackVe
 use freehold::{Code, Error, ExportOptions, Message};
 
 use crate::args::{known_label, known_output, label, output};
-use crate::error::{FH_OK, fh_error, fh_status};
-use crate::guard::{Failure, guard};
+use crate::error::{fh_error, fh_status};
+use crate::guard::{Failure, Outcome, guard};
 use crate::tensor::{fh_tensor, known_tensor, tensor_of};
 
 /// A versioned capsule.
@@ -20,7 +20,7 @@ pub unsafe extern "C" fn fh_export_versioned(
     error: *mut *mut fh_error,
 ) -> fh_status {
     // SAFETY: as in `export_versioned`.
-    unsafe {
+    let body = || unsafe {
         if let Some(out) = known_output(out)
             && max_version.major != 0
             && let Some(tensor) = known_tensor(tensor)
@@ -28,43 +28,40 @@ pub unsafe extern "C" fn fh_export_versioned(
             && let Some(made) = tensor.export_at_hand((max_version.major, max_version.minor), consumer)
         {
             out.write(made.as_ptr());
-            return FH_OK;
+            return Ok(());
         }
-        export_versioned(tensor, max_version, label, out, error)
-    }
+        export_versioned(tensor, max_version, label, out)
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
 }
 
-/// What [`fh_export_versioned`] does where that takes a call.
-// Apart, as the imports are.
+/// What [`fh_export_versioned`] does where that takes a call; apart, as the imports are.
 ///
 /// # Safety
 ///
 /// * The header's.
+#[cold]
 #[inline(never)]
 unsafe fn export_versioned(
     tensor: *const fh_tensor,
     max_version: DLPackVersion,
     label: *const c_char,
     out: *mut *mut DLManagedTensorVersioned,
-    error: *mut *mut fh_error,
-) -> fh_status {
-    let body = || {
-        let out = output(out, "out")?;
-        // SAFETY: the header asks for a tensor that lives, and text or NULL.
-        let (tensor, (consumer, site)) = unsafe { (tensor_of(tensor, "tensor")?, self::label(label)) };
-        let max_version = match (max_version.major, max_version.minor) {
-            (0, 0) => dlpack::VERSION,
-            (0, minor) => return Err(legacy_only(minor)),
-            version => version,
-        };
-        let options = ExportOptions { consumer, site, max_version, ..ExportOptions::default() };
-        let capsule = tensor.to_versioned(&options)?;
-        // SAFETY: checked above.
-        unsafe { out.write(capsule.into_raw()) };
-        Ok(())
+) -> Outcome {
+    let out = output(out, "out")?;
+    // SAFETY: the header asks for a tensor that lives, and text or NULL.
+    let (tensor, (consumer, site)) = unsafe { (tensor_of(tensor, "tensor")?, self::label(label)) };
+    let max_version = match (max_version.major, max_version.minor) {
+        (0, 0) => dlpack::VERSION,
+        (0, minor) => return Err(legacy_only(minor)),
+        version => version,
     };
-    // SAFETY: the header asks for NULL or a writable place.
-    unsafe { guard(error, body) }
+    let options = ExportOptions { consumer, site, max_version, ..ExportOptions::default() };
+    let capsule = tensor.to_versioned(&options)?;
+    // SAFETY: checked above.
+    unsafe { out.write(capsule.into_raw()) };
+    Ok(())
 }
 
 fn legacy_only(minor: u32) -> Failure {

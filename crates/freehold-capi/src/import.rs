@@ -6,7 +6,7 @@ use freehold::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLTensor};
 use freehold::{ImportOptions, Label, Owner, Runtime, Tensor, Traits};
 
 use crate::args::{invalid, known_label, known_output, label, output};
-use crate::error::{FH_OK, fh_error, fh_status};
+use crate::error::{fh_error, fh_status};
 use crate::guard::{Failure, Outcome, guard};
 use crate::options::{self, Sized32, check_reserved};
 use crate::runtime::{fh_runtime, is_plain, runtime_of};
@@ -61,43 +61,40 @@ pub unsafe extern "C" fn fh_import_versioned(
     error: *mut *mut fh_error,
 ) -> fh_status {
     // SAFETY: as in `import_versioned`.
-    unsafe {
+    let body = || unsafe {
         if is_plain(runtime)
             && let Some(out) = known_output(out)
             && let Some(framework) = known_label(label)
             && let Some(tensor) = Tensor::versioned_at_hand(managed, framework)
         {
             out.write(tensor.into_handle().cast().as_ptr());
-            return FH_OK;
+            return Ok(());
         }
-        import_versioned(runtime, managed, label, out, error)
-    }
+        import_versioned(runtime, managed, label, out)
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
 }
 
-/// What [`fh_import_versioned`] does where that takes a call.
-// Apart, so that what is usual keeps nothing across one; it panics nowhere, and so needs no guard.
+/// What [`fh_import_versioned`] does where that takes a call: apart, so that what is usual keeps nothing across one.
 ///
 /// # Safety
 ///
 /// * The header's.
+#[cold]
 #[inline(never)]
 unsafe fn import_versioned(
     runtime: *mut fh_runtime,
     managed: *mut DLManagedTensorVersioned,
     label: *const c_char,
     out: *mut *mut fh_tensor,
-    error: *mut *mut fh_error,
-) -> fh_status {
-    let body = || {
-        let out = output(out, "out")?;
-        // SAFETY: the header asks for a runtime that lives or NULL, text or NULL, and a capsule that the caller owns.
-        let tensor = unsafe { Tensor::from_versioned(managed, &options_of(runtime_of(runtime)?, label))? };
-        // SAFETY: checked above.
-        unsafe { hand_out(out, tensor) };
-        Ok(())
-    };
-    // SAFETY: the header asks for NULL or a writable place.
-    unsafe { guard(error, body) }
+) -> Outcome {
+    let out = output(out, "out")?;
+    // SAFETY: the header asks for a runtime that lives or NULL, text or NULL, and a capsule that the caller owns.
+    let tensor = unsafe { Tensor::from_versioned(managed, &options_of(runtime_of(runtime)?, label))? };
+    // SAFETY: checked above.
+    unsafe { hand_out(out, tensor) };
+    Ok(())
 }
 
 /// Takes over a legacy capsule.
@@ -172,17 +169,19 @@ pub unsafe extern "C" fn fh_view_borrow(
     error: *mut *mut fh_error,
 ) -> fh_status {
     // SAFETY: as in `view_borrow`.
-    unsafe {
+    let body = || unsafe {
         if is_plain(runtime)
             && let Some(out) = known_output(out)
             && let Some(traits) = claimed(flags)
             && let Some(tensor) = Tensor::borrowed_at_hand(tensor, Label::C, traits)
         {
             out.write(tensor.into_handle().cast().as_ptr());
-            return FH_OK;
+            return Ok(());
         }
-        view_borrow(runtime, tensor, flags, out, error)
-    }
+        view_borrow(runtime, tensor, flags, out)
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
 }
 
 /// What [`fh_view_borrow`] does where that takes a call; see [`import_versioned`].
@@ -190,29 +189,25 @@ pub unsafe extern "C" fn fh_view_borrow(
 /// # Safety
 ///
 /// * The header's.
+#[cold]
 #[inline(never)]
 unsafe fn view_borrow(
     runtime: *mut fh_runtime,
     tensor: *const DLTensor,
     flags: u32,
     out: *mut *mut fh_tensor,
-    error: *mut *mut fh_error,
-) -> fh_status {
-    let body = || {
-        let out = output(out, "out")?;
-        // SAFETY: the header asks for NULL or a runtime that lives.
-        let runtime = unsafe { runtime_of(runtime) }?;
-        let traits = traits_of("flags", flags)?;
-        // A look opens no record.
-        let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
-        // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
-        let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
-        // SAFETY: checked above.
-        unsafe { hand_out(out, tensor) };
-        Ok(())
-    };
-    // SAFETY: the header asks for NULL or a writable place.
-    unsafe { guard(error, body) }
+) -> Outcome {
+    let out = output(out, "out")?;
+    // SAFETY: the header asks for NULL or a runtime that lives.
+    let runtime = unsafe { runtime_of(runtime) }?;
+    let traits = traits_of("flags", flags)?;
+    // A look opens no record.
+    let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
+    // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
+    let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
+    // SAFETY: checked above.
+    unsafe { hand_out(out, tensor) };
+    Ok(())
 }
 
 /// # Safety

@@ -29,6 +29,11 @@ const LONG: usize = 1024;
 /// streamed, and of u8, they are slower.
 const WHOLE: usize = 8192;
 
+/// Lines, and bytes from one to the next, at most, for such tiles where the destination is streamed: each is another page, and of more
+/// the processor forgets where they are. (8192 x 8192 f32 in pages of 4 KiB, with and without such tiles: 8 GB/s and 11.)
+const MANY: usize = 4096;
+const WIDE: usize = 32 << 10;
+
 /// Rows of a tile that is streamed, where more of them are worth it: 8192 x 8192 f32 on a Zen 4, 5.1 GB/s while others used the
 /// memory, too, and 4.8 with half as many.
 const TALL: usize = 128;
@@ -55,8 +60,12 @@ pub(super) fn shape(steps: &Steps, size: usize, row: Axis, col: Axis, stream: bo
     // What goes straight from line to row, without a block, may take longer pieces of a line.
     let straight = size == 4 && steps.is_plain();
     // Without AVX-512, one line of the cache of each line where those are far apart: others would push it out.
-    let one =
-        steps.is_plain() && (size >= 4 || size == 2 && stream) && steps.level == Level::Avx2 && col.src % FAR == 0;
+    let few = col.n <= MANY && col.src.unsigned_abs() <= WIDE;
+    let one = steps.is_plain()
+        && (size >= 4 || size == 2 && stream)
+        && steps.level == Level::Avx2
+        && col.src % FAR == 0
+        && (few || !stream);
     let (rows, bytes) = match (stream, row.dst % LINE as isize == 0) {
         (true, true) if one => (side, LONG),
         (true, true) => (if straight { TALL } else { PIECE / size }, PIECE),
