@@ -165,12 +165,11 @@ impl Slab {
         self.slot(index).is_some()
     }
 
-    /// The place with an index, by the thread that has put it on the free list, or by who knows that from that thread.
+    /// The place with an index, for who knows that it is there.
     ///
     /// # Safety
     ///
-    /// * The place was on the free list: only `refill` and `recycle` put places there; their chunks are there and their offsets are
-    ///   inside.
+    /// * Its chunk is there, as the calling thread has seen or was told, and its offset is inside.
     #[inline(always)]
     unsafe fn known_slot(&self, index: u32) -> &Slot {
         let base = self.chunks[(index >> OFFSET_BITS) as usize % CHUNKS].load(Ordering::Relaxed);
@@ -189,7 +188,8 @@ impl Slab {
     #[inline(always)]
     fn free_place(&self, free: u32) -> Reserved<'_> {
         let index = free - 1;
-        // SAFETY: it is on the free list.
+        // SAFETY: only `refill` and `recycle`, which this thread or the shard's last called, put places on the free list: their chunks are
+        // there and their offsets are inside.
         let slot = unsafe { self.known_slot(index) };
         Reserved { slab: self, slot, index }
     }
@@ -277,10 +277,10 @@ impl Slab {
     ///
     /// # Safety
     ///
-    /// * The place was once used, as the calling thread knows.
+    /// * There is such a place, as the calling thread knows.
     #[inline(always)]
     pub(crate) unsafe fn close_small(&self, index: u32, generation: u32) -> bool {
-        // SAFETY: what was used came from the free list.
+        // SAFETY: forwarded from the caller.
         self.close_by(unsafe { self.known_slot(index) }, index, generation, |slot| {
             let is_small = record::ext_index(&slot.words).is_none();
             if is_small {

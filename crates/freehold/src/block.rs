@@ -76,6 +76,11 @@ impl Cache {
     }
 
     #[inline(always)]
+    fn peek(&self) -> Option<Kept<'_>> {
+        Some(Kept { cache: self, block: NonNull::new(self.head.get())? })
+    }
+
+    #[inline(always)]
     fn pop(&self) -> Option<NonNull<u8>> {
         let block = NonNull::new(self.head.get())?;
         // SAFETY: a block on the list holds the address of the next, which `put` wrote there.
@@ -128,25 +133,24 @@ fn cache<'a>() -> &'a Cache {
 /// The same, where that takes no call.
 #[inline(always)]
 fn cache_at_hand() -> Option<&'static Cache> {
-    // SAFETY: as in `cache`.
+    // SAFETY: as in `cache`; a kept block's is used before the function that looked for it returns, on the thread that did.
     at_hand::<Cache>().map(|cache| unsafe { &*cache })
 }
 
 /// A block that the thread keeps, while it is still on its list.
-pub(crate) struct Kept {
-    cache: &'static Cache,
+pub(crate) struct Kept<'a> {
+    cache: &'a Cache,
     block: NonNull<u8>,
 }
 
-impl Kept {
+impl Kept<'_> {
     /// The block that [`acquire`] would return, without a call; `None` says nothing.
     #[inline(always)]
-    pub(crate) fn peek(layout: Layout) -> Option<Kept> {
+    pub(crate) fn peek(layout: Layout) -> Option<Kept<'static>> {
         if !KEEPS || layout.size() > SIZE {
             return None;
         }
-        let cache = cache_at_hand()?;
-        Some(Kept { cache, block: NonNull::new(cache.head.get())? })
+        cache_at_hand().and_then(Cache::peek)
     }
 
     /// Its memory, of which the first word is the list's.
@@ -262,8 +266,27 @@ mod tests {
         assert_eq!(Some(&last), kept.last());
         // SAFETY: taken from the cache.
         assert!(unsafe { cache.put(last) });
+        // A block may be written to behind the list's word while it is still on the list; given up, it is as it was.
+        let before = cache.room.get();
+        for take in [false, true] {
+            let kept = cache.peek().expect("full");
+            // SAFETY: the block is the cache's, and longer than this.
+            unsafe { kept.block().add(8).cast::<u64>().write(7) };
+            assert_eq!(kept.block(), last);
+            if take {
+                // SAFETY: nothing was taken or put since.
+                let block = unsafe { kept.take() };
+                assert_eq!((block, cache.room.get()), (last, before + 1));
+                assert_ne!(cache.peek().map(|next| next.block()), Some(last));
+                // SAFETY: it was just taken, and what was written is there.
+                unsafe {
+                    assert_eq!(block.add(8).cast::<u64>().read(), 7);
+                    assert!(cache.put(block));
+                }
+            }
+        }
         cache.empty();
-        assert!(cache.take().is_none());
+        assert!(cache.take().is_none() && cache.peek().is_none());
     }
 
     fn fresh_block() -> NonNull<u8> {

@@ -299,7 +299,8 @@ impl Tensor {
             // SAFETY: as above.
             unsafe { dims(block).add(shape.len() + i).write(stride) };
         }
-        self.fill(block, empty, holder, options.let_go, make);
+        // SAFETY: it was just acquired, and the dimensions are written.
+        unsafe { self.fill(block, empty, holder, options.let_go, make) };
         if self.0.watch.is_some() || level >= Level::Canaries {
             // SAFETY: it was just filled, and nobody else has it yet.
             unsafe { &mut *block.as_ptr() }.watch(*options, level);
@@ -307,9 +308,13 @@ impl Tensor {
         block.cast()
     }
 
-    /// Fills a block with the layout of [`block_layout`], which nobody else has and whose dimensions are written.
+    /// Fills a block.
+    ///
+    /// # Safety
+    ///
+    /// * The block has the layout of [`block_layout`] for this tensor's dimensions, which are written behind it, and nobody else has it.
     #[inline(always)]
-    fn fill<M: Managed>(
+    unsafe fn fill<M: Managed>(
         &self,
         block: NonNull<Block<M>>,
         empty: bool,
@@ -321,7 +326,7 @@ impl Tensor {
         // Inside the block, or at its end.
         let dl_tensor = self.dltensor(shape, shape.wrapping_add(ndim), empty);
         let managed = make(block.as_ptr().cast(), dl_tensor);
-        // SAFETY: the block is ours, large enough and aligned for `Block<M>`.
+        // SAFETY: by the caller's word; blocks are aligned for all that is in them.
         unsafe { block.as_ptr().write(Block { managed, tensor: self.clone(), holder, ndim, let_go }) };
     }
 }

@@ -64,7 +64,7 @@ pub(crate) trait Ground: Sized {
 
 /// A block that the thread keeps and that is still on its list: to get it, and to give it up, takes no call.
 pub(crate) struct Loan {
-    kept: Kept,
+    kept: Kept<'static>,
     ndim: usize,
 }
 
@@ -186,7 +186,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // SAFETY: acquired in `room` for `ndim`; `finish` forgets the draft.
+        // SAFETY: acquired, or taken from what is kept, for `ndim`; `finish` forgets the draft.
         unsafe { block::release(self.node.cast(), layout(self.ndim)) }
     }
 }

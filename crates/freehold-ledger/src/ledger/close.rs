@@ -36,7 +36,7 @@ impl Ledger {
     ///
     /// # Safety
     ///
-    /// * Where the id is of the calling thread's own shard, its place was once used.
+    /// * Where the id is of the calling thread's own shard, there is a place with its index.
     #[inline(always)]
     unsafe fn close_plain(&self, id: HolderId) -> bool {
         if thread::usual().is_none_or(|writer| writer.shard() != id.shard()) {

@@ -14,7 +14,11 @@ use crate::{Counter, Edge, HolderDesc, HolderId, Level, Sync, clock, history};
 
 /// What is to be recorded, for [`Ledger::open_under`]: both say the same whenever they are asked. They should be
 /// `#[inline(always)]`.
-pub trait Describe: Copy {
+///
+/// # Safety
+///
+/// * Neither opens nor closes a record: they are asked while the place of this one is looked at.
+pub unsafe trait Describe: Copy {
     /// The holder.
     fn holder(&self) -> HolderDesc<'_>;
     /// Where its view came from.
@@ -28,7 +32,8 @@ struct Described<'a> {
     edge: Option<&'a Edge<'a>>,
 }
 
-impl Describe for Described<'_> {
+// SAFETY: both are there already.
+unsafe impl Describe for Described<'_> {
     #[inline(always)]
     fn holder(&self) -> HolderDesc<'_> {
         *self.holder

@@ -62,10 +62,10 @@ pub(super) fn is_past(read: u64, written: u64) -> bool {
     if in_order() { read.saturating_add(written) >= PAST_IN_ORDER } else { written >= PAST }
 }
 
-/// As [`is_past`], for tiles of lines so many bytes apart, of which rows may be as long as `runs`.
+/// As [`is_past`], for tiles of lines so many bytes apart (0 where that is not known), of which rows may be as long as `runs`.
 #[inline]
 pub(super) fn is_past_in_tiles(read: u64, written: u64, lines: isize, runs: bool) -> bool {
-    if in_order() && !follows_pages() && (lines % FAR == 0 || runs && written > read) {
+    if in_order() && !follows_pages() && (lines != 0 && lines % FAR == 0 || runs && written > read) {
         return read.saturating_add(written) >= PAST_EARLIER;
     }
     written >= if runs { PAST } else { PAST_IN_TILES }

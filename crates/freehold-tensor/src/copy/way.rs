@@ -77,10 +77,12 @@ impl Way {
         if plan.turned && widest <= WIDEST {
             let tiles = Tiles::new(steps, row, col, false);
             // Long pieces of a row, or rows that make up a run, are runs.
-            let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize;
+            let short = !tiles.in_place || tiles.lines * wd <= 1024;
+            let joined = tiles.lines == col.n && row.dst == (col.n * wd) as isize && short;
             let long = !tiles.in_place && tiles.lines * wd >= 1024;
             let runs = steps.dst_unit == Unit::Bytes(wd) && col.dst == wd as isize;
-            let stream = runs && tiles_stream(plan, ws, wd, col.src, joined || long);
+            let lines = if let Unit::Bytes(_) = steps.src_unit { col.src } else { 0 };
+            let stream = runs && tiles_stream(plan, ws, wd, lines, joined || long);
             let tiles = if stream { Tiles::new(steps, row, col, true) } else { tiles };
             let cut = stream && tiles.lines < col.n && row.dst % stream::LINE as isize != 0;
             let lead = if cut { tiles.lead(wd) } else { 0 };

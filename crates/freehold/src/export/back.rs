@@ -180,13 +180,13 @@ unsafe fn release_watched<M>(managed: *mut M) {
 ///
 /// # Safety
 ///
-/// * `managed` is NULL or what `Tensor::block` made for this `M`, and is given up.
+/// * `managed` is NULL or what `Tensor::fill` filled for this `M`, and is given up.
 #[inline(always)]
 unsafe fn release<M>(managed: *mut M) {
     let Some(block) = NonNull::new(managed.cast::<Block<M>>()) else { return };
-    // SAFETY: DLPack gives the deleter the pointer that `block` returned, once; nobody else reads the block now.
+    // SAFETY: DLPack gives the deleter the pointer that it was exported with, once; nobody else reads the block now.
     let Block { tensor, holder, ndim, let_go, .. } = unsafe { block.as_ptr().read() };
-    // SAFETY: acquired in `Tensor::block` with this layout.
+    // SAFETY: acquired, or taken from what is kept, with this layout.
     unsafe { block::release(block.cast(), block_layout::<M>(ndim)) };
     if trace::listens() { heard(tensor, holder, let_go) } else { give_back(tensor, holder, let_go) }
 }

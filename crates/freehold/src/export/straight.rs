@@ -43,7 +43,8 @@ impl Tensor {
         unsafe { kept.take() };
         let flags = if inner.traits.is_empty() { 0 } else { dlpack::FLAG_READ_ONLY };
         let make = |context, dl_tensor| versioned(max_version, flags, context, dl_tensor);
-        self.fill(block, false, HolderId::NONE, None, make);
+        // SAFETY: a kept block is what `acquire` returns for this layout; it was just taken, and the dimensions are written.
+        unsafe { self.fill(block, false, HolderId::NONE, None, make) };
         if !inner.runtime.ledger().is_off() {
             // SAFETY: it was just filled, and nobody else has it yet.
             unsafe { &mut *block.as_ptr() }.lend(consumer);

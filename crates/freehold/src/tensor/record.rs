@@ -138,7 +138,8 @@ struct New<'a> {
     edge: Option<&'a Edge<'a>>,
 }
 
-impl Describe for New<'_> {
+// SAFETY: only the tensor is read.
+unsafe impl Describe for New<'_> {
     #[inline(always)]
     fn holder(&self) -> HolderDesc<'_> {
         self.tensor.0.holder_desc(self.tensor.layout(), self.role, self.site)
@@ -158,7 +159,8 @@ struct Lent<'a> {
     reasons: &'a [Code],
 }
 
-impl Describe for Lent<'_> {
+// SAFETY: only the tensor is read.
+unsafe impl Describe for Lent<'_> {
     #[inline(always)]
     fn holder(&self) -> HolderDesc<'_> {
         let inner = &*self.tensor.0;
