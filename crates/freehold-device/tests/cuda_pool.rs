@@ -26,11 +26,16 @@ fn pool_of(region: u64, maximum: u64) -> PoolMemory {
 /// Twelve blocks of up to 40 000 bytes always fit, but hardly one more: nearly every request takes what another stream gave back.
 #[test]
 fn a_full_pool_never_shows_another_s_bytes() {
-    let pool = Arc::new(pool_of(1 << 20, 1 << 20));
-    // So late that they are behind also where everything is watched, and slow.
-    streams_late_by(Duration::from_millis(2), &Subject::new(Arc::clone(&pool)));
-    assert!(pool.statistics().waits > 10, "{pool:?}");
-    assert_eq!(pool.statistics().regions, 1);
+    // Later and later, until they are behind also where everything is watched or others use the machine, and the host is slow.
+    for late in [2, 20, 100] {
+        let pool = Arc::new(pool_of(1 << 20, 1 << 20));
+        streams_late_by(Duration::from_millis(late), &Subject::new(Arc::clone(&pool)));
+        assert_eq!(pool.statistics().regions, 1);
+        if pool.statistics().waits > 10 {
+            return;
+        }
+    }
+    panic!("no stream was ever behind");
 }
 
 /// A block of a pool, to be given back on whatever stream.
