@@ -64,7 +64,7 @@ run() {
 
 SHARED=(-L"$BUILD" -lfreehold "-Wl,-rpath,$BUILD" -lpthread)
 STATIC=("$LIB/libfreehold.a" "${NATIVE[@]}")
-# Kept blocks would hide a use of freed memory. What is linked statically runs with them, as programs do.
+# Kept blocks would hide a use of freed memory. What is linked statically runs with them, too, as programs do.
 export FREEHOLD_HOST_CACHE=0
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
 # Not "possibly lost": the tables of Rust's hash maps are held by a pointer into their middle.
@@ -85,7 +85,8 @@ program() {
         local base=$BUILD/$name.$tool
         build "$name" "$base" "$tool" "${flags[@]}" -g -O1 "$@" "${SHARED[@]}" && run "$name.$tool" "$base" "$BUILD"
         build "$name" "$base.static" "$tool" "${flags[@]}" -O2 "$@" "${STATIC[@]}" &&
-            FREEHOLD_HOST_CACHE=16M run "$name.$tool.static" "$base.static" "$BUILD"
+            run "$name.$tool.static" "$base.static" "$BUILD" &&
+            FREEHOLD_HOST_CACHE=16M run "$name.$tool.static.kept" "$base.static" "$BUILD"
         build "$name" "$base.asan" "$tool" "${flags[@]}" -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
             "$@" "${SHARED[@]}" && run "$name.$tool.asan" "$base.asan" "$BUILD"
         if have valgrind && [ "$pair" = "${compilers[0]}" ] && [ -x "$base" ]; then
@@ -251,8 +252,8 @@ allocations() {
         run allocations.static "$BUILD/allocations.static"
 }
 
-# The random programs, under AddressSanitizer by each compiler and under valgrind: capsules first, then calls. Half of the runs
-# with blocks kept, as programs have it: then the tools do not see all uses of freed blocks, but some calls are shorter.
+# The random programs, under AddressSanitizer by each compiler and under valgrind: capsules first, then calls. Again with
+# blocks kept, as programs have it: then the tools do not see all uses of freed blocks, but some calls are shorter.
 fuzz() {
     local name=$1 count=$2 pair n=0 base flags=(-std=c11 "${WARN[@]}" -D_POSIX_C_SOURCE=200809L -g -O1 -I"$ROOT/include" -I"$HERE")
     for pair in "${compilers[@]}"; do
@@ -262,7 +263,7 @@ fuzz() {
         local kept
         for kept in 0 16M; do
             echo "$name: ${pair%:*}, AddressSanitizer, FREEHOLD_HOST_CACHE=$kept"
-            FREEHOLD_HOST_CACHE=$kept run "$name.${pair%:*}.asan.$kept" "$base.asan" $((count / 2)) $((FUZZ_SEED + n)) &&
+            FREEHOLD_HOST_CACHE=$kept run "$name.${pair%:*}.asan.$kept" "$base.asan" "$count" $((FUZZ_SEED + n)) &&
                 cat "$BUILD/$name.${pair%:*}.asan.$kept.log"
             n=$((n + 1))
         done

@@ -14,14 +14,6 @@ pub(crate) fn invalid(name: &str, value: impl Display, must: &str) -> Failure {
     Failure::from(Error::argument(name, value, must))
 }
 
-#[inline]
-fn checked<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
-    match NonNull::new(pointer) {
-        Some(p) if p.is_aligned() => Ok(p),
-        _ => Err(bad_pointer(pointer.addr(), align_of::<T>(), name)),
-    }
-}
-
 #[cold]
 pub(crate) fn bad_pointer(address: usize, align: usize, name: &str) -> Failure {
     if address == 0 {
@@ -33,7 +25,7 @@ pub(crate) fn bad_pointer(address: usize, align: usize, name: &str) -> Failure {
 /// Where a result goes, checked before anything is done so that a success can always be reported.
 #[inline]
 pub(crate) fn output<T>(pointer: *mut T, name: &str) -> Outcome<NonNull<T>> {
-    checked(pointer, name)
+    known_output(pointer).ok_or_else(|| bad_pointer(pointer.addr(), align_of::<T>(), name))
 }
 
 /// As [`output`]; what is wrong with it, another way is to say.
@@ -67,14 +59,7 @@ pub(crate) unsafe fn text<R>(text: *const c_char, use_it: impl FnOnce(Option<&st
 #[inline]
 pub(crate) unsafe fn label(label: *const c_char) -> (Label, Label) {
     // SAFETY: forwarded from the caller.
-    unsafe {
-        if !label.is_null()
-            && let Some(framework) = Label::well_known_in_c(label)
-        {
-            return (framework, Label::NONE);
-        }
-        new_label(label)
-    }
+    unsafe { known_label(label).map_or_else(|| new_label(label), |framework| (framework, Label::NONE)) }
 }
 
 /// The framework of a label that is a well-known name, or NULL. `None` says nothing.

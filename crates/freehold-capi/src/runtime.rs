@@ -107,7 +107,10 @@ pub(crate) unsafe fn runtime_of(runtime: *const fh_runtime) -> Outcome<Runtime> 
     if runtime.is_null() {
         // Only this runtime's ledger is written at exit.
         freehold::exit::face(Dialect::C);
-        PLAIN.store(handles::are_addresses(), Ordering::Relaxed);
+        // Written once, as all threads read it.
+        if !PLAIN.load(Ordering::Relaxed) && handles::are_addresses() {
+            PLAIN.store(true, Ordering::Relaxed);
+        }
         return Ok(Runtime::global());
     }
     // SAFETY: forwarded from the caller.

@@ -86,7 +86,7 @@ pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dim
         };
         // How many steps there are along the dimension: -1 where there are no elements. A negative number has high bits.
         let n = n.wrapping_sub(1);
-        // At once, because a loop that can end early is not unrolled.
+        // At once, because a loop that can end early is not made one of vectors, which costs more than two or three dimensions.
         if (n | s) >> BITS != 0 {
             // By value, so that what is accepted stays in registers.
             ManuallyDrop::into_inner(draft).abandon();

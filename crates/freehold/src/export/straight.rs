@@ -30,7 +30,7 @@ impl Tensor {
         let kept = Kept::peek(block_layout::<DLManagedTensorVersioned>(shape.len()))?;
         let block = kept.block().cast::<Block<_>>();
         for (i, (&n, &stride)) in shape.iter().zip(strides).enumerate() {
-            // Of what is empty the capsule says other things. At once, because a loop that can end early stays as short as it is.
+            // Of what is empty the capsule says other things. At once, as in `validate::plain`.
             if n == 0 {
                 return None;
             }
