@@ -21,10 +21,12 @@ use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 mod changed;
 mod chunk;
+mod reserved;
 
 use changed::Notes;
 use chunk::{CHUNKS, MAX_PLACES, OFFSET_BITS, OFFSET_MASK, free_chunk, is_in, new_chunk, places_in};
 pub(crate) use chunk::{nth, number};
+use reserved::Reserved;
 
 /// The state word: generation 32, thread 16, flags 15, live 1.
 pub(crate) mod state {
@@ -59,44 +61,6 @@ pub(crate) struct Slot {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 128);
-
-/// A place for the writer to open a record in.
-// Each of its facts is read where it is needed, which takes less time than to keep it while the record is written.
-pub(crate) struct Reserved<'a> {
-    slab: &'a Slab,
-    slot: &'a Slot,
-    pub(crate) index: u32,
-}
-
-impl<'a> Reserved<'a> {
-    /// Where the record goes.
-    #[inline(always)]
-    pub(crate) fn words(&self) -> &'a [AtomicU64; WORDS] {
-        &self.slot.words
-    }
-
-    /// Takes the place off the free list, before its first word is written. For the writer only.
-    #[inline(always)]
-    pub(crate) fn take(&self) {
-        let next = self.slot.words[0].load(Ordering::Relaxed) as u32;
-        self.slab.free.store(next, Ordering::Relaxed);
-    }
-
-    /// Makes the record visible, the words of which are written, and returns its generation. For the writer only.
-    #[inline(always)]
-    pub(crate) fn publish(&self, thread: u16, flags: u32) -> u32 {
-        // The bits below the generation are 0 in a free place.
-        let free = self.slot.state.load(Ordering::Relaxed) + (1 << state::GENERATION_SHIFT);
-        let state = free
-            | u64::from(thread) << state::THREAD_SHIFT
-            | (u64::from(flags) << state::FLAGS_SHIFT) & state::FLAGS_MASK
-            | state::LIVE;
-        self.slot.state.store(state, Ordering::Release);
-        // SAFETY: the place is there, so its chunk is.
-        changed::step(unsafe { self.slab.notes.own(self.index) });
-        state::generation(free)
-    }
-}
 
 /// What a look at one place found.
 pub(crate) struct Copied {
@@ -191,7 +155,7 @@ impl Slab {
         // SAFETY: only `refill` and `recycle`, which this thread or the shard's last called, put places on the free list: their chunks are
         // there and their offsets are inside.
         let slot = unsafe { self.known_slot(index) };
-        Reserved { slab: self, slot, index }
+        Reserved::new(self, slot, index)
     }
 
     /// Takes a place for a new record; `None` if there is no memory for one. For the writer only.
