@@ -40,6 +40,8 @@ need_rust_tools() {
     if have rustup; then
         cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
         cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+        [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ] ||
+            rustup target add aarch64-unknown-linux-gnu || say "the step aarch64 will be left out"
     fi
     if ! have cargo-nextest; then
         say "building cargo-nextest into $VENV/tools (some minutes, once)"

@@ -7,7 +7,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
-ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install examples docs miri loom tsan doctest clippy free-threaded)
+ALL_STEPS=(fmt ptx rust snapshots python corpus wheel abi demo install examples docs miri loom tsan aarch64 doctest clippy free-threaded)
 NO_SKIP=${FREEHOLD_NO_SKIP:-}
 if [ "${CI:-}" = true ]; then
     NO_SKIP=1
@@ -25,7 +25,13 @@ skip() { echo "SKIP: $*"; }
 step_fmt() { cargo fmt --all --check; }
 # What is off in what is built for others, and tested all the same.
 FEATURES=(--features freehold-device/cudarc)
-step_clippy() { cargo clippy --workspace "${FEATURES[@]}" --all-targets --quiet -- -D warnings; }
+# For the other architecture too, where rustup has added its standard library: that needs no cross compiler.
+step_clippy() {
+    cargo clippy --workspace "${FEATURES[@]}" --all-targets --quiet -- -D warnings || return 1
+    if [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]; then
+        cargo clippy -p freehold-tensor --target aarch64-unknown-linux-gnu --all-targets --quiet -- -D warnings
+    fi
+}
 # insta lists the snapshots that the tests compared, for step_snapshots.
 step_rust() {
     : >"$LOGS/snapshots.used"
@@ -98,13 +104,15 @@ step_free-threaded() { scripts/free_threaded.sh; }
 
 step_wheel() { tests/wheel/run.sh; }
 
-# Two more steps that are run only by name. The first takes a quarter of an hour, the second needs a cross compiler.
+# Run only by name: it takes a quarter of an hour.
 step_exhaustive() {
     export FREEHOLD_EXHAUSTIVE=1
     cargo test --release --quiet -p freehold-tensor --lib in_bulk &&
         "$PYTHON" -m pytest -q -rs tests/interop/test_casts.py
 }
-step_aarch64() { scripts/aarch64.sh; }
+
+# The kernels on the other architecture, emulated.
+step_aarch64() { CARGO_TARGET_DIR=$TARGET/aarch64 scripts/aarch64.sh; }
 
 # No GPU: the committed PTX is what the sources give, and an assembler takes it for each kind of GPU.
 step_ptx() { scripts/ptx.sh check; }
@@ -165,14 +173,14 @@ run_step() {
     if [ "$status" -ne 0 ]; then verdict=FAIL note="exit $status, see ${log#"$ROOT"/}"; fi
     printf '%-4s  %-13s %4d s   %s\n' $verdict "$step" $((SECONDS - start)) "$note" >"$LOGS/$step.verdict"
     # No later step uses what these built.
-    if [ "${CI:-}" = true ]; then case $step in miri | loom | tsan | wheel) rm -rf "${TARGET:?}/$step" ;; esac; fi
+    if [ "${CI:-}" = true ]; then case $step in miri | loom | tsan | aarch64 | wheel) rm -rf "${TARGET:?}/$step" ;; esac; fi
 }
 silent() { cat >/dev/null; }
 
 # What builds in folders of its own and waits on one thread most of the time goes on beside the rest, from when `python` starts.
 # What it printed follows when the rest is done.
 BESIDE=() LANE=
-if [ $# -eq 0 ] && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then BESIDE=(miri loom tsan free-threaded); fi
+if [ $# -eq 0 ] && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then BESIDE=(miri loom tsan aarch64 free-threaded); fi
 beside() { case " ${BESIDE[*]-} " in *" $1 "*) ;; *) return 1 ;; esac; }
 # Nothing goes on when this script is stopped.
 trap 'trap - INT TERM; kill 0' INT TERM

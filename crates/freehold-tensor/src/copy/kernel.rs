@@ -118,6 +118,7 @@ pub(super) trait Op {
     /// Whether [`super::x86`] has intrinsics for it from AVX2 on, so that the loop is compiled for older processors only.
     const BY_HAND: bool;
     /// The same with AVX2 only: AVX-512 has the loop.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "asked only where there is AVX2"))]
     const BY_HAND_AVX2: bool = false;
     fn convert(value: Self::Src) -> Self::Dst;
     /// Marks a `result`, which `convert` made of `value`, that is not its equal.

@@ -75,6 +75,15 @@ impl Level {
         }
     }
 
+    /// Whether this is AVX2, which other architectures lack.
+    pub(super) const fn is_avx2(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => true,
+            _ => false,
+        }
+    }
+
     fn is_available(self) -> bool {
         if cfg!(miri) {
             return self == Level::Baseline; // Miri interprets few vector instructions

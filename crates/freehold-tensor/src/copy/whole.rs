@@ -7,6 +7,7 @@
 //! without asking: f32 8.8 and 6.6 GB/s, f32 to bf16 6.9 and 3.9, f64 6.7 and 4.0.
 
 use super::ahead;
+#[cfg(target_arch = "x86_64")]
 use super::level::Level;
 use super::pass::{Block, Tile};
 use super::plan::Axis;
@@ -63,7 +64,7 @@ pub(super) fn shape(steps: &Steps, size: usize, row: Axis, col: Axis, stream: bo
     let few = col.n <= MANY && col.src.unsigned_abs() <= WIDE;
     let one = steps.is_plain()
         && (size >= 4 || size == 2 && stream)
-        && steps.level == Level::Avx2
+        && steps.level.is_avx2()
         && col.src % FAR == 0
         && (few || !stream);
     let (rows, bytes) = match (stream, row.dst % LINE as isize == 0) {
