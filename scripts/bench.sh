@@ -29,8 +29,9 @@ c() {
     local tvm so=build/bench/libfreehold.so ptx load best=999999999 ns
     say "C"
     tvm=$(tvm_ffi_directory)
+    "${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude -shared -fPIC tests/bench/nothing.c -o build/bench/libnothing.so
     "${CC:-cc}" -O2 -std=c11 -Wall -Wextra -Werror -Iinclude ${tvm:+-DTVM_FFI -I"$tvm/include"} tests/bench/roundtrip.c \
-        -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" ${tvm:+-L"$tvm/lib" -ltvm_ffi -Wl,-rpath,"$tvm/lib"} -o build/bench/roundtrip
+        -Lbuild/bench -lnothing -Wl,-rpath,"$ROOT/build/bench" -L"$LIBDIR" -lfreehold -Wl,-rpath,"$LIBDIR" ${tvm:+-L"$tvm/lib" -ltvm_ffi -Wl,-rpath,"$tvm/lib"} -o build/bench/roundtrip
     build/bench/roundtrip | tee -a "$results"
     say "the library"
     strip --strip-unneeded -o "$so" "$LIBDIR/libfreehold.so"

@@ -1,12 +1,13 @@
 //! Tensors walk in.
 
 use std::ffi::{c_char, c_void};
+use std::ptr;
 
 use freehold::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLTensor};
 use freehold::{ImportOptions, Label, Owner, Runtime, Tensor, Traits};
 
 use crate::args::{invalid, known_label, known_output, label, output};
-use crate::error::{fh_error, fh_status};
+use crate::error::{FH_OK, fh_error, fh_status};
 use crate::guard::{Failure, Outcome, guard};
 use crate::options::{self, Sized32, check_reserved};
 use crate::runtime::{fh_runtime, is_plain, runtime_of};
@@ -30,16 +31,12 @@ unsafe impl Sized32 for fh_owner {
     const NAME: &'static str = "fh_owner";
 }
 
-/// What a caller says of a tensor; `None` if it is not the caller's to claim, because Freehold finds it out or does it itself.
-#[inline]
-fn claimed(flags: u32) -> Option<Traits> {
-    let allowed = Traits::all() - (Traits::LEGACY | Traits::FROZEN);
-    Traits::from_bits(flags).filter(|traits| allowed.contains(*traits))
-}
+/// What a caller may say of a tensor: the rest Freehold finds out, or does itself.
+const CLAIMS: Traits = Traits::all().difference(Traits::LEGACY.union(Traits::FROZEN));
 
 fn traits_of(name: &str, flags: u32) -> Outcome<Traits> {
     let bad = || invalid(name, format!("{flags:#x}"), "be made of the FH_FLAG_* that are inputs");
-    claimed(flags).ok_or_else(bad)
+    Traits::from_bits(flags).filter(|traits| CLAIMS.contains(*traits)).ok_or_else(bad)
 }
 
 /// # Safety
@@ -168,46 +165,62 @@ pub unsafe extern "C" fn fh_view_borrow(
     out: *mut *mut fh_tensor,
     error: *mut *mut fh_error,
 ) -> fh_status {
-    // SAFETY: as in `view_borrow`.
-    let body = || unsafe {
-        if is_plain(runtime)
-            && let Some(out) = known_output(out)
-            && let Some(traits) = claimed(flags)
-            && let Some(tensor) = Tensor::borrowed_at_hand(tensor, Label::C, traits)
-        {
-            out.write(tensor.into_handle().cast().as_ptr());
-            return Ok(());
+    // SAFETY: as in `view_borrow`. What makes no call cannot panic.
+    unsafe {
+        if !is_plain(runtime) {
+            return view_borrow(runtime, tensor, flags, out, error);
         }
-        view_borrow(runtime, tensor, flags, out)
-    };
-    // SAFETY: the header asks for NULL or a writable place.
-    unsafe { guard(error, body) }
+        if are_places(out.cast(), tensor.cast())
+            && flags & !LOOK == 0
+            && let Some(view) = Tensor::borrowed_at_hand(tensor, Label::C, Traits::from_bits_retain(flags))
+        {
+            out.write(view.into_handle().cast().as_ptr());
+            return FH_OK;
+        }
+        // Not `runtime`, which would be kept until here.
+        view_borrow(ptr::null_mut(), tensor, flags, out, error)
+    }
 }
 
-/// What [`fh_view_borrow`] does where that takes a call; see [`import_versioned`].
+/// What a caller may say of a tensor that is only looked at, as far as it is usual: see [`Tensor::borrowed_at_hand`].
+const LOOK: u32 = CLAIMS.difference(Traits::PADDED.union(Traits::BYTE_STRIDES)).bits();
+
+/// Whether both are aligned to eight bytes, and not NULL, nor in the upper half of the addresses. `false` says nothing.
+#[inline(always)]
+fn are_places(a: *const u64, b: *const u64) -> bool {
+    let (a, b) = (a.addr(), b.addr());
+    (a | b).is_multiple_of(8) && (a.wrapping_sub(1) | b.wrapping_sub(1)) >> (usize::BITS - 1) == 0
+}
+
+/// What [`fh_view_borrow`] does where that takes a call; see [`import_versioned`]. Of C, so that [`fh_view_borrow`] ends with it.
 ///
 /// # Safety
 ///
 /// * The header's.
 #[cold]
 #[inline(never)]
-unsafe fn view_borrow(
+unsafe extern "C" fn view_borrow(
     runtime: *mut fh_runtime,
     tensor: *const DLTensor,
     flags: u32,
     out: *mut *mut fh_tensor,
-) -> Outcome {
-    let out = output(out, "out")?;
-    // SAFETY: the header asks for NULL or a runtime that lives.
-    let runtime = unsafe { runtime_of(runtime) }?;
-    let traits = traits_of("flags", flags)?;
-    // A look opens no record.
-    let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
-    // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
-    let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
-    // SAFETY: checked above.
-    unsafe { hand_out(out, tensor) };
-    Ok(())
+    error: *mut *mut fh_error,
+) -> fh_status {
+    let body = || {
+        let out = output(out, "out")?;
+        // SAFETY: the header asks for NULL or a runtime that lives.
+        let runtime = unsafe { runtime_of(runtime) }?;
+        let traits = traits_of("flags", flags)?;
+        // A look opens no record.
+        let options = ImportOptions { runtime, framework: Label::C, traits, quiet: true, ..ImportOptions::default() };
+        // SAFETY: the header asks for a tensor whose memory outlives the handle and all that shares with it.
+        let tensor = unsafe { adopt(tensor, Owner::Borrowed, &options) }?;
+        // SAFETY: checked above.
+        unsafe { hand_out(out, tensor) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a writable place.
+    unsafe { guard(error, body) }
 }
 
 /// # Safety

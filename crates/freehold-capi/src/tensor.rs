@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use freehold::dlpack::{self, DLDataType, DLDevice, DLTensor};
 use freehold::tensor_algebra::{MAX_NDIM, Overlap};
-use freehold::{ImportOptions, Stream, Tensor};
+use freehold::{ImportOptions, LastHold, Stream, Tensor};
 
 use crate::args::{invalid, label, output};
 use crate::error::{fh_error, fh_status};
@@ -120,9 +120,31 @@ pub unsafe extern "C" fn fh_tensor_retain(tensor: *mut fh_tensor) -> *mut fh_ten
 /// Lets go.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_tensor_release(tensor: *mut fh_tensor) {
+    // SAFETY: the header asks for NULL or a tensor that the caller has a hold on and gives up.
+    let Some(handle) = (unsafe { handles::plain(tensor) }) else { return unsafe { release_ticket(tensor) } };
+    // SAFETY: as above.
+    if let Some(last) = unsafe { Tensor::from_handle(handle.cast()) }.release_at_hand() {
+        end(last);
+    }
+}
+
+/// A function apart, and of C, so that [`fh_tensor_release`] needs nothing of its own on the stack.
+#[inline(never)]
+extern "C" fn end(last: LastHold) {
+    calm((), || last.end());
+}
+
+/// What [`fh_tensor_release`] does with another address than a tensor's.
+///
+/// # Safety
+///
+/// * The header's.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn release_ticket(tensor: *mut fh_tensor) {
     calm((), || {
         // SAFETY: the header asks for NULL or a tensor that the caller has a hold on and gives up.
-        unsafe { handles::give_up(tensor).map(|handle| Tensor::from_handle(handle.cast()).release()) };
+        drop(unsafe { handles::give_up(tensor).map(|handle| Tensor::from_handle(handle.cast())) });
     });
 }
 

@@ -197,6 +197,17 @@ fn acquire_otherwise(layout: Layout) -> NonNull<u8> {
     fresh(layout)
 }
 
+/// Gives memory back where that takes no call; `false` if it is still the caller's.
+///
+/// # Safety
+///
+/// * As for [`release`].
+#[inline(always)]
+pub(crate) unsafe fn keep(block: NonNull<u8>, layout: Layout) -> bool {
+    // SAFETY: a block of at most `SIZE` bytes was acquired as `BLOCK`; the rest is the caller's word.
+    KEEPS && layout.size() <= SIZE && cache_at_hand().is_some_and(|cache| unsafe { cache.put(block) })
+}
+
 /// Gives memory back.
 ///
 /// # Safety
@@ -204,9 +215,8 @@ fn acquire_otherwise(layout: Layout) -> NonNull<u8> {
 /// * `acquire` returned the block for this layout, and nothing uses it any more.
 #[inline(always)]
 pub(crate) unsafe fn release(block: NonNull<u8>, layout: Layout) {
-    // SAFETY: a block of at most `SIZE` bytes was acquired as `BLOCK`; the rest is the caller's word.
-    let kept = KEEPS && layout.size() <= SIZE && cache_at_hand().is_some_and(|cache| unsafe { cache.put(block) });
-    if !kept {
+    // SAFETY: forwarded from the caller.
+    if !unsafe { keep(block, layout) } {
         // SAFETY: forwarded from the caller.
         unsafe { release_otherwise(block, layout) }
     }

@@ -247,20 +247,17 @@ impl Handle {
         last.then(|| LastHandle(node))
     }
 
-    /// Lets go, as dropping does; without a call where that is usual.
+    /// Lets go where that takes no call: of one of several handles, and of the last one of what is bare. What is left to end
+    /// comes back.
     #[inline(always)]
-    pub(crate) fn release(self) {
+    pub(crate) fn release_at_hand(self) -> Option<LastHandle> {
         if !self.is_sole() {
-            return;
+            return self.let_go();
         }
         let node = std::mem::ManuallyDrop::new(self).0;
         // SAFETY: acquired by a draft for `ndim`; the last handle was given up, and what is bare needs no drop.
-        unsafe {
-            if (*node.as_ptr()).bare {
-                return block::release(node.cast(), layout((*node.as_ptr()).ndim as usize));
-            }
-        }
-        drop(LastHandle(node).end_plain());
+        let gone = unsafe { (*node.as_ptr()).bare && block::keep(node.cast(), layout((*node.as_ptr()).ndim as usize)) };
+        (!gone).then(|| LastHandle(node))
     }
 
     /// As a pointer that keeps the count.
@@ -310,11 +307,12 @@ impl Drop for Handle {
 
 /// In one place for all who drop a handle.
 #[inline(never)]
-fn end(last: LastHandle) {
+pub(crate) fn end(last: LastHandle) {
     drop(last.end_plain());
 }
 
 /// What the last handle leaves: dropping it ends the tensor.
+#[repr(transparent)]
 pub(crate) struct LastHandle(NonNull<Node>);
 
 impl LastHandle {

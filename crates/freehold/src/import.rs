@@ -164,12 +164,17 @@ impl Tensor {
     ///
     /// # Safety
     ///
-    /// As [`Tensor::from_dltensor`].
+    /// * As [`Tensor::from_dltensor`]; `tensor` is not NULL, and aligned.
+    /// * `traits` has neither [`Traits::PADDED`] nor [`Traits::BYTE_STRIDES`].
     #[doc(hidden)]
     #[inline(always)]
     pub unsafe fn borrowed_at_hand(tensor: *const DLTensor, framework: Label, traits: Traits) -> Option<Tensor> {
+        debug_assert!(
+            !tensor.is_null() && tensor.is_aligned() && !traits.intersects(validate::NOT_PLAIN),
+            "the caller's word"
+        );
         // SAFETY: forwarded from the caller; nothing is called in between.
-        let valid = unsafe { plain_view::<Loan>(tensor, traits)?.take() };
+        let valid = unsafe { validate::plain::<Loan>(tensor)?.take() };
         let lean = Lean { runtime: Runtime::global(), framework, site: Label::NONE, alloc: &None, quiet: true };
         Some(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
     }

@@ -66,6 +66,8 @@ pub use message::{Asked, Message, Verb};
 pub use policy::{AliasPolicy, CopiesPolicy, Policy, ReadonlyPolicy, SyncPolicy};
 pub use request::{CopyRule, Request};
 pub use runtime::Runtime;
+#[doc(hidden)]
+pub use tensor::LastHold;
 pub use tensor::{Owner, Tensor};
 pub use trace::hazard as report_hazard;
 pub use view::{Element, View, ViewMut};

@@ -13,7 +13,7 @@ use freehold_tensor::{Extent, Strided};
 use crate::canary::Watch;
 use crate::dlpack::ForeignCapsule;
 use crate::flow::Flow;
-use crate::handle::{self, Draft, Handle};
+use crate::handle::{self, Draft, Handle, LastHandle};
 use crate::{DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
 
 mod end;
@@ -397,11 +397,11 @@ impl Tensor {
         self.0.into_raw().cast()
     }
 
-    /// Lets go, as dropping does; of a look at memory that nobody frees in a few steps.
+    /// Lets go where that takes no call. What is left to end comes back.
     #[doc(hidden)]
-    #[inline]
-    pub fn release(self) {
-        self.0.release();
+    #[inline(always)]
+    pub fn release_at_hand(self) -> Option<LastHold> {
+        self.0.release_at_hand().map(LastHold)
     }
 
     /// The tensor behind a handle.
@@ -412,6 +412,18 @@ impl Tensor {
     pub unsafe fn from_handle(handle: NonNull<c_void>) -> Tensor {
         // SAFETY: forwarded from the caller.
         Tensor(unsafe { Handle::from_raw(handle.cast()) })
+    }
+}
+
+/// A tensor of which the last handle was let go; dropping it does the same as [`LastHold::end`], slower.
+#[doc(hidden)]
+#[repr(transparent)]
+pub struct LastHold(LastHandle);
+
+impl LastHold {
+    /// Ends the tensor.
+    pub fn end(self) {
+        handle::end(self.0);
     }
 }
 

@@ -63,12 +63,20 @@ pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dim
     // No field is read twice, and each when it is needed: all of them at once do not fit the registers.
     // SAFETY: forwarded from the caller.
     let (device, byte_offset) = unsafe { (device_from((*t).device), (*t).byte_offset) };
-    if device.kind != DeviceKind::CPU || device.id < 0 || byte_offset != 0 {
+    // Both numbers of the device at once.
+    if u64::from(device.kind.0 as u32) | u64::from(device.id as u32) << 32 != DeviceKind::CPU.0 as u64
+        || byte_offset != 0
+    {
         return None;
     }
     // SAFETY: as above.
-    let (ndim, shape, strides) = unsafe { ((*t).ndim as usize, (*t).shape, (*t).strides) };
-    if ndim > MAX_PLAIN_NDIM || shape.is_null() || strides.is_null() {
+    let (ndim, shape, strides) = unsafe { ((*t).ndim as u32 as usize, (*t).shape, (*t).strides) };
+    if ndim > MAX_PLAIN_NDIM {
+        return None;
+    }
+    // One sign for both: NULL, and an address in the upper half.
+    let before = |p: *const i64| p.addr().wrapping_sub(1);
+    if (before(shape) | before(strides)) >> (usize::BITS - 1) != 0 {
         return None;
     }
     // SAFETY: at most as many dimensions as a block has. All are written before the draft leaves the block, and a draft that is
