@@ -3,8 +3,11 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx2::{Floats, MAGIC, Put};
+use super::avx2::{Floats, MAGIC, Put, spill};
 use super::avx2_loss::{Losses, Step};
+
+/// The limits of what is not limited.
+const ALL: (i32, i32) = (i32::MIN, i32::MAX);
 
 /// Four vectors of four.
 pub(super) type Doubles = [__m256d; 4];
@@ -68,8 +71,8 @@ unsafe fn widen(x: Floats) -> Doubles {
     }
 }
 
-/// Integers of 32 bits within `lo` and `hi`, NaN as 0; where losses are checked, of all that is not lost. `at` counts groups of
-/// sixteen.
+/// Integers of 32 bits; what an `i32` has no room for is saturated, NaN 0, and packing does the same for narrower types. Where losses
+/// are checked, integers of all that is not lost: within `lo` and `hi`. `at` counts groups of sixteen.
 ///
 /// Truncated, NaN and what is out of range become MIN, which is no other's equal when it is converted back.
 #[inline(always)]
@@ -81,17 +84,14 @@ unsafe fn narrow<L: Losses, const CHECKED: bool>(
 ) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
-        let mut i = [_mm256_setzero_si256(); 2];
-        for k in 0..2 {
-            if CHECKED {
-                i[k] = _mm256_cvttps_epi32(x[k]);
+        let i = [_mm256_cvttps_epi32(x[0]), _mm256_cvttps_epi32(x[1])];
+        if CHECKED {
+            for k in 0..2 {
                 lost.floats(2 * at + k, _mm256_cvtepi32_ps(i[k]), x[k]);
                 outside(i[k], 2 * at + k, (lo, hi), lost);
-            } else {
-                let (lo, hi) = (_mm256_set1_ps(lo as f32), _mm256_set1_ps(hi as f32));
-                let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
-                i[k] = _mm256_cvttps_epi32(_mm256_min_ps(_mm256_max_ps(number, lo), hi));
             }
+        } else if any_least(i) {
+            return saturated(&spill(x).map(f64::from));
         }
         i
     }
@@ -105,13 +105,37 @@ unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, (lo, hi): (i32
         if CHECKED {
             return narrow_by_sum(x, (lo, hi), lost);
         }
-        let mut i = [_mm_setzero_si128(); 4];
-        for k in 0..4 {
-            let (lo, hi) = (_mm256_set1_pd(lo.into()), _mm256_set1_pd(hi.into()));
-            let number = _mm256_and_pd(x[k], _mm256_cmp_pd::<_CMP_ORD_Q>(x[k], x[k]));
-            i[k] = _mm256_cvttpd_epi32(_mm256_min_pd(_mm256_max_pd(number, lo), hi));
+        let halves = |k: usize| _mm256_set_m128i(_mm256_cvttpd_epi32(x[k + 1]), _mm256_cvttpd_epi32(x[k]));
+        let i = [halves(0), halves(2)];
+        if any_least(i) {
+            let mut lanes = [0.0; 16];
+            for (k, x) in x.into_iter().enumerate() {
+                _mm256_storeu_pd(lanes.as_mut_ptr().add(k * 4), x);
+            }
+            return saturated(&lanes);
         }
-        [_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])]
+        i
+    }
+}
+
+/// One by one. A function of its own: in every kernel it took more room than the rest.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+unsafe fn saturated(x: &[f64; 16]) -> [__m256i; 2] {
+    let i = x.map(|x| x as i32);
+    // SAFETY: sixteen integers; loads take any alignment.
+    unsafe { [_mm256_loadu_si256(i.as_ptr().cast()), _mm256_loadu_si256(i.as_ptr().add(8).cast())] }
+}
+
+/// Whether some integer is MIN, which is what the processor gives for NaN and for all that is out of range.
+#[inline(always)]
+unsafe fn any_least(i: [__m256i; 2]) -> bool {
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe {
+        let least = _mm256_set1_epi32(i32::MIN);
+        let any = _mm256_or_si256(_mm256_cmpeq_epi32(i[0], least), _mm256_cmpeq_epi32(i[1], least));
+        _mm256_testz_si256(any, any) == 0
     }
 }
 
@@ -163,15 +187,16 @@ unsafe fn outside<L: Losses>(i: __m256i, k: usize, (lo, hi): (i32, i32), lost: &
 }
 
 macro_rules! narrow {
-    ($($t:ident $dst:ident $i:ident $store:expr, $one:ident $store_one:expr;)*) => { $(
+    ($($t:ident $dst:ident $i:ident $lost:ident $store:expr, $one:ident $store_one:expr;)*) => { $(
         impl Integer for $t {
             const SIZE: usize = size_of::<$t>();
             #[inline(always)]
-            unsafe fn put<L: Losses, const CHECKED: bool>($dst: *mut u8, x: [Floats; 2], lost: &mut L) {
-                let limits = ($t::MIN.into(), $t::MAX.into());
+            unsafe fn put<L: Losses, const CHECKED: bool>($dst: *mut u8, x: [Floats; 2], $lost: &mut L) {
+                // The limits of a byte are looked at once it is a word.
+                let limits = if size_of::<$t>() == 1 { ALL } else { ($t::MIN.into(), $t::MAX.into()) };
                 // SAFETY: the caller's guarantee; stores take any alignment.
                 unsafe {
-                    let $i = [narrow::<L, CHECKED>(x[0], 0, limits, lost), narrow::<L, CHECKED>(x[1], 1, limits, lost)];
+                    let $i = [narrow::<L, CHECKED>(x[0], 0, limits, $lost), narrow::<L, CHECKED>(x[1], 1, limits, $lost)];
                     $store;
                 }
             }
@@ -194,7 +219,25 @@ unsafe fn words(i: [__m256i; 2]) -> __m256i {
     unsafe { _mm256_packs_epi32(i[0], i[1]) }
 }
 
-/// The same unsigned.
+/// As [`words`], where those that are no bytes are lost. `at` counts groups of sixteen.
+#[inline(always)]
+unsafe fn bytes<L: Losses, const CHECKED: bool, const SIGNED: bool>(
+    i: [__m256i; 2],
+    at: usize,
+    lost: &mut L,
+) -> __m256i {
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe {
+        let words = words(i);
+        if CHECKED {
+            let above = if SIGNED { _mm256_sub_epi16(words, _mm256_set1_epi16(i8::MIN.into())) } else { words };
+            lost.packed_16(at, above, 0xff00);
+        }
+        words
+    }
+}
+
+/// As [`words`], unsigned.
 #[inline(always)]
 unsafe fn unsigned_words(i: [__m256i; 2]) -> __m256i {
     // SAFETY: the features of `avx2::run`, which every caller has.
@@ -229,15 +272,15 @@ unsafe fn store_half(dst: *mut u8, bytes: __m256i) {
 }
 
 narrow! {
-    i8 dst i store_bytes(dst, _mm256_packs_epi16(words(i[0]), words(i[1]))),
+    i8 dst i lost store_bytes(dst, _mm256_packs_epi16(bytes::<L, CHECKED, true>(i[0], 0, lost), bytes::<L, CHECKED, true>(i[1], 1, lost))),
         one store_half(dst, _mm256_packs_epi16(words(one), words(one)));
-    u8 dst i store_bytes(dst, _mm256_packus_epi16(words(i[0]), words(i[1]))),
+    u8 dst i lost store_bytes(dst, _mm256_packus_epi16(bytes::<L, CHECKED, false>(i[0], 0, lost), bytes::<L, CHECKED, false>(i[1], 1, lost))),
         one store_half(dst, _mm256_packus_epi16(words(one), words(one)));
-    i16 dst i {
+    i16 dst i lost {
         store_words(dst, words(i[0]));
         store_words(dst.add(32), words(i[1]));
     }, one store_words(dst, words(one));
-    u16 dst i {
+    u16 dst i lost {
         store_words(dst, unsigned_words(i[0]));
         store_words(dst.add(32), unsigned_words(i[1]));
     }, one store_words(dst, unsigned_words(one));
@@ -257,24 +300,12 @@ impl Integer for i32 {
     #[inline(always)]
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, [x, _]: [Floats; 2], lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe {
-            if CHECKED {
-                return store(dst, narrow::<L, true>(x, 0, (i32::MIN, i32::MAX), lost));
-            }
-            let (mut i, limit) = ([_mm256_setzero_si256(); 2], _mm256_set1_ps(2_147_483_648.0));
-            for k in 0..2 {
-                let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
-                // MIN is what the processor gives for all that is out of range; its complement is MAX.
-                let over = _mm256_cmp_ps::<_CMP_GE_OQ>(x[k], limit);
-                i[k] = _mm256_xor_si256(_mm256_cvttps_epi32(number), _mm256_castps_si256(over));
-            }
-            store(dst, i);
-        }
+        unsafe { store(dst, narrow::<L, CHECKED>(x, 0, ALL, lost)) }
     }
     #[inline(always)]
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe { store(dst, narrow_wide::<L, CHECKED>(x, (i32::MIN, i32::MAX), lost)) }
+        unsafe { store(dst, narrow_wide::<L, CHECKED>(x, ALL, lost)) }
     }
 }
 

@@ -68,6 +68,12 @@ pub(super) trait Losses: Copy {
     unsafe fn bits(&mut self, k: usize, x: __m256i, mask: u32);
     /// The same for lanes of 16 bits.
     unsafe fn bits_16(&mut self, k: usize, x: __m256i, mask: u16);
+    /// The same for lanes in the order that packing within the halves of a vector leaves.
+    #[inline(always)]
+    unsafe fn packed_16(&mut self, k: usize, x: __m256i, mask: u16) {
+        // SAFETY: the caller's guarantee.
+        unsafe { self.bits_16(k, _mm256_permute4x64_epi64::<0b11_01_10_00>(x), mask) };
+    }
     /// The same for lanes of 64 bits.
     unsafe fn bits_64(&mut self, k: usize, x: __m256i, mask: u64);
     /// Lanes of this magnitude or a larger one: the same limit in every call of a conversion.
@@ -228,6 +234,12 @@ impl Losses for Any {
     unsafe fn bits_16(&mut self, k: usize, x: __m256i, mask: u16) {
         // SAFETY: as above.
         unsafe { self.bits(k, x, u32::from(mask) << 16 | u32::from(mask)) };
+    }
+    #[inline(always)]
+    unsafe fn packed_16(&mut self, k: usize, x: __m256i, mask: u16) {
+        // In whatever order.
+        // SAFETY: as above.
+        unsafe { self.bits_16(k, x, mask) };
     }
     #[inline(always)]
     unsafe fn bits_64(&mut self, _: usize, x: __m256i, mask: u64) {
