@@ -16,6 +16,21 @@ use crate::{AllocError, HOST_ALIGNMENT, MemoryResource, Stream, host, host_pool}
 /// that knows what the bytes mean and on which device they are.
 ///
 /// Dropping never panics and works on any thread, because the last drop often happens inside a DLPack deleter.
+///
+/// ```
+/// use freehold_device::Buffer;
+/// use freehold_tensor::Device;
+///
+/// let buffer = Buffer::host_aligned(100, 4096)?;
+/// assert_eq!((buffer.len(), buffer.align(), buffer.device()), (100, 4096, Device::CPU));
+/// // SAFETY: 100 bytes that are ours alone; they are written before they are read.
+/// let bytes = unsafe {
+///     buffer.as_ptr().write_bytes(7, buffer.len());
+///     std::slice::from_raw_parts(buffer.as_ptr(), buffer.len())
+/// };
+/// assert!(bytes.iter().all(|byte| *byte == 7));
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 pub struct Buffer {
     ptr: NonNull<u8>,
     bytes: usize,

@@ -10,6 +10,25 @@ use crate::resource::{dangling, layout_for};
 use crate::{AllocError, AllocReason, MemoryResource, Stream};
 
 /// The functions of a [`CallbackMemory`], laid out as a C struct.
+///
+/// See [`CallbackMemory`].
+///
+/// ```
+/// use std::ffi::c_void;
+///
+/// use freehold_device::{AllocReason, CallbackMemory, Callbacks, MemoryResource, Stream};
+/// use freehold_tensor::{Device, DeviceKind};
+///
+/// unsafe extern "C" fn nothing(_: *mut c_void, _: usize, _: usize, _: i64) -> *mut c_void {
+///     std::ptr::null_mut()
+/// }
+/// unsafe extern "C" fn never(_: *mut c_void, _: *mut c_void, _: usize, _: usize, _: i64) {}
+///
+/// let callbacks = Callbacks { allocate: nothing, deallocate: never, user: std::ptr::null_mut(), drop_user: None };
+/// // SAFETY: NULL is allowed, from any thread, and nothing else is done.
+/// let memory = unsafe { CallbackMemory::new(Device::new(DeviceKind::EXT_DEV, 0), "full", callbacks) };
+/// assert_eq!(memory.allocate(64, 8, Stream::NONE).unwrap_err().reason, AllocReason::Refused);
+/// ```
 #[derive(Copy, Clone, Debug)]
 #[repr(C)]
 pub struct Callbacks {
@@ -24,6 +43,31 @@ pub struct Callbacks {
 }
 
 /// Memory from C function pointers: how a caller of the C ABI brings its own allocator or its own device.
+///
+/// ```
+/// use std::ffi::c_void;
+/// use std::sync::Arc;
+///
+/// use freehold_device::{Buffer, CallbackMemory, Callbacks, MemoryResource, Stream};
+/// use freehold_tensor::Device;
+///
+/// unsafe extern "C" fn allocate(_: *mut c_void, bytes: usize, align: usize, _: i64) -> *mut c_void {
+///     // SAFETY: `bytes` is not zero, `align` a power of two.
+///     unsafe { std::alloc::alloc(std::alloc::Layout::from_size_align_unchecked(bytes, align)) }.cast()
+/// }
+/// unsafe extern "C" fn deallocate(_: *mut c_void, ptr: *mut c_void, bytes: usize, align: usize, _: i64) {
+///     // SAFETY: it came from `allocate` for this size and alignment.
+///     unsafe { std::alloc::dealloc(ptr.cast(), std::alloc::Layout::from_size_align_unchecked(bytes, align)) };
+/// }
+///
+/// let callbacks = Callbacks { allocate, deallocate, user: std::ptr::null_mut(), drop_user: None };
+/// // SAFETY: the functions are those of an allocator that any thread may call, and need no user.
+/// let memory: Arc<dyn MemoryResource> = Arc::new(unsafe { CallbackMemory::new(Device::CPU, "mine", callbacks) });
+/// let buffer = Buffer::new(&memory, 100, 64, Stream::NONE)?;
+/// assert_eq!(buffer.as_ptr().addr() % 64, 0);
+/// assert_eq!(buffer.resource().name(), "mine");
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 pub struct CallbackMemory {
     device: Device,
     name: String,

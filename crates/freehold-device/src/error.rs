@@ -7,6 +7,15 @@ use freehold_tensor::Device;
 use crate::cuda::Status;
 
 /// An allocation that did not happen: what was asked, where, and why not. Nothing was allocated.
+///
+/// ```
+/// use freehold_device::Buffer;
+///
+/// let error = Buffer::host_aligned(64, 3).unwrap_err();
+/// assert_eq!((error.bytes, error.align, error.limit), (64, 3, None));
+/// assert!(!error.is_out_of_memory()); // more memory would not help
+/// assert_eq!(error.to_string(), "64 bytes could not be allocated on cpu: an alignment of 3 is not a power of two");
+/// ```
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AllocError {
     /// The bytes asked for.
@@ -22,6 +31,13 @@ pub struct AllocError {
 }
 
 /// Why an allocation did not happen.
+///
+/// ```
+/// use freehold_device::{AllocReason, Buffer};
+///
+/// assert_eq!(Buffer::host_aligned(64, 0).unwrap_err().reason, AllocReason::Alignment);
+/// assert_eq!(Buffer::host(usize::MAX).unwrap_err().reason, AllocReason::TooLarge);
+/// ```
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllocReason {

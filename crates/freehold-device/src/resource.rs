@@ -16,6 +16,37 @@ use crate::{AllocError, AllocReason, Stream};
 /// Adaptors are resources over another resource; [`Arc`] of a resource is one too, so they compose over
 /// `Arc<dyn MemoryResource>`.
 ///
+/// ```
+/// use std::ptr::NonNull;
+/// use std::sync::Arc;
+///
+/// use freehold_device::{AllocError, Buffer, HostMemory, MemoryResource, Stream};
+/// use freehold_tensor::Device;
+///
+/// struct Named<R>(R, &'static str);
+///
+/// // SAFETY: memory and requests are those of the resource inside, which gives the guarantees.
+/// unsafe impl<R: MemoryResource> MemoryResource for Named<R> {
+///     fn device(&self) -> Device {
+///         self.0.device()
+///     }
+///     fn allocate(&self, bytes: usize, align: usize, stream: Stream) -> Result<NonNull<u8>, AllocError> {
+///         self.0.allocate(bytes, align, stream)
+///     }
+///     unsafe fn deallocate(&self, ptr: NonNull<u8>, bytes: usize, align: usize, stream: Stream) {
+///         // SAFETY: the caller's promises, passed on.
+///         unsafe { self.0.deallocate(ptr, bytes, align, stream) };
+///     }
+///     fn name(&self) -> &str {
+///         self.1
+///     }
+/// }
+///
+/// let memory: Arc<dyn MemoryResource> = Arc::new(Named(HostMemory, "scratch"));
+/// assert_eq!(Buffer::new(&memory, 64, 1, Stream::NONE)?.resource().name(), "scratch");
+/// # Ok::<(), AllocError>(())
+/// ```
+///
 /// # Safety
 ///
 /// Callers write through what [`allocate`](Self::allocate) returns, so an implementation must guarantee that:

@@ -14,6 +14,15 @@ use std::fmt;
 ///
 /// Python's `stream=None` is not a number: it is [`Stream::NONE`] for host memory, and
 /// [`Stream::LEGACY_DEFAULT`] for CUDA, as the array API standard says.
+///
+/// ```
+/// use freehold_device::Stream;
+///
+/// assert!(Stream(-1).is_none() && Stream(-1).is_cuda());
+/// assert!(!Stream(0).is_cuda() && Stream(2) == Stream::PER_THREAD_DEFAULT);
+/// assert!(Stream(0x7f00).is_handle());
+/// assert_eq!([Stream::NONE, Stream(1), Stream(0x7f00)].map(|s| s.to_string()), ["none", "1", "0x7f00"]);
+/// ```
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 #[repr(transparent)]
 pub struct Stream(pub i64);

@@ -6,6 +6,13 @@
 use std::fmt;
 
 /// What a decision says will happen.
+///
+/// ```
+/// use freehold_tensor::Verdict;
+///
+/// assert_eq!(Verdict::Share.name(), "share");
+/// assert_eq!(Verdict::Reject as u8, 2); // in the C ABI
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum Verdict {
@@ -30,6 +37,14 @@ impl Verdict {
 
 bitflags::bitflags! {
     /// Why a copy is made; several steps run in one fused pass.
+    ///
+    /// ```
+    /// use freehold_tensor::Steps;
+    ///
+    /// let steps = Steps::LAYOUT | Steps::CAST;
+    /// assert_eq!(steps.names().collect::<Vec<_>>(), ["layout", "cast"]);
+    /// assert!(!steps.contains(Steps::DEVICE));
+    /// ```
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
     pub struct Steps: u8 {
         /// The caller asked for a copy, or the target must not alias the owner.
@@ -64,6 +79,16 @@ impl Steps {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $info:literal;)*) => {
         /// A stable reason code.
+        ///
+        /// ```
+        /// use freehold_tensor::Code;
+        ///
+        /// assert_eq!(Code::from_name("RO01"), Some(Code::RO01));
+        /// assert_eq!(Code::from_number(101), Some(Code::RO01));
+        /// assert_eq!(Code::ST01.to_string(), "ST01");
+        /// assert!(Code::RO02.is_info() && !Code::RO01.is_info()); // made read-only is no refusal
+        /// assert!(Code::ALL.contains(&Code::IN01));
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u16)]
         pub enum Code { $($(#[$doc])* $name = $value,)* }

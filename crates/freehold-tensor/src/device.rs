@@ -4,6 +4,15 @@ use std::fmt;
 
 /// A DLPack device type as an open set of integers (`DLDeviceType`): values this version does not name still
 /// travel through and print as `device<N>`.
+///
+/// ```
+/// use freehold_tensor::DeviceKind;
+///
+/// assert_eq!(DeviceKind::from_name("cuda_host"), Some(DeviceKind::CUDA_HOST));
+/// assert!(DeviceKind::CUDA_HOST.is_host() && !DeviceKind::CUDA.is_host());
+/// assert_eq!(DeviceKind(99).name(), None);
+/// assert_eq!(DeviceKind(99).to_string(), "device<99>");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct DeviceKind(pub i32);

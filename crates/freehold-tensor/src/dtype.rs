@@ -82,6 +82,14 @@ impl DType {
         }
 
         /// Every scalar dtype with a name, in the order of [`DType::index`].
+        ///
+        /// ```
+        /// use freehold_tensor::{DType, KNOWN_DTYPES};
+        ///
+        /// let names: Vec<_> = KNOWN_DTYPES.iter().take(3).filter_map(|dtype| dtype.name()).collect();
+        /// assert_eq!(names, ["bool", "int8", "int16"]);
+        /// assert_eq!(DType::I16.index(), Some(2));
+        /// ```
         pub const KNOWN_DTYPES: &[DType] = &[$(DType::$name),*];
     };
 }
@@ -157,6 +165,14 @@ impl DType {
     }
 
     /// Bytes of one element, where it fills whole bytes.
+    ///
+    /// ```
+    /// use freehold_tensor::DType;
+    ///
+    /// assert_eq!(DType::F32.with_lanes(4).size(), Some(16));
+    /// assert_eq!(DType::F4_E2M1FN.size(), None); // two share a byte
+    /// assert_eq!(DType::F4_E2M1FN.padded_size(), 1);
+    /// ```
     #[inline]
     pub const fn size(self) -> Option<usize> {
         let bits = self.element_bits();
@@ -202,6 +218,14 @@ impl DType {
     }
 
     /// The unsigned integer with the same number of bits, for raw views.
+    ///
+    /// ```
+    /// use freehold_tensor::DType;
+    ///
+    /// assert!(DType::BF16.is_float() && DType::BF16.is_carried_as_bits());
+    /// assert_eq!(DType::BF16.bits_dtype(), Some(DType::U16));
+    /// assert_eq!(DType::C128.bits_dtype(), None); // no integer has 128 bits
+    /// ```
     pub const fn bits_dtype(self) -> Option<DType> {
         match (self.element_bits(), self.lanes) {
             (8, 1) => Some(DType::U8),
@@ -227,6 +251,13 @@ impl DType {
 
     /// Checks the fields of a dtype that came from a foreign struct: known code, bits that the code allows, at
     /// least one lane (DLPack 1.3, `DLDataType`).
+    ///
+    /// ```
+    /// use freehold_tensor::DType;
+    ///
+    /// let error = DType { lanes: 0, ..DType::F32 }.validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "dtype.lanes is 0; it must be at least 1");
+    /// ```
     pub fn validate(self) -> Result<(), FieldError> {
         if self.code > Self::CODE_LAST {
             return Err(FieldError::new("dtype.code", self.code, "be one that DLPack 1.3 assigns (0 to 17)"));
@@ -274,6 +305,15 @@ impl fmt::Debug for DType {
 }
 
 /// A set of scalar dtypes, one bit each in the order of [`KNOWN_DTYPES`].
+///
+/// ```
+/// use freehold_tensor::{DType, DTypeSet};
+///
+/// let floats = DTypeSet::of(&[DType::F64, DType::F32]);
+/// assert!(floats.contains(DType::F32) && !floats.contains(DType::F32.with_lanes(2)));
+/// let more = floats.union(DTypeSet::of(&[DType::I8]));
+/// assert_eq!(more.iter().collect::<Vec<_>>(), [DType::I8, DType::F32, DType::F64]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DTypeSet(pub u64);
 

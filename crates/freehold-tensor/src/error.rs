@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// A metadata field whose value breaks a rule, named so that a message can say which, what and why.
+///
+/// ```
+/// use freehold_tensor::Layout;
+///
+/// let error = Layout::new(&[2, -3], &[3, 1]).numel().unwrap_err();
+/// assert_eq!((error.field, error.index, error.value), ("shape", Some(1), -3));
+/// assert_eq!(error.to_string(), "shape[1] is -3; it must be at least 0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// The field as DLPack spells it: `shape`, `strides`, `ndim`, `dtype.lanes`, `byte_offset`...

@@ -11,6 +11,15 @@ pub const MAX_NDIM: usize = 64;
 pub type Dims = SmallVec<[i64; 6]>;
 
 /// What one step of a stride is.
+///
+/// ```
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// // An f32 field in records of 7 bytes: no whole number of elements apart.
+/// let field = Layout::new(&[3], &[7]);
+/// assert_eq!(field.extent(DType::F32, false, StrideUnit::Bytes)?.len(), 18);
+/// # Ok::<(), freehold_tensor::FieldError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum StrideUnit {
     /// Elements, as in DLPack.
@@ -21,6 +30,13 @@ pub enum StrideUnit {
 }
 
 /// A memory order that a request can ask for.
+///
+/// ```
+/// use freehold_tensor::{Layout, Order};
+///
+/// assert_eq!(Layout::new(&[2, 3], &[1, 2]).order(), Some(Order::F));
+/// assert_eq!(Layout::new(&[2, 3], &[6, 2]).order(), None); // gaps
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Order {
     /// Whatever the source has.
@@ -33,6 +49,15 @@ pub enum Order {
 }
 
 /// The bytes that a layout reaches, relative to the address of its first element: `lo..hi`.
+///
+/// ```
+/// use freehold_tensor::{DType, Extent, Layout, StrideUnit};
+///
+/// let reversed = Layout::new(&[4], &[-1]).extent(DType::F32, false, StrideUnit::Elements)?;
+/// assert_eq!(reversed, Extent { lo: -12, hi: 4 });
+/// assert_eq!(reversed.len(), 16);
+/// # Ok::<(), freehold_tensor::FieldError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
     /// Lowest byte, zero or negative.
@@ -66,6 +91,9 @@ impl Extent {
 /// assert!(rows.is_c_contiguous() && rows.numel() == Ok(6));
 /// assert!(!Layout::new(&[2, 3], &[1, 2]).is_c_contiguous()); // column-major
 /// assert!(Layout::new(&[1, 3], &[777, 1]).is_c_contiguous()); // a stride over one element says nothing
+/// assert_eq!(Layout::new(&[2, 3], &[1, 2]).first_not_compact(Order::C), Some((1, 2, 1)));
+/// assert_eq!(Layout::new(&[2, 3], &[4, 1]).first_not_packed(), Some((0, 4, 3))); // a gap after each row
+/// assert_eq!(Layout::new(&[4], &[-1]).first_negative(), Some((0, -1)));
 /// # Ok::<(), freehold_tensor::FieldError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +105,14 @@ pub struct Layout<'a> {
 }
 
 /// Compact strides of a shape in elements; [`Order::Any`] counts as C. Sizes of 0 count as 1, so that no stride is 0.
+///
+/// ```
+/// use freehold_tensor::{Order, compact_strides};
+///
+/// assert_eq!(compact_strides(&[2, 3], Order::C)?[..], [3, 1]);
+/// assert_eq!(compact_strides(&[2, 3], Order::F)?[..], [1, 2]);
+/// # Ok::<(), freehold_tensor::FieldError>(())
+/// ```
 pub fn compact_strides(shape: &[i64], order: Order) -> Result<Dims, FieldError> {
     let mut strides: Dims = SmallVec::from_elem(1, shape.len());
     let mut step: i64 = 1;
@@ -256,6 +292,13 @@ impl<'a> Layout<'a> {
     /// Exact for layouts whose sorted strides nest (every view that slicing, transposing and broadcasting can
     /// make); a layout such as `as_strided((3, 3), (1, 2))` that needs a Diophantine search is answered by
     /// [`crate::overlap`]'s bounded search over the layout against itself.
+    ///
+    /// ```
+    /// use freehold_tensor::Layout;
+    ///
+    /// assert_eq!(Layout::new(&[4, 3], &[0, 1]).first_self_overlap(), Some((0, 0))); // broadcast rows
+    /// assert_eq!(Layout::new(&[3, 4], &[1, 3]).first_self_overlap(), None);
+    /// ```
     pub fn first_self_overlap(&self) -> Option<(usize, i64)> {
         if self.rows_nest() || self.is_empty() {
             return None;

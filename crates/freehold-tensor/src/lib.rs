@@ -13,6 +13,19 @@
 //! * Every size computation is checked; a layout whose byte extent overflows `isize` is refused before use.
 //! * Strides are in elements, as DLPack has them, except where an operand says [`StrideUnit::Bytes`] (a field of
 //!   a packed record in NumPy).
+//!
+//! # Example
+//!
+//! ```
+//! use freehold_tensor::copy::{CastKind, cast_kind};
+//! use freehold_tensor::{DType, Layout, Order, StrideUnit, compact_strides};
+//!
+//! let strides = compact_strides(&[480, 640, 3], Order::C)?;
+//! let image = Layout::new(&[480, 640, 3], &strides);
+//! assert_eq!(image.validate(DType::U8, false, StrideUnit::Elements)?.len(), 921_600);
+//! assert_eq!(cast_kind(DType::U8, DType::F16), CastKind::Exact);
+//! # Ok::<(), freehold_tensor::FieldError>(())
+//! ```
 
 pub mod code;
 pub mod copy;

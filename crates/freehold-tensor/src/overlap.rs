@@ -10,6 +10,21 @@ use smallvec::SmallVec;
 use crate::{DType, Extent, Layout, StrideUnit};
 
 /// A view as the overlap test sees it: an address, and bytes stepped along each dimension.
+///
+/// ```
+/// use freehold_tensor::{DType, Layout, StrideUnit, Strided, overlap};
+///
+/// let values = [0_u16; 6];
+/// let row = Strided {
+///     address: values.as_ptr().addr() as u64,
+///     layout: Layout::new(&[3], &[1]),
+///     dtype: DType::U16,
+///     padded: false,
+///     unit: StrideUnit::Elements,
+/// };
+/// let last = Strided { address: values[5..].as_ptr().addr() as u64, layout: Layout::new(&[3], &[-1]), ..row };
+/// assert!(!overlap(&row, &last).may()); // the second row, backwards
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Strided<'a> {
     /// Address of the first element.
@@ -25,6 +40,13 @@ pub struct Strided<'a> {
 }
 
 /// The answer of [`overlap`].
+///
+/// ```
+/// use freehold_tensor::Overlap;
+///
+/// assert!(Overlap::Some.may() && Overlap::Unknown.may());
+/// assert!(!Overlap::None.may());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Overlap {
     /// No byte is shared.

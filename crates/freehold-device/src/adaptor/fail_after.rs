@@ -11,6 +11,20 @@ use crate::{AllocError, AllocReason, MemoryResource, Stream};
 ///
 /// To reach every failure path of an operation, run it with `FailAfter::once(inner, 0)`, then 1, then 2, until
 /// [`requests`](Self::requests) shows that the failing request was never made.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use freehold_device::{AllocReason, Buffer, FailAfter, HostMemory, MemoryResource, Stream};
+///
+/// let failing = Arc::new(FailAfter::once(HostMemory, 1));
+/// let memory: Arc<dyn MemoryResource> = failing.clone();
+/// let ask = || Buffer::new(&memory, 64, 1, Stream::NONE);
+/// assert!(ask().is_ok());
+/// assert_eq!(ask().unwrap_err().reason, AllocReason::Injected);
+/// assert!(ask().is_ok());
+/// assert_eq!(failing.requests(), 3);
+/// ```
 #[derive(Debug)]
 pub struct FailAfter<R> {
     inner: R,

@@ -10,6 +10,24 @@ use crate::{AllocError, AllocReason, MemoryResource, Stream};
 /// A resource that refuses what would bring the bytes in use above a limit.
 ///
 /// The bytes asked for are what counts; what the resource inside adds for alignment or bookkeeping does not.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use freehold_device::{Buffer, HostMemory, Limit, MemoryResource, Stream};
+///
+/// let limit = Arc::new(Limit::new(HostMemory, 1000));
+/// let memory: Arc<dyn MemoryResource> = limit.clone();
+/// let first = Buffer::new(&memory, 600, 1, Stream::NONE)?;
+/// let error = Buffer::new(&memory, 500, 1, Stream::NONE).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "500 bytes could not be allocated on cpu: 600 bytes of the limit of 1000 bytes are in use"
+/// );
+/// drop(first);
+/// assert_eq!(limit.in_use(), 0);
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 #[derive(Debug)]
 pub struct Limit<R> {
     inner: R,

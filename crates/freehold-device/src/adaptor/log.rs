@@ -21,6 +21,21 @@ use crate::{AllocError, MemoryResource, Stream};
 ///
 /// A line is written after an allocation and before a free, so that an address is never in use twice in the file. A line
 /// that cannot be written is counted, and fails no request.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use freehold_device::{Buffer, HostMemory, Log, MemoryResource, Stream};
+///
+/// let log = Arc::new(Log::new(HostMemory, Vec::new()));
+/// let memory: Arc<dyn MemoryResource> = log.clone();
+/// drop(Buffer::new(&memory, 64, 1, Stream::NONE)?);
+///
+/// let text = String::from_utf8(log.out().clone()).expect("ASCII");
+/// let actions: Vec<_> = text.lines().filter_map(|line| line.split(',').nth(2)).collect();
+/// assert_eq!(actions, ["Action", "allocate", "free"]);
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 #[derive(Debug)]
 pub struct Log<R, W: Write> {
     inner: R,

@@ -12,6 +12,22 @@ use crate::{AllocError, MemoryResource, Stream};
 ///
 /// The function may free memory of this very resource. It is called without a lock, from whatever thread asked for memory,
 /// and from several at once. Other failures than a lack of memory are passed on.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use freehold_device::{Buffer, HostMemory, Limit, MemoryResource, Retry, Stream};
+///
+/// // What is cached goes when memory is short.
+/// let cache = Arc::new(Mutex::new(Vec::new()));
+/// let kept = Arc::clone(&cache);
+/// let retry = Arc::new(Retry::new(Limit::new(HostMemory, 100), 1, move |_| kept.lock().unwrap().pop().is_some()));
+/// let memory: Arc<dyn MemoryResource> = retry.clone();
+/// cache.lock().unwrap().push(Buffer::new(&memory, 80, 1, Stream::NONE)?);
+/// let other = Buffer::new(&memory, 80, 1, Stream::NONE)?;
+/// assert_eq!((retry.retries(), cache.lock().unwrap().len()), (1, 0));
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 pub struct Retry<R, F> {
     inner: R,
     tries: u32,

@@ -11,6 +11,12 @@ use crate::{AllocError, MemoryResource, Stream};
 ///
 /// The numbers are read one after another. While other threads allocate they may belong to slightly different
 /// moments; once the threads are quiet they are exact.
+///
+/// ```
+/// use freehold_device::{AllocStatistics, HostMemory, Statistics};
+///
+/// assert_eq!(Statistics::new(HostMemory).statistics(), AllocStatistics::default());
+/// ```
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllocStatistics {
     /// The bytes in use now.
@@ -30,6 +36,21 @@ pub struct AllocStatistics {
 }
 
 /// A resource that counts: current, peak and total.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use freehold_device::{Buffer, HostMemory, MemoryResource, Statistics, Stream};
+///
+/// let counted = Arc::new(Statistics::new(HostMemory));
+/// let memory: Arc<dyn MemoryResource> = counted.clone();
+/// let kept = Buffer::new(&memory, 100, 1, Stream::NONE)?;
+/// drop(Buffer::new(&memory, 50, 1, Stream::NONE)?);
+/// let now = counted.statistics();
+/// assert_eq!((now.current_bytes, now.peak_bytes, now.total_bytes), (100, 150, 150));
+/// assert_eq!((now.current_count, now.failed_count), (1, 0));
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Statistics<R> {
     inner: R,

@@ -29,6 +29,21 @@ impl Contexts {
 /// The primary context of one device: the one that the CUDA runtime, and with it every framework, uses too.
 ///
 /// It is retained when first asked for and never released: memory that left through DLPack may come back at any time.
+///
+/// ```no_run
+/// use freehold_device::Stream;
+/// use freehold_device::cuda::{Context, StreamRef, sys};
+///
+/// let context = Context::of(0)?;
+/// assert_eq!((context.ordinal(), context.driver().devices.is_empty()), (0, false));
+/// assert!(context.attribute(sys::DEVICE_MULTIPROCESSOR_COUNT)? > 0);
+/// // SAFETY: a reserved number, and no handle.
+/// assert_eq!(unsafe { context.stream(Stream(1)) }?, StreamRef::LEGACY);
+/// let stream = context.work_stream()?;
+/// assert!(!context.is_capturing(stream)?);
+/// context.synchronize(stream)?;
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub struct Context {
     driver: &'static Driver,
     ordinal: i32,
@@ -302,6 +317,13 @@ impl std::fmt::Debug for Context {
 }
 
 /// A stream that lives: one of the reserved ones, one of ours, or one that somebody vouched for ([`Context::stream`]).
+///
+/// ```
+/// use freehold_device::Stream;
+/// use freehold_device::cuda::StreamRef;
+///
+/// assert_eq!(StreamRef::PER_THREAD.number(), Stream::PER_THREAD_DEFAULT);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct StreamRef(CuStream);
@@ -330,6 +352,21 @@ impl StreamRef {
 
 /// Zeroes memory of a device, on a stream.
 ///
+/// ```no_run
+/// use freehold_device::cuda::{Context, memory, zero};
+/// use freehold_device::{Buffer, Stream};
+///
+/// let context = Context::of(0)?;
+/// let memory = Buffer::new(memory::managed(0)?, 64, 64, Stream::NONE)?;
+/// let stream = context.work_stream()?;
+/// // SAFETY: all of the buffer, which nothing else uses.
+/// unsafe { zero(context, memory.as_ptr().addr() as u64, memory.len(), stream) }?;
+/// context.synchronize(stream)?;
+/// // SAFETY: written above, and the host may read it now.
+/// assert_eq!(unsafe { *memory.as_ptr() }, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`Context::enter`].
@@ -348,6 +385,12 @@ pub unsafe fn zero(context: &Context, address: u64, bytes: usize, stream: Stream
 }
 
 /// Whether the host may read managed memory of a device while the device works.
+///
+/// ```
+/// use freehold_device::cuda::reads_managed;
+///
+/// assert!(!reads_managed(-1)); // no such device
+/// ```
 pub fn reads_managed(ordinal: i32) -> bool {
     Context::of(ordinal).and_then(|context| context.attribute(sys::DEVICE_CONCURRENT_MANAGED_ACCESS)) == Ok(1)
 }
@@ -364,6 +407,17 @@ fn alive(driver: &Driver) -> Result<(), CudaError> {
 }
 
 /// A context that is current on this thread. Dropping it puts back the one before.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+///
+/// let context = Context::of(0)?;
+/// let (_entered, mut free, mut total) = (context.enter()?, 0, 0);
+/// // SAFETY: the places are ours; the context is current.
+/// let status = unsafe { (context.api().core.mem_get_info)(&raw mut free, &raw mut total) };
+/// assert!(status.0 == 0 && free <= total);
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 #[must_use]
 pub struct Entered<'a> {
     context: &'a Context,

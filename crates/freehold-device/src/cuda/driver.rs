@@ -14,6 +14,13 @@ use super::{LIBRARY_VARIABLE, Status, Unavailable};
 const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
 /// The version of CUDA that a driver supports, in the driver's encoding: 12080 is 12.8.
+///
+/// ```
+/// use freehold_device::cuda::Version;
+///
+/// assert_eq!(Version(12080).to_string(), "12.8");
+/// assert!(Version(12080) < Version(13000));
+/// ```
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Version(pub i32);
 
@@ -36,6 +43,15 @@ impl fmt::Display for Version {
 }
 
 /// One CUDA device; its index in [`Driver::devices`] is its index in DLPack.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, CudaError};
+///
+/// let context = Context::of(0)?;
+/// let (_, total) = context.memory_info()?;
+/// assert!(total as u64 <= context.driver().devices[0].total_memory);
+/// # Ok::<(), CudaError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// The name, such as `NVIDIA H200`.
@@ -45,6 +61,17 @@ pub struct DeviceInfo {
 }
 
 /// A CUDA driver that works and has at least one device.
+///
+/// ```no_run
+/// use freehold_device::cuda::{CudaError, Version, probe};
+///
+/// let driver = probe().map_err(CudaError::from)?;
+/// assert!(driver.version >= Version(11000));
+/// for (ordinal, device) in driver.devices.iter().enumerate() {
+///     println!("cuda:{ordinal} {}, {} bytes", device.name, device.total_memory);
+/// }
+/// # Ok::<(), CudaError>(())
+/// ```
 #[non_exhaustive]
 pub struct Driver {
     /// The CUDA version that the driver supports.
@@ -61,6 +88,10 @@ pub struct Driver {
 static EXITING: AtomicBool = AtomicBool::new(false);
 
 /// Whether the process is exiting, so that no call of a driver is safe any more.
+///
+/// ```
+/// assert!(!freehold_device::cuda::is_exiting());
+/// ```
 pub fn is_exiting() -> bool {
     EXITING.load(Ordering::Acquire)
 }
@@ -106,6 +137,15 @@ impl fmt::Debug for Driver {
 ///
 /// The first call runs `cuInit`. It makes no context and takes no device memory, but it binds CUDA to this process: a
 /// child forked afterwards cannot use CUDA (a child that is spawned can). Call it only when CUDA is asked about.
+///
+/// ```
+/// use freehold_device::cuda::probe;
+///
+/// match probe() {
+///     Ok(driver) => assert!(!driver.devices.is_empty()),
+///     Err(why) => assert!(why.to_string().contains("CUDA driver"), "{why}"),
+/// }
+/// ```
 pub fn probe() -> Result<&'static Driver, &'static Unavailable> {
     static DRIVER: OnceLock<Result<Driver, Unavailable>> = OnceLock::new();
     DRIVER
@@ -128,6 +168,16 @@ pub fn probe() -> Result<&'static Driver, &'static Unavailable> {
 impl Driver {
     /// Opens a driver library, which stays open for the life of the process, and asks it for its devices.
     /// [`probe`] is this for the machine's own driver.
+    ///
+    /// ```
+    /// # #[cfg(all(target_os = "linux", target_env = "gnu"))] {
+    /// use freehold_device::cuda::{Driver, Unavailable};
+    ///
+    /// // SAFETY: the C library, which is loaded already, has no functions of these names.
+    /// let why = unsafe { Driver::load("libc.so.6") }.unwrap_err();
+    /// assert!(matches!(why, Unavailable::MissingSymbol { symbols, .. } if symbols.contains(&"cuInit")));
+    /// # }
+    /// ```
     ///
     /// # Safety
     ///

@@ -5,6 +5,18 @@ use std::fmt;
 use super::{Status, Unavailable};
 
 /// A function of the driver and what it returned.
+///
+/// ```
+/// use freehold_device::cuda::{Context, CudaError, Status};
+///
+/// // With a driver, and without one.
+/// let error = Context::of(-1).unwrap_err();
+/// assert!(matches!(error, CudaError::NoDevice { ordinal: -1, .. } | CudaError::Unavailable(_)));
+///
+/// let full = CudaError::Failed { function: "cuMemAlloc_v2", status: Status::OUT_OF_MEMORY };
+/// assert!(full.is_out_of_memory());
+/// assert_eq!(full.to_string(), "the CUDA driver failed: cuMemAlloc_v2 returned CUDA_ERROR_OUT_OF_MEMORY (2)");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CudaError {

@@ -18,6 +18,16 @@ pub(super) struct Events(Mutex<Vec<usize>>);
 
 /// An event without timing, of one context. Dropped, it may be recorded again by somebody else: a wait that was queued
 /// keeps what it waits for, because the driver takes that when the wait is queued.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, Event};
+///
+/// let context = Context::of(0)?;
+/// let event = Event::recorded(context, context.new_stream()?)?;
+/// event.synchronize()?;
+/// assert!(event.is_done()?);
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub struct Event {
     context: &'static Context,
     raw: CuEvent,
@@ -138,6 +148,18 @@ impl Drop for Event {
 }
 
 /// Makes `then` wait for everything queued on `first` so far. Nothing is done where both are one stream.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, Event, order};
+///
+/// let context = Context::of(0)?;
+/// let (first, then) = (context.new_stream()?, context.new_stream()?);
+/// let done = Event::recorded(context, first)?;
+/// order(context, first, context, then)?;
+/// context.synchronize(then)?;
+/// assert!(done.is_done()?);
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -20,6 +20,15 @@ pub(super) use fill::one_byte;
 pub use fill::plan_fill;
 
 /// A kernel, and what it is launched with.
+///
+/// ```
+/// # use freehold_tensor::{DType, Layout, StrideUnit, copy::{Lazy, Operand}};
+/// # let (data, layout) = (std::ptr::without_provenance_mut(4096), Layout::new(&[100], &[1]));
+/// # let dst = Operand { data, dtype: DType::U8, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let launch = freehold_device::cuda::launch::plan_fill(&dst, &[7])?.expect("there are elements");
+/// assert_eq!((launch.blocks, launch.to_string()), (1, "a fill of 1 axes by fh_fill_run".to_owned()));
+/// # Ok::<(), freehold_tensor::copy::CopyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// Where the kernel is.
@@ -59,6 +68,23 @@ struct Axis {
 pub const THREADS: u32 = 256;
 
 /// The launch that copies `src` into `dst`, both memory that the device reaches; `None` for no elements.
+///
+/// ```
+/// use freehold_device::cuda::launch::{Module, plan};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let side = |address, dtype| Operand {
+///     data: std::ptr::without_provenance_mut(address),
+///     dtype,
+///     layout: Layout::new(&[1000], &[1]),
+///     unit: StrideUnit::Elements,
+///     traits: Lazy::empty(),
+/// };
+/// let launch = plan(&side(4096, DType::BF16), &side(65536, DType::F32), &CopyOptions::default())?.unwrap();
+/// assert_eq!((launch.module, &*launch.kernel), (Module::Contiguous, "fh_cast_F32_BF16"));
+/// # Ok::<(), freehold_tensor::copy::CopyError>(())
+/// ```
 ///
 /// # Errors
 ///

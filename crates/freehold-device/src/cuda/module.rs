@@ -12,6 +12,15 @@ use super::sys::{CuFunction, CuModule};
 use super::{Context, Status, StreamRef};
 
 /// The files that kernels are in.
+///
+/// ```
+/// use freehold_device::cuda::launch::Module;
+///
+/// let ptx = Module::Fill.ptx()?;
+/// let text = String::from_utf8_lossy(&ptx);
+/// assert!(text.contains(".entry fh_fill_run(") && text.ends_with('\0'));
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Module {
     /// kernels/contiguous.cu
@@ -83,6 +92,27 @@ fn function(context: &'static Context, launch: &Launch) -> Result<CuFunction, Cu
 }
 
 /// Queues a kernel on a stream of the context.
+///
+/// ```no_run
+/// use freehold_device::cuda::launch::plan_fill;
+/// use freehold_device::cuda::memory::resource;
+/// use freehold_device::cuda::{Context, launch};
+/// use freehold_device::{Buffer, Stream};
+/// use freehold_tensor::copy::{Lazy, Operand};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let context = Context::of(0)?;
+/// let stream = context.new_stream()?;
+/// let buffer = Buffer::new(resource(0)?, 400, 256, stream.number())?;
+/// let (data, layout) = (buffer.as_ptr(), Layout::new(&[100], &[1]));
+/// let dst = Operand { data, dtype: DType::F32, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let fill = plan_fill(&dst, &1.5_f32.to_ne_bytes())?.expect("there are elements");
+/// assert_eq!(fill.walk.dst, data.addr() as u64);
+/// // SAFETY: the buffer is as long as the layout reaches, used on this stream alone, and freed after it.
+/// unsafe { launch(context, &fill, stream) }?;
+/// context.synchronize(stream)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -8,6 +8,19 @@ use super::error::{CudaError, check};
 use super::sys;
 
 /// What kind of memory it is, as the driver knows it.
+///
+/// See [`pointer()`].
+///
+/// ```no_run
+/// use freehold_device::cuda::memory::managed;
+/// use freehold_device::cuda::{Context, MemoryKind, pointer};
+/// use freehold_device::{Buffer, Stream};
+///
+/// let buffer = Buffer::new(managed(0)?, 1000, 256, Stream::NONE)?;
+/// let found = pointer(Context::of(0)?.driver(), buffer.as_ptr().addr() as u64)?;
+/// assert_eq!(found.kind, MemoryKind::Managed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum MemoryKind {
@@ -22,6 +35,19 @@ pub enum MemoryKind {
 }
 
 /// What the driver knows of an address.
+///
+/// ```no_run
+/// use freehold_device::cuda::memory::resource;
+/// use freehold_device::cuda::{Context, pointer};
+/// use freehold_device::{Buffer, Stream};
+///
+/// let buffer = Buffer::new(resource(0)?, 1000, 256, Stream::NONE)?;
+/// let address = buffer.as_ptr().addr() as u64;
+/// let found = pointer(Context::of(0)?.driver(), address + 10)?;
+/// assert_eq!((found.base, found.ordinal), (address, 0));
+/// assert!(found.len >= 1000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pointer {
     /// The kind of memory.
@@ -39,6 +65,16 @@ pub struct Pointer {
 }
 
 /// Asks the driver whose memory an address is. Needs no current context, makes none, and works while streams are captured.
+///
+/// ```no_run
+/// use freehold_device::cuda::{CudaError, MemoryKind, pointer, probe};
+///
+/// let driver = probe().map_err(CudaError::from)?;
+/// let values = [0_u8; 4];
+/// let found = pointer(driver, values.as_ptr().addr() as u64)?;
+/// assert_eq!((found.kind, found.ordinal), (MemoryKind::Unregistered, -1));
+/// # Ok::<(), CudaError>(())
+/// ```
 ///
 /// # Errors
 ///

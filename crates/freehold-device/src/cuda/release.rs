@@ -32,6 +32,13 @@ const SOON: Duration = Duration::from_micros(50);
 const LATE: Duration = Duration::from_millis(2);
 
 /// What became of memory whose uses were not done when it was let go of.
+///
+/// ```
+/// use freehold_device::cuda::{ReleaseStatistics, release_statistics};
+///
+/// // No memory of a device was let go of yet.
+/// assert_eq!(release_statistics(), ReleaseStatistics { deferred: 0, waiting: 0, leaked: 0 });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReleaseStatistics {
     /// How often giving back had to wait, since the process began.
@@ -43,6 +50,14 @@ pub struct ReleaseStatistics {
 }
 
 /// The counters of [`release_after`].
+///
+/// ```
+/// use freehold_device::cuda::{release_after, release_statistics};
+///
+/// let before = release_statistics();
+/// release_after(&[], None, Box::new(|| ())); // nobody uses it: no wait
+/// assert_eq!(release_statistics().deferred, before.deferred);
+/// ```
 pub fn release_statistics() -> ReleaseStatistics {
     ReleaseStatistics {
         deferred: DEFERRED.load(Ordering::Relaxed),
@@ -56,6 +71,14 @@ fn queue() -> MutexGuard<'static, Vec<Waiting>> {
 }
 
 /// Starts the thread that gives memory back late, once a process, and gives back what is due. For imports.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, prepare_release};
+///
+/// let context = Context::of(0)?;
+/// assert!(prepare_release(context).is_ok());
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -80,6 +103,20 @@ pub fn prepare_release(context: &'static Context) -> Result<(), CudaError> {
 /// A stream that is being captured has run nothing: what a graph uses must be kept by whoever replays it. A stream that was
 /// destroyed cannot be asked any more, and neither can one in a forked child or at exit: then `give_back` is not called, and
 /// the memory stays (see [`release_statistics`]).
+///
+/// ```no_run
+/// use std::sync::mpsc::channel;
+///
+/// use freehold_device::cuda::{Context, prepare_release, release_after};
+///
+/// let context = Context::of(0)?;
+/// prepare_release(context)?;
+/// let (done, given_back) = channel();
+/// let stream = context.new_stream()?;
+/// release_after(&[(context, stream)], None, Box::new(move || done.send(()).expect("somebody waits")));
+/// assert!(given_back.recv().is_ok()); // when the stream is done
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub fn release_after(
     uses: &[(&'static Context, StreamRef)],
     home: Option<(&'static Context, StreamRef)>,
@@ -163,6 +200,13 @@ fn take_due(queue: &mut Vec<Waiting>) -> Vec<Waiting> {
 }
 
 /// Gives back what is due, and waits for the rest. For tests, and before a process ends.
+///
+/// ```
+/// use freehold_device::cuda::{flush_releases, release_statistics};
+///
+/// flush_releases();
+/// assert_eq!(release_statistics().waiting, 0);
+/// ```
 pub fn flush_releases() {
     loop {
         poll();

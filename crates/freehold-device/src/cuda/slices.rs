@@ -35,6 +35,16 @@ use super::{Context, CudaError, Status, StreamRef, order, probe};
 use crate::{Buffer, MemoryResource, Stream};
 
 /// Why memory is not handed over.
+///
+/// ```
+/// use freehold_device::cuda::slices::SliceError;
+///
+/// let error = SliceError::Elements { bytes: 10, size: 4 };
+/// assert_eq!(
+///     error.to_string(),
+///     "10 bytes at this address are no elements of 4 bytes; there must be one or more, aligned"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SliceError {
@@ -124,6 +134,17 @@ pub struct NotGiven {
 /// buffer is given back ([`Buffer::set_stream`] names another): then the slice's own stream waits for it, and the slice is
 /// dropped. Any thread may do that. A slice whose own stream is captured by then is never freed.
 ///
+/// ```no_run
+/// use cudarc::driver::CudaContext;
+/// use freehold_device::cuda::StreamRef;
+/// use freehold_device::cuda::slices::take;
+///
+/// let slice = CudaContext::new(0)?.default_stream().clone_htod(&[1.0_f32, 2.0])?;
+/// let buffer = take(slice, StreamRef::LEGACY).map_err(|not_taken| not_taken.error)?;
+/// assert_eq!((buffer.len(), buffer.resource().name()), (8, "cudarc"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`SliceError::OtherContext`], [`CudaError::Capturing`], or what the driver says; the slice comes back.
@@ -195,6 +216,20 @@ pub struct Lent<'a, T> {
 
 /// Lends a buffer, of whatever resource, of the stream's device. `stream` is made to wait for the buffer's.
 ///
+/// ```no_run
+/// use cudarc::driver::CudaContext;
+/// use freehold_device::Buffer;
+/// use freehold_device::cuda::{StreamRef, memory, slices::lend};
+///
+/// let stream = CudaContext::new(0)?.default_stream();
+/// let mut buffer = Buffer::new(memory::resource(0)?, 8, 256, StreamRef::LEGACY.number())?;
+/// // SAFETY: written before it is read; nobody else uses it.
+/// let mut lent = unsafe { lend::<f32>(&mut buffer, &stream) }?;
+/// stream.memcpy_htod(&[1.0, 2.0], &mut lent.as_view_mut())?;
+/// assert_eq!(stream.clone_dtoh(&lent.as_view())?, [1.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`SliceError::OtherContext`], [`SliceError::OtherDevice`], [`SliceError::Elements`], [`CudaError::Capturing`], or what the
@@ -265,6 +300,19 @@ impl<T> Drop for Lent<'_, T> {
 }
 
 /// Gives a buffer away: the slice frees it, on `stream`, which is made to wait for the buffer's.
+///
+/// ```no_run
+/// use cudarc::driver::CudaContext;
+/// use freehold_device::cuda::{StreamRef, memory, slices::give};
+/// use freehold_device::{Buffer, host};
+///
+/// let stream = CudaContext::new(0)?.default_stream();
+/// let buffer = Buffer::new(memory::resource(0)?, 8, 256, StreamRef::LEGACY.number())?;
+/// // SAFETY: `f32`s that nobody reads before they are written; nobody else uses the memory.
+/// let slice = unsafe { give::<f32>(buffer, &stream) }.map_err(|not_given| not_given.error)?;
+/// assert_eq!(slice.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

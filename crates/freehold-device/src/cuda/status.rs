@@ -4,6 +4,14 @@ use std::fmt;
 
 /// A `CUresult` as an open set of integers: drivers add codes, and an unknown one must print, not be undefined
 /// behaviour.
+///
+/// ```
+/// use freehold_device::cuda::Status;
+///
+/// assert_eq!(Status::NO_DEVICE.to_string(), "CUDA_ERROR_NO_DEVICE (100)");
+/// assert_eq!(Status(4242).name(), None);
+/// assert_eq!(Status(4242).to_string(), "CUresult 4242");
+/// ```
 #[derive(Copy, Clone, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Status(pub i32);
@@ -92,6 +100,15 @@ impl fmt::Debug for Status {
 }
 
 /// Why CUDA cannot be used here.
+///
+/// ```
+/// use freehold_device::cuda::{Driver, Unavailable};
+///
+/// // SAFETY: there is no such library, so nothing of it runs.
+/// let why = unsafe { Driver::load("no-such-driver.so") }.unwrap_err();
+/// assert!(matches!(why, Unavailable::NoLibrary(_)));
+/// assert!(why.to_string().starts_with("the CUDA driver library could not be loaded: no-such-driver.so"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unavailable {

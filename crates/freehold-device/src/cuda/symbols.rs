@@ -68,6 +68,17 @@ fn look_up(library: &Library, names: &[&'static str], found: &mut [NonNull<c_voi
 // Split in two, because a tuple of so many results would be unwieldy: what asks, and what acts.
 group! {
     /// Devices, contexts and questions. Every driver since CUDA 11 has them.
+    ///
+    /// ```no_run
+    /// use freehold_device::cuda::{Core, CudaError, probe};
+    ///
+    /// let Core { device_get_name, .. } = probe().map_err(CudaError::from)?.api().core;
+    /// let mut name = [0; 64];
+    /// // SAFETY: so many bytes of ours.
+    /// let status = unsafe { device_get_name(name.as_mut_ptr(), 64, 0) };
+    /// assert!(status.0 == 0 && name[0] != 0);
+    /// # Ok::<(), CudaError>(())
+    /// ```
     Core {
         init = "cuInit": fn(c_uint);
         driver_get_version = "cuDriverGetVersion": fn(*mut c_int);
@@ -91,6 +102,19 @@ group! {
 
 group! {
     /// Memory and copies. Every driver since CUDA 11 has them.
+    ///
+    /// ```no_run
+    /// use freehold_device::cuda::{Context, Memory};
+    ///
+    /// let context = Context::of(0)?;
+    /// let Memory { mem_alloc, mem_free, .. } = context.api().memory;
+    /// let (_entered, mut address) = (context.enter()?, 0);
+    /// // SAFETY: the place is ours, and the context current.
+    /// assert_eq!(unsafe { mem_alloc(&raw mut address, 1000) }.0, 0);
+    /// // SAFETY: allocated above; nothing uses it.
+    /// assert_eq!(unsafe { mem_free(address) }.0, 0);
+    /// # Ok::<(), freehold_device::cuda::CudaError>(())
+    /// ```
     Memory {
         mem_alloc = "cuMemAlloc_v2": fn(*mut CuDevicePtr, usize);
         mem_free = "cuMemFree_v2": fn(CuDevicePtr);
@@ -110,6 +134,17 @@ group! {
 
 group! {
     /// Streams, events, modules and launches. Every driver since CUDA 11 has them.
+    ///
+    /// ```no_run
+    /// use freehold_device::cuda::{Context, Status, Work};
+    ///
+    /// let context = Context::of(0)?;
+    /// let stream = context.new_stream()?;
+    /// let (Work { stream_query, .. }, _entered) = (context.api().work, context.enter()?);
+    /// // SAFETY: the stream lives for ever, and its context is current.
+    /// assert_eq!(unsafe { stream_query(stream.raw()) }, Status::SUCCESS); // nothing was queued
+    /// # Ok::<(), freehold_device::cuda::CudaError>(())
+    /// ```
     Work {
         stream_create = "cuStreamCreate": fn(*mut CuStream, c_uint);
         stream_destroy = "cuStreamDestroy_v2": fn(CuStream);
@@ -138,6 +173,19 @@ group! {
 
 group! {
     /// Stream-ordered pools: CUDA 11.2.
+    ///
+    /// ```no_run
+    /// use freehold_device::cuda::{Context, Pools};
+    ///
+    /// let context = Context::of(0)?;
+    /// if let Some(Pools { default_pool, .. }) = context.api().pools {
+    ///     let mut pool = std::ptr::null_mut();
+    ///     // SAFETY: the place is ours, the device one of the driver's.
+    ///     let status = unsafe { default_pool(&raw mut pool, context.device()) };
+    ///     assert!(status.0 != 0 || !pool.is_null());
+    /// }
+    /// # Ok::<(), freehold_device::cuda::CudaError>(())
+    /// ```
     Pools {
         default_pool = "cuDeviceGetDefaultMemPool": fn(*mut CuMemoryPool, CuDevice);
         create = "cuMemPoolCreate": fn(*mut CuMemoryPool, *const CuMemPoolProps);
@@ -158,6 +206,17 @@ group! {
 
 group! {
     /// Many copies in one call: CUDA 12.8.
+    ///
+    /// What [`copy_many`](super::transfer::copy_many) calls.
+    ///
+    /// ```no_run
+    /// use freehold_device::cuda::{Context, Version};
+    ///
+    /// let context = Context::of(0)?;
+    /// let driver = context.driver();
+    /// assert!(driver.api().batch.is_none() || driver.version >= Version(12080));
+    /// # Ok::<(), freehold_device::cuda::CudaError>(())
+    /// ```
     Batch {
         memcpy_batch_async = "cuMemcpyBatchAsync": fn(
             *mut CuDevicePtr, *mut CuDevicePtr, *mut usize, usize, *mut CuMemcpyAttributes, *mut usize, usize,
@@ -168,12 +227,41 @@ group! {
 
 group! {
     /// Ids of streams that are never used again: CUDA 12.
+    ///
+    /// ```no_run
+    /// use freehold_device::cuda::{Context, StreamIds};
+    ///
+    /// let context = Context::of(0)?;
+    /// let streams = [context.new_stream()?, context.new_stream()?];
+    /// let (_entered, mut ids) = (context.enter()?, [0; 2]);
+    /// if let Some(StreamIds { stream_get_id }) = context.api().stream_ids {
+    ///     for (stream, id) in streams.iter().zip(&mut ids) {
+    ///         // SAFETY: the stream lives for ever, and the place is ours.
+    ///         assert_eq!(unsafe { stream_get_id(stream.raw(), id) }.0, 0);
+    ///     }
+    ///     assert_ne!(ids[0], ids[1]);
+    /// }
+    /// # Ok::<(), freehold_device::cuda::CudaError>(())
+    /// ```
     StreamIds {
         stream_get_id = "cuStreamGetId": fn(CuStream, *mut u64);
     }
 }
 
 /// The driver's functions: the groups that must be there, and those that newer drivers have.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, Status};
+///
+/// let context = Context::of(0)?;
+/// let api = context.api();
+/// let mut version = 0;
+/// // SAFETY: the place is an int of ours.
+/// let status = unsafe { (api.core.driver_get_version)(&raw mut version) };
+/// assert_eq!(status, Status::SUCCESS);
+/// assert!(version < 11020 || api.pools.is_some());
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 #[derive(Copy, Clone)]
 pub struct Api {
     /// Devices, contexts and questions.

@@ -4,6 +4,13 @@
 //! structs are those of CUDA 12.8, which older drivers take too (reserved bytes must be zero); `tests/cuda_layout.rs`
 //! holds sizes and offsets to those of `cudarc`, which are generated from the header. They are not taken from it, because
 //! its build allows one CUDA version in a whole dependency graph.
+//!
+//! ```
+//! use freehold_device::cuda::{StreamRef, sys};
+//!
+//! assert_eq!(StreamRef::LEGACY.raw(), sys::STREAM_LEGACY);
+//! assert_eq!(size_of::<sys::CuMemPoolProps>(), 88);
+//! ```
 
 use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 
@@ -141,6 +148,29 @@ pub struct CuMemLocation {
 }
 
 /// `CUmemPoolProps`.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, sys};
+///
+/// let context = Context::of(0)?;
+/// let location = sys::CuMemLocation { kind: sys::MEM_LOCATION_TYPE_DEVICE, id: context.device() };
+/// let props = sys::CuMemPoolProps {
+///     alloc_type: sys::MEM_ALLOCATION_TYPE_PINNED,
+///     handle_types: sys::MEM_HANDLE_TYPE_NONE,
+///     location,
+///     win32_security_attributes: std::ptr::null_mut(),
+///     max_size: 0,
+///     usage: 0,
+///     reserved: [0; 54],
+/// };
+/// let (pools, _entered) = (context.api().pools.expect("CUDA 11.2"), context.enter()?);
+/// let mut pool = std::ptr::null_mut();
+/// // SAFETY: both pointers are to values of ours; reserved bytes are zero.
+/// assert_eq!(unsafe { (pools.create)(&raw mut pool, &raw const props) }.0, 0);
+/// // SAFETY: made above; nothing was allocated from it.
+/// assert_eq!(unsafe { (pools.destroy)(pool) }.0, 0);
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CuMemPoolProps {
@@ -179,6 +209,27 @@ pub struct CuMemPoolPtrExportData {
 }
 
 /// `CUDA_MEMCPY2D`.
+///
+/// ```no_run
+/// use freehold_device::cuda::{Context, memory, sys};
+/// use freehold_device::{Buffer, Stream};
+///
+/// let context = Context::of(0)?;
+/// let buffer = Buffer::new(memory::resource(0)?, 512, 256, Stream::NONE)?;
+/// // SAFETY: numbers and pointers, for which zero is a value.
+/// let mut tile: sys::CuMemcpy2D = unsafe { std::mem::zeroed() };
+/// // Four rows of 16 bytes, out of rows of 64.
+/// (tile.width_in_bytes, tile.height, tile.src_pitch, tile.dst_pitch) = (16, 4, 64, 16);
+/// (tile.src_memory_type, tile.dst_memory_type) = (sys::MEMORYTYPE_DEVICE, sys::MEMORYTYPE_DEVICE);
+/// tile.src_device = buffer.as_ptr().addr() as u64;
+/// tile.dst_device = tile.src_device + 256;
+/// let (stream, entered) = (context.work_stream()?, context.enter()?);
+/// // SAFETY: all within the buffer, which nothing else uses.
+/// assert_eq!(unsafe { (context.api().memory.memcpy_2d_async)(&raw const tile, stream.raw()) }.0, 0);
+/// drop(entered);
+/// context.synchronize(stream)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields of cuda.h")]

@@ -6,6 +6,22 @@ use freehold_tensor::DType;
 pub const MAX_AXES: usize = 8;
 
 /// What a kernel is given, by value: `Walk` in kernels/walk.cuh, at the same offsets.
+///
+/// ```
+/// use freehold_device::cuda::launch::plan;
+/// use freehold_device::cuda::walk::{Kind, Walk};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let (data, layout) = (std::ptr::without_provenance_mut(4096), Layout::new(&[10, 10], &[20, 2]));
+/// let dst = Operand { data, dtype: DType::F64, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let src = Operand { dtype: DType::I32, traits: Lazy::SWAPPED, ..dst };
+/// let walk = plan(&dst, &src, &CopyOptions::default())?.expect("there are elements").walk;
+/// // Both dimensions are one axis, in bytes.
+/// assert_eq!((walk.axes, walk.shape[0], walk.dst_step[0], walk.src_step[0]), (1, 100, 16, 8));
+/// assert_eq!((walk.src_kind, walk.flags), (Kind::I32 as u32, Walk::SWAP_SRC));
+/// # Ok::<(), freehold_tensor::copy::CopyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Walk {
@@ -49,6 +65,15 @@ impl Walk {
 }
 
 /// The dtypes that kernels cast: `Kind` in kernels/cast.cuh.
+///
+/// ```
+/// use freehold_device::cuda::walk::Kind;
+/// use freehold_tensor::DType;
+///
+/// assert_eq!(Kind::of(DType::C64), Some(Kind::F32)); // of each part
+/// assert_eq!((Kind::BF16.size(), Kind::BF16.dtype()), (2, DType::BF16));
+/// assert_eq!(Kind::of(DType::I4), None); // elements that share bytes
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 #[allow(missing_docs, reason = "named after the dtypes")]

@@ -24,9 +24,27 @@ pub const HOST_LARGE: usize = 2 << 20;
 
 /// The least alignment of host allocations of at least [`HOST_LARGE`] bytes: whole pages can be advised, protected
 /// or registered with a device without touching a neighbour's.
+///
+/// ```
+/// use freehold_device::{Buffer, HOST_LARGE, HOST_LARGE_ALIGNMENT};
+///
+/// let large = Buffer::host(HOST_LARGE)?;
+/// assert_eq!(large.as_ptr().addr() % HOST_LARGE_ALIGNMENT, 0);
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 pub const HOST_LARGE_ALIGNMENT: usize = 4096;
 
 /// Host memory from [`std::alloc`], aligned to [`HOST_ALIGNMENT`] or more.
+///
+/// ```
+/// use freehold_device::{HOST_ALIGNMENT, HostMemory, MemoryResource, Stream};
+///
+/// let block = HostMemory.allocate(1000, 8, Stream::NONE)?;
+/// assert_eq!(block.addr().get() % HOST_ALIGNMENT, 0);
+/// // SAFETY: allocated above with this size and alignment; nothing uses it.
+/// unsafe { HostMemory.deallocate(block, 1000, 8, Stream::NONE) };
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 #[derive(Copy, Clone, Debug, Default)]
 pub struct HostMemory;
 
@@ -76,11 +94,27 @@ unsafe impl MemoryResource for HostMemory {
 static HOST: LazyLock<Arc<dyn MemoryResource>> = LazyLock::new(|| Arc::new(HostPool::NEW));
 
 /// The host memory of the process: the [`HostPool`].
+///
+/// ```
+/// use freehold_device::{MemoryResource, host};
+/// use freehold_tensor::Device;
+///
+/// assert_eq!(host().device(), Device::CPU);
+/// ```
 pub fn host() -> &'static Arc<dyn MemoryResource> {
     &HOST
 }
 
 /// The pool behind [`host`]: its limit, its counters, and giving memory back.
+///
+/// ```
+/// use freehold_device::{Buffer, host_pool};
+///
+/// host_pool().set_limit(1 << 20);
+/// drop(Buffer::host(4 << 20)?);
+/// assert!(host_pool().statistics().kept_bytes <= 1 << 20);
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 pub const fn host_pool() -> HostPool {
     HostPool::NEW
 }

@@ -26,6 +26,18 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// The process's pool of host memory, see [`host`](crate::host()).
 ///
+/// ```
+/// use freehold_device::{Buffer, host_pool};
+///
+/// let pool = host_pool();
+/// pool.set_limit(64 << 20);
+/// drop(Buffer::host(1 << 20)?);
+/// assert!(pool.statistics().kept_bytes >= 1 << 20);
+/// pool.trim(0);
+/// assert_eq!((pool.statistics().kept_bytes, pool.limit()), (0, 64 << 20));
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
+///
 /// # Environment
 ///
 /// `FREEHOLD_HOST_CACHE`: the most bytes of freed memory to keep, with an optional `K`, `M` or `G`. `0` keeps nothing,
@@ -37,6 +49,17 @@ pub struct HostPool(());
 ///
 /// The numbers are read one after another. While other threads allocate they may belong to slightly different moments;
 /// once the threads are quiet they are exact.
+///
+/// ```
+/// use freehold_device::{Buffer, host_pool};
+///
+/// let before = host_pool().statistics();
+/// let buffer = Buffer::host(1000)?;
+/// let now = host_pool().statistics();
+/// assert_eq!(now.current_bytes - before.current_bytes, 1000);
+/// assert!(now.system_bytes >= now.current_bytes);
+/// # Ok::<(), freehold_device::AllocError>(())
+/// ```
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostStatistics {
     /// The bytes in use now, as they were asked for.

@@ -5,6 +5,23 @@ use std::fmt;
 use crate::{DType, Dims, FieldError};
 
 /// Why a copy was not made, or was not made whole.
+///
+/// ```
+/// use freehold_tensor::copy::{CopyError, CopyOptions, Lazy, Operand, describe};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let side = |dtype, shape| Operand {
+///     data: std::ptr::null_mut(),
+///     dtype,
+///     layout: Layout::new(shape, &[1]),
+///     unit: StrideUnit::Elements,
+///     traits: Lazy::empty(),
+/// };
+/// let why = |dst, src| describe(&dst, &src, &CopyOptions::default()).unwrap_err();
+/// assert!(matches!(why(side(DType::BOOL, &[2]), side(DType::F32, &[2])), CopyError::Forbidden { .. }));
+/// let error = why(side(DType::F32, &[2]), side(DType::F32, &[3]));
+/// assert_eq!(error.to_string(), "shape[0] is 2; it must be the same for destination and source");
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum CopyError {
@@ -29,6 +46,22 @@ pub enum CopyError {
 }
 
 /// Values that a dtype could not hold.
+///
+/// ```
+/// # use freehold_tensor::copy::{CopyError, CopyOptions, Lazy, LossValue, Operand, copy};
+/// # use freehold_tensor::{DType, Layout, StrideUnit};
+/// # let layout = Layout::new(&[2, 2], &[2, 1]);
+/// # let operand = |data, dtype| Operand { data, dtype, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let (wide, mut narrow) = ([1_i32, 2, 300, -1], [0_u8; 4]);
+/// let src = operand(wide.as_ptr().cast_mut().cast(), DType::I32);
+/// let dst = operand(narrow.as_mut_ptr(), DType::U8);
+/// // SAFETY: each layout reaches the four elements of its own array.
+/// let result = unsafe { copy(&dst, &src, &CopyOptions::default()) };
+/// let Err(CopyError::Loss(loss)) = result else { panic!("300 fits no byte") };
+/// assert_eq!((loss.count, loss.total, &loss.first_index[..]), (2, 4, &[1, 0][..]));
+/// assert_eq!(loss.first_value, LossValue::Int(300));
+/// assert_eq!(loss.to_string(), "2 of 4 i32 values would change in u8; the first is 300 at [1, 0]");
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loss {
     /// How many (lanes count one by one).
@@ -46,6 +79,13 @@ pub struct Loss {
 }
 
 /// A value of any real dtype.
+///
+/// ```
+/// use freehold_tensor::copy::LossValue;
+///
+/// assert_eq!(LossValue::Int(-1).to_string(), "-1");
+/// assert_eq!(LossValue::Float(1e300).to_string(), "1e300");
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum LossValue {
     /// Of an integer dtype or bool.

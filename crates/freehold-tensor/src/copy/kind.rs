@@ -4,6 +4,16 @@ use super::format::{BF16, F16, F32, F64, Format, MINI};
 use crate::DType;
 
 /// What a cast between two dtypes can do to values.
+///
+/// ```
+/// use freehold_tensor::DType;
+/// use freehold_tensor::copy::{CastKind, cast_kind};
+///
+/// // Which dtypes hold every i16?
+/// let holds = |to| matches!(cast_kind(DType::I16, to), CastKind::Same | CastKind::Exact);
+/// assert!(holds(DType::I32) && holds(DType::F32));
+/// assert!(!holds(DType::U32) && !holds(DType::F16));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum CastKind {
     /// The same dtype: bits are copied.
@@ -97,6 +107,16 @@ impl Scalar {
 }
 
 /// Whether a cast can be done at all, and whether it may lose; decided from the dtypes alone.
+///
+/// ```
+/// use freehold_tensor::DType;
+/// use freehold_tensor::copy::{CastKind, cast_kind};
+///
+/// assert_eq!(cast_kind(DType::F64, DType::F32), CastKind::Rounds);
+/// assert_eq!(cast_kind(DType::F32, DType::I64), CastKind::MayLose);
+/// assert_eq!(cast_kind(DType::C64, DType::F32), CastKind::TruthOrReal);
+/// assert_eq!(cast_kind(DType::F32, DType::F32.with_lanes(2)), CastKind::Unsupported);
+/// ```
 pub const fn cast_kind(from: DType, to: DType) -> CastKind {
     if from.code == to.code && from.bits == to.bits && from.lanes == to.lanes {
         // Any element can be moved as bits, opaque handles and 80-bit floats too.

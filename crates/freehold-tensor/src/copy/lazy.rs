@@ -9,6 +9,14 @@ use crate::DType;
 
 bitflags! {
     /// How the bytes of an operand differ from the values they stand for.
+    ///
+    /// ```
+    /// use freehold_tensor::DType;
+    /// use freehold_tensor::copy::Lazy;
+    ///
+    /// assert!((Lazy::SWAPPED | Lazy::CONJ).resolves(DType::C64));
+    /// assert!(!Lazy::NEG.resolves(DType::BOOL)); // no sign to change
+    /// ```
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
     pub struct Lazy: u8 {
         /// Bytes are in the other byte order; a complex element has two such words.

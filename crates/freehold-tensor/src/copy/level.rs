@@ -140,6 +140,12 @@ fn detect(best: &AtomicU8) -> Level {
 /// The name of the instruction set that copies and casts use on this machine: `baseline`, `avx2`, `avx512`,
 /// `avx512vbmi` or `neon`. The environment variable `FREEHOLD_SIMD`, read once, chooses a narrower one by its name; a
 /// name that is unknown or of an instruction set that the machine lacks changes nothing.
+///
+/// ```
+/// use freehold_tensor::copy::simd_level;
+///
+/// assert!(["baseline", "avx2", "avx512", "avx512vbmi", "neon"].contains(&simd_level()));
+/// ```
 pub fn simd_level() -> &'static str {
     Level::best().name()
 }

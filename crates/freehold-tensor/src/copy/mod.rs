@@ -77,6 +77,22 @@ use run::Steps;
 use side::Side;
 
 /// One side of a copy.
+///
+/// ```
+/// use freehold_tensor::copy::{Lazy, Operand};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let mut values = [1_i32, 2, 3];
+/// let reversed = Operand {
+///     data: values[2..].as_mut_ptr().cast(), // element 0 is the last in memory
+///     dtype: DType::I32,
+///     layout: Layout::new(&[3], &[-1]),
+///     unit: StrideUnit::Elements,
+///     traits: Lazy::empty(),
+/// };
+/// assert_eq!(reversed.layout.extent(reversed.dtype, false, reversed.unit)?.lo, -8);
+/// # Ok::<(), freehold_tensor::FieldError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a> {
     /// Address of element 0 (index 0 along every dimension); negative strides reach below it. Of any alignment.
@@ -93,6 +109,24 @@ pub struct Operand<'a> {
 }
 
 /// What becomes of a value that the target cannot hold.
+///
+/// ```
+/// # use freehold_tensor::copy::{CopyError, CopyOptions, Lazy, OnLoss, Operand, copy};
+/// # use freehold_tensor::{DType, Layout, StrideUnit};
+/// # let layout = Layout::new(&[3], &[1]);
+/// # let operand = |data, dtype| Operand { data, dtype, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let (floats, mut bytes) = ([-1.0_f32, 2.7, 300.0], [0_u8; 3]);
+/// let (src, dst) = (
+///     operand(floats.as_ptr().cast_mut().cast(), DType::F32),
+///     operand(bytes.as_mut_ptr(), DType::U8),
+/// );
+/// // SAFETY: each layout reaches the three elements of its own array.
+/// let cast = |on_loss| unsafe { copy(&dst, &src, &CopyOptions::new(on_loss)) };
+/// assert!(matches!(cast(OnLoss::Error), Err(CopyError::Loss(loss)) if loss.count == 3));
+/// cast(OnLoss::Allow)?;
+/// assert_eq!(bytes, [0, 2, 255]);
+/// # Ok::<(), CopyError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum OnLoss {
     /// The copy fails and reports how many there are. Float to float rounds and never counts as a loss.
@@ -106,6 +140,21 @@ pub enum OnLoss {
 }
 
 /// How to cast.
+///
+/// ```
+/// # use freehold_tensor::copy::{CopyError, CopyOptions, Lazy, OnLoss, Operand, copy};
+/// # use freehold_tensor::{DType, Layout, StrideUnit};
+/// # let layout = Layout::new(&[1], &[1]);
+/// # let operand = |data, dtype| Operand { data, dtype, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let (million, mut half) = (1e6_f32, 0_u16);
+/// let src = operand((&raw const million).cast_mut().cast(), DType::F32);
+/// let dst = operand((&raw mut half).cast(), DType::F16);
+/// // SAFETY: each layout reaches one element, which is there.
+/// let cast = |options| unsafe { copy(&dst, &src, &options).map(|()| dst.data.cast::<u16>().read()) };
+/// assert_eq!(cast(CopyOptions::default())?, 0x7C00); // infinity: a float that rounds is no loss
+/// assert_eq!(cast(CopyOptions { saturate: true, ..CopyOptions::new(OnLoss::Allow) })?, 0x7BFF); // 65504
+/// # Ok::<(), CopyError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CopyOptions {
     /// What becomes of a value that the target cannot hold.
@@ -132,6 +181,26 @@ impl CopyOptions {
 ///
 /// Rounding, overflow and NaN are NumPy's and ml_dtypes' `astype`, bit for bit, where those define the value; where
 /// C leaves it undefined (a float out of an integer's range) or NumPy wraps (integers), values saturate instead.
+///
+/// ```
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand, copy};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let (rows, mut columns) = ([1.5_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0_f64; 6]);
+/// let src = Operand {
+///     data: rows.as_ptr().cast_mut().cast(),
+///     dtype: DType::F32,
+///     layout: Layout::new(&[2, 3], &[3, 1]),
+///     unit: StrideUnit::Elements,
+///     traits: Lazy::empty(),
+/// };
+/// let layout = Layout::new(&[2, 3], &[1, 2]); // column-major
+/// let dst = Operand { data: columns.as_mut_ptr().cast(), dtype: DType::F64, layout, ..src };
+/// // SAFETY: each layout reaches the six elements of its own array.
+/// unsafe { copy(&dst, &src, &CopyOptions::default()) }?;
+/// assert_eq!(columns, [1.5, 4.0, 2.0, 5.0, 3.0, 6.0]);
+/// # Ok::<(), freehold_tensor::copy::CopyError>(())
+/// ```
 ///
 /// # Safety
 ///

@@ -30,6 +30,12 @@ static WANTED: AtomicUsize = AtomicUsize::new(0);
 /// How many threads a large copy uses at most, the calling one included: what [`set_num_threads`] said, else the
 /// environment variable `FREEHOLD_NUM_THREADS`, else the processors that this process may use (its affinity and its
 /// control group's quota are respected).
+///
+/// ```
+/// use freehold_tensor::copy::num_threads;
+///
+/// assert!(num_threads() >= 1);
+/// ```
 pub fn num_threads() -> usize {
     match WANTED.load(Ordering::Relaxed) {
         0 => default_threads(),
@@ -39,6 +45,16 @@ pub fn num_threads() -> usize {
 
 /// Changes how many threads a large copy uses at most, the calling one included; 1 for none beside it, 0 for the
 /// default. For the whole process, from the next copy on.
+///
+/// ```
+/// use freehold_tensor::copy::{num_threads, set_num_threads};
+///
+/// let before = num_threads();
+/// set_num_threads(1);
+/// assert_eq!(num_threads(), 1);
+/// set_num_threads(0);
+/// assert_eq!(num_threads(), before);
+/// ```
 pub fn set_num_threads(n: usize) {
     WANTED.store(n, Ordering::Relaxed);
 }
@@ -100,6 +116,20 @@ fn pool(helpers: usize) -> &'static Pool {
 /// Calls `work` on up to so many threads at once, the calling one included, and returns when all calls have that began: for
 /// copies that are cut into pieces by their caller. Calls must take pieces from a common store until that is empty: a thread
 /// that would begin after the first of them has ended does not.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use freehold_tensor::copy::on_threads;
+///
+/// let (next, sum) = (AtomicU64::new(0), AtomicU64::new(0));
+/// on_threads(2, || {
+///     while let piece @ 0..100 = next.fetch_add(1, Ordering::Relaxed) {
+///         sum.fetch_add(piece, Ordering::Relaxed);
+///     }
+/// });
+/// assert_eq!(sum.into_inner(), 4950); // each piece once
+/// ```
 ///
 /// # Panics
 ///

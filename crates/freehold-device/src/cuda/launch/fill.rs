@@ -12,6 +12,20 @@ const SHORTEST_RUN: i64 = 64;
 
 /// The launch that fills `dst` with `value`, the bytes of one element as they lie in memory; `None` for no elements.
 ///
+/// ```
+/// use freehold_device::cuda::launch::plan_fill;
+/// use freehold_tensor::copy::{Lazy, Operand};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let (data, layout) = (std::ptr::without_provenance_mut(4096), Layout::new(&[100], &[3]));
+/// let dst = Operand { data, dtype: DType::F32, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let launch = plan_fill(&dst, &1.5_f32.to_ne_bytes())?.expect("there are elements");
+/// assert_eq!(launch.kernel, "fh_fill_elements");
+/// let error = plan_fill(&dst, &[0]).unwrap_err();
+/// assert_eq!(error.to_string(), "value is 1; it must have as many bytes as an element");
+/// # Ok::<(), freehold_tensor::copy::CopyError>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`CopyError::Unsupported`] where no kernel does it: elements that share bytes or are not of 1, 2, 4, 8 or 16 bytes, more

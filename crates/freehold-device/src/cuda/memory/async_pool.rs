@@ -16,6 +16,25 @@ use crate::{AllocError, AllocReason, MemoryResource, Stream};
 
 /// Memory of a device by `cuMemAllocFromPoolAsync`, from a pool of its own: what is freed stays in the pool, and is used
 /// again in the order of the streams. As RMM's `cuda_async_memory_resource`.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use freehold_device::cuda::{Context, memory::AsyncMemory};
+/// use freehold_device::{Buffer, MemoryResource};
+///
+/// let context = Context::of(0)?;
+/// let pool = Arc::new(AsyncMemory::new(context)?);
+/// let memory: Arc<dyn MemoryResource> = pool.clone();
+/// let stream = context.new_stream()?;
+/// drop(Buffer::new(&memory, 1 << 20, 256, stream.number())?);
+/// context.synchronize(stream)?;
+/// let (reserved, in_use) = pool.usage()?;
+/// assert!(reserved >= 1 << 20 && in_use == 0);
+/// pool.trim(0)?;
+/// assert_eq!(pool.usage()?, (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct AsyncMemory {
     context: &'static Context,
     pools: Pools,

@@ -15,6 +15,29 @@ use crate::cuda::error::check;
 use crate::cuda::{Context, CudaError, Status, StreamRef, pointer, sys};
 
 /// A pool that another process [exported](AsyncMemory::export): its allocations are found here, and none are made.
+///
+/// ```no_run
+/// use std::os::fd::AsFd;
+///
+/// use freehold_device::cuda::memory::{AsyncMemory, ImportedPool};
+/// use freehold_device::cuda::{Context, StreamRef};
+/// use freehold_device::{MemoryResource, Stream};
+///
+/// // Here: one process for both, which would send the descriptor over a socket and the export by any channel.
+/// let context = Context::of(0)?;
+/// let pool = AsyncMemory::shareable(context)?;
+/// let block = pool.allocate(4096, 256, Stream::NONE)?;
+/// let (descriptor, export) = (pool.export()?, pool.export_pointer(block.addr().get() as u64)?);
+/// // There:
+/// let imported = ImportedPool::open(context, descriptor.as_fd())?;
+/// // SAFETY: so many bytes, freed below after this; nothing was queued on them.
+/// let buffer = unsafe { imported.import(&export, 4096, StreamRef::LEGACY) }?;
+/// assert_eq!(buffer.resource().name(), "cuda-imported");
+/// drop(buffer);
+/// // SAFETY: allocated above; nothing uses it.
+/// unsafe { pool.deallocate(block, 4096, 256, Stream::NONE) };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ImportedPool(AsyncMemory);
 

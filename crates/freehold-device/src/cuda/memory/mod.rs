@@ -9,6 +9,27 @@
 //! | [`PinnedMemory`] | `cuda-pinned` | `cuMemHostAlloc`, kept in lists by size |
 //!
 //! [`resource`], [`managed`] and [`pinned`] are those that results come from unless somebody registers others.
+//!
+//! A pool over host memory needs no device:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use freehold_device::cuda::memory::{PoolMemory, PoolOptions};
+//! use freehold_device::{Buffer, MemoryResource, Stream, host};
+//!
+//! let mut options = PoolOptions::default();
+//! options.smallest_region = 1 << 20;
+//! let pool = Arc::new(PoolMemory::new(host().clone(), options));
+//! let memory: Arc<dyn MemoryResource> = pool.clone();
+//! let block = Buffer::new(&memory, 1000, 256, Stream::NONE)?;
+//! let now = pool.statistics();
+//! assert_eq!((now.reserved, now.in_use, now.live, now.regions), (1 << 20, 1024, 1, 1));
+//! drop(block);
+//! pool.trim();
+//! assert_eq!(pool.statistics().reserved, 0);
+//! # Ok::<(), freehold_device::AllocError>(())
+//! ```
 
 mod async_pool;
 #[cfg(unix)]
@@ -49,6 +70,16 @@ struct Defaults {
 
 /// Where results on `cuda:ordinal` come from: a pool in the driver where it has pools, else the driver itself.
 ///
+/// ```no_run
+/// use freehold_device::Buffer;
+/// use freehold_device::cuda::{StreamRef, memory};
+/// use freehold_tensor::{Device, DeviceKind};
+///
+/// let buffer = Buffer::new(memory::resource(0)?, 1 << 20, 256, StreamRef::LEGACY.number())?;
+/// assert_eq!(buffer.device(), Device::new(DeviceKind::CUDA, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// No such device, or what the driver says.
@@ -68,6 +99,13 @@ pub fn resource(ordinal: i32) -> Result<&'static Arc<dyn MemoryResource>, CudaEr
 
 /// Where managed memory of a device comes from.
 ///
+/// ```no_run
+/// use freehold_device::cuda::memory;
+///
+/// assert_eq!(memory::managed(0)?.device().to_string(), "cuda_managed:0");
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
+///
 /// # Errors
 ///
 /// No such device, or what the driver says.
@@ -77,6 +115,15 @@ pub fn managed(ordinal: i32) -> Result<&'static Arc<dyn MemoryResource>, CudaErr
 }
 
 /// Where page-locked memory comes from, for every device: that of the first one.
+///
+/// ```no_run
+/// use freehold_device::cuda::memory;
+/// use freehold_device::{Buffer, Stream};
+///
+/// let locked = Buffer::new(memory::pinned()?, 4096, 64, Stream::NONE)?;
+/// assert!(locked.device().kind.is_host());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -27,6 +27,15 @@ struct Free {
 }
 
 /// What a [`PinnedMemory`] holds.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::memory::{PinnedMemory, PinnedStatistics};
+///
+/// // Nothing is locked before it is asked for.
+/// assert_eq!(PinnedMemory::new(Context::of(0)?).statistics(), PinnedStatistics::default());
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PinnedStatistics {
     /// Bytes that are locked, in use or kept.
@@ -40,6 +49,22 @@ pub struct PinnedStatistics {
 /// Page-locked host memory that every device can read and write. Not write-combined, because the host reads results from it.
 ///
 /// Blocks are powers of two. One that is given back with a stream is used again when what was queued there is done.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use freehold_device::cuda::{Context, memory::PinnedMemory};
+/// use freehold_device::{Buffer, MemoryResource, Stream};
+///
+/// let pinned = Arc::new(PinnedMemory::new(Context::of(0)?));
+/// let memory: Arc<dyn MemoryResource> = pinned.clone();
+/// for _ in 0..2 {
+///     drop(Buffer::new(&memory, 5000, 64, Stream::NONE)?);
+/// }
+/// let now = pinned.statistics();
+/// assert_eq!((now.reserved, now.in_use, now.misses), (8192, 0, 1)); // one block, used again
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct PinnedMemory {
     context: &'static Context,
     free: [Mutex<VecDeque<Free>>; CLASSES],

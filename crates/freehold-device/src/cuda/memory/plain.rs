@@ -13,12 +13,38 @@ use crate::{AllocError, AllocReason, MemoryResource, Stream};
 
 /// Memory of a device by `cuMemAlloc`. Slow, and a free waits for the device: for large blocks that live long, and for
 /// drivers without pools.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use freehold_device::cuda::{Context, memory::DeviceMemory};
+/// use freehold_device::{Buffer, MemoryResource, Stream};
+///
+/// let memory: Arc<dyn MemoryResource> = Arc::new(DeviceMemory::new(Context::of(0)?));
+/// assert_eq!(memory.name(), "cuda");
+/// let large = Buffer::new(&memory, 64 << 20, 256, Stream::NONE)?;
+/// assert_eq!(large.as_ptr().addr() % 256, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct DeviceMemory {
     context: &'static Context,
 }
 
 /// Managed memory by `cuMemAllocManaged`.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use freehold_device::cuda::{Context, memory::ManagedMemory};
+/// use freehold_device::{Buffer, MemoryResource, Stream};
+///
+/// let memory: Arc<dyn MemoryResource> = Arc::new(ManagedMemory::new(Context::of(0)?));
+/// let shared = Buffer::new(&memory, 4096, 64, Stream::NONE)?;
+/// // SAFETY: ours alone, and no device works on it.
+/// assert_eq!(unsafe { shared.as_ptr().write(7); *shared.as_ptr() }, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ManagedMemory {
     context: &'static Context,

@@ -17,6 +17,17 @@ use crate::{Buffer, HOST_ALIGNMENT, Stream};
 const LARGE: usize = 64 << 20;
 
 /// What was measured.
+///
+/// See [`calibrate`].
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::transfer::calibrate;
+///
+/// let measured = calibrate(Context::of(0)?)?;
+/// assert!(measured.to_string().starts_with("page-locked "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Calibration {
@@ -46,6 +57,16 @@ impl fmt::Display for Calibration {
 /// Measures transfers on a context and goes by that from now on, here and (by a file in the user's cache directory, or in
 /// `FREEHOLD_CACHE_DIR`) in later processes on this machine. Takes about a second, 64 MiB of each kind of memory, and the link
 /// for itself: other work makes the figures worse. No copy ever does this by itself.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::transfer::{calibrate, tuning};
+///
+/// let context = Context::of(0)?;
+/// let measured = calibrate(context)?;
+/// assert_eq!(tuning(context), measured.tuning);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -11,6 +11,26 @@ use crate::cuda::{Context, StreamRef, launch};
 /// Fills memory of a device with one value, on a stream: `value` is the bytes of an element as they lie in memory, 1, 2, 4, 8 or
 /// 16. Waits for nothing; a graph can hold it.
 ///
+/// ```no_run
+/// use freehold_device::cuda::memory::managed;
+/// use freehold_device::cuda::transfer::{Side, fill};
+/// use freehold_device::cuda::{Context, StreamRef};
+/// use freehold_device::{Buffer, Stream};
+/// use freehold_tensor::copy::{Lazy, Operand};
+/// use freehold_tensor::{DType, Layout, StrideUnit};
+///
+/// let buffer = Buffer::new(managed(0)?, 400, 256, Stream::NONE)?;
+/// let (data, layout) = (buffer.as_ptr(), Layout::new(&[100], &[1]));
+/// let operand = Operand { data, dtype: DType::F32, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let dst = Side { operand, device: buffer.device() };
+/// // SAFETY: the buffer is as long as the layout reaches, and nothing else uses it.
+/// let _done = unsafe { fill(&dst, &1.5_f32.to_ne_bytes(), StreamRef::LEGACY) }?;
+/// Context::of(0)?.synchronize(StreamRef::LEGACY)?;
+/// // SAFETY: written above, and the host may read it now.
+/// assert_eq!(unsafe { *data.cast::<f32>() }, 1.5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`TransferError::Copy`]: [`CopyError::Unsupported`] for elements that share bytes or are of another size, [`CopyError::Shape`]

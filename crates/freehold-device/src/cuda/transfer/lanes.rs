@@ -167,12 +167,30 @@ impl Drop for Lane {
 }
 
 /// Unlocks the slots of a context that no copy uses now. They are locked again by the next copy that needs them.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::transfer::{staging_bytes, trim_staging};
+///
+/// let context = Context::of(0)?;
+/// trim_staging(context);
+/// assert_eq!(staging_bytes(context), 0);
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub fn trim_staging(context: &'static Context) {
     let idle = std::mem::take(&mut context.room(Pool::default).lock().idle);
     drop(idle);
 }
 
 /// Bytes that are locked for the slots of a context, where no copy uses them now.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::transfer::staging_bytes;
+///
+/// assert_eq!(staging_bytes(Context::of(0)?), 0); // no copy was staged yet
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub fn staging_bytes(context: &'static Context) -> u64 {
     let state = context.room(Pool::default).lock();
     state.idle.iter().flatten().map(|slot| slot.memory.len() as u64).sum()

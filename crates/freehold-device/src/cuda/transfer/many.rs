@@ -4,6 +4,17 @@ use super::{Done, Road, TransferError, rows};
 use crate::cuda::{Context, StreamRef};
 
 /// One of many copies: addresses, of page-locked, managed or a device's memory, and a length in bytes.
+///
+/// ```no_run
+/// use freehold_device::cuda::transfer::{Piece, Road, copy_many};
+/// use freehold_device::cuda::{Context, StreamRef};
+///
+/// let none = Piece { dst: 0, src: 0, bytes: 0 };
+/// // SAFETY: nothing is copied.
+/// let done = unsafe { copy_many(Context::of(0)?, &[none], StreamRef::LEGACY) }?;
+/// assert_eq!(done.road, Road::Nothing);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Piece {
     /// Where to.
@@ -15,6 +26,25 @@ pub struct Piece {
 }
 
 /// Queues many copies on a stream, in one call of the driver where it has that (CUDA 12.8), in no order among themselves.
+///
+/// ```no_run
+/// use freehold_device::cuda::memory::{managed, resource};
+/// use freehold_device::cuda::transfer::{Piece, Road, copy_many};
+/// use freehold_device::cuda::{Context, StreamRef};
+/// use freehold_device::{Buffer, Stream};
+///
+/// let context = Context::of(0)?;
+/// let stream = StreamRef::LEGACY;
+/// let from = Buffer::new(managed(0)?, 512, 256, Stream::NONE)?;
+/// let to = Buffer::new(resource(0)?, 512, 256, stream.number())?;
+/// let (src, dst) = (from.as_ptr().addr() as u64, to.as_ptr().addr() as u64);
+/// let halves = [Piece { dst: dst + 256, src, bytes: 256 }, Piece { dst, src: src + 256, bytes: 256 }];
+/// // SAFETY: all within the two buffers, which nothing else uses.
+/// let done = unsafe { copy_many(context, &halves, stream) }?;
+/// assert_eq!((done.road, done.link_bytes), (Road::Batched, 512));
+/// context.synchronize(stream)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

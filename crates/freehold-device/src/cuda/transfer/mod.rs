@@ -29,6 +29,21 @@ use super::{Context, CudaError, Event, StreamRef};
 use crate::AllocError;
 
 /// One side of a copy: a tensor's memory and where it is.
+///
+/// See [`road`].
+///
+/// ```
+/// use freehold_device::cuda::transfer::{Road, Side, road};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Device, Layout, StrideUnit};
+///
+/// let layout = Layout::new(&[0], &[1]);
+/// let (dtype, data) = (DType::F32, std::ptr::null_mut());
+/// let operand = Operand { data, dtype, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let side = Side { operand, device: Device::CPU };
+/// assert_eq!(road(&side, &side, &CopyOptions::default())?.road, Road::Nothing);
+/// # Ok::<(), freehold_device::cuda::transfer::TransferError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
     /// Address, layout, dtype and how the bytes differ from the values.
@@ -45,6 +60,12 @@ impl Side<'_> {
 }
 
 /// The way that bytes go.
+///
+/// ```
+/// use freehold_device::cuda::transfer::Road;
+///
+/// assert_eq!(Road::Staged.to_string(), "through page-locked slots");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Road {
@@ -94,6 +115,22 @@ impl fmt::Display for Road {
 }
 
 /// What a copy would do. Its `Display` reads like `through page-locked slots, 1048576 bytes over the link`.
+///
+/// Made by [`road`]:
+///
+/// ```
+/// use freehold_device::cuda::transfer::{Side, road};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Device, DeviceKind, Layout, StrideUnit};
+///
+/// let (data, layout) = (std::ptr::without_provenance_mut(4096), Layout::new(&[1000], &[1]));
+/// let operand = Operand { data, dtype: DType::I16, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let src = Side { operand, device: Device::new(DeviceKind::CUDA_HOST, 0) };
+/// let dst = Side { device: Device::new(DeviceKind::CUDA, 0), ..src };
+/// let plan = road(&dst, &src, &CopyOptions::default())?;
+/// assert_eq!(plan.to_string(), "one copy by the driver, 2000 bytes over the link");
+/// # Ok::<(), freehold_device::cuda::transfer::TransferError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Plan {
@@ -124,6 +161,22 @@ impl fmt::Display for Plan {
 }
 
 /// A copy that was queued, or is done.
+///
+/// ```no_run
+/// use freehold_device::cuda::transfer::{Piece, copy_many};
+/// use freehold_device::cuda::{Context, StreamRef, memory};
+/// use freehold_device::{Buffer, Stream};
+///
+/// let buffer = Buffer::new(memory::managed(0)?, 512, 256, Stream::NONE)?;
+/// let src = buffer.as_ptr().addr() as u64;
+/// let piece = Piece { dst: src + 256, src, bytes: 256 };
+/// // SAFETY: both halves are of the buffer, which nothing else uses.
+/// let done = unsafe { copy_many(Context::of(0)?, &[piece], StreamRef::LEGACY) }?;
+/// let event = done.event.expect("no graph is captured");
+/// event.synchronize()?; // now the first half may be written again
+/// assert!(event.is_done()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub struct Done {
     /// The way it went.
@@ -136,6 +189,19 @@ pub struct Done {
 }
 
 /// Why a copy failed.
+///
+/// ```
+/// use freehold_device::cuda::transfer::{Side, TransferError, road};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Device, DeviceKind, Layout, StrideUnit};
+///
+/// let (data, layout) = (std::ptr::null_mut(), Layout::new(&[3], &[1]));
+/// let operand = Operand { data, dtype: DType::I16, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let dst = Side { operand, device: Device::new(DeviceKind::CUDA, 0) };
+/// let error = road(&dst, &dst, &CopyOptions::default()).unwrap_err();
+/// assert!(matches!(error, TransferError::Copy(_)));
+/// assert_eq!(error.to_string(), "data is 0; it must not be NULL for a tensor that has elements");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TransferError {
@@ -179,6 +245,34 @@ impl From<AllocError> for TransferError {
 
 /// Copies, casting and laying out anew where the sides differ, on a stream of the device: of the destination's, where both
 /// sides are on one. Waits for the host's part of the work only, save where the values must be looked at.
+///
+/// ```no_run
+/// use freehold_device::Buffer;
+/// use freehold_device::cuda::memory::resource;
+/// use freehold_device::cuda::transfer::{Side, copy};
+/// use freehold_device::cuda::{Context, StreamRef};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Device, DeviceKind, Layout, StrideUnit};
+///
+/// let (there, mut back) = ([1.0_f32, 2.0, 3.0], [0.0_f64; 3]);
+/// let buffer = Buffer::new(resource(0)?, 12, 256, StreamRef::LEGACY.number())?;
+/// let layout = Layout::new(&[3], &[1]);
+/// let side = |data, dtype, device| Side {
+///     operand: Operand { data, dtype, layout, unit: StrideUnit::Elements, traits: Lazy::empty() },
+///     device,
+/// };
+/// let host = side(there.as_ptr().cast_mut().cast(), DType::F32, Device::CPU);
+/// let device = side(buffer.as_ptr(), DType::F32, Device::new(DeviceKind::CUDA, 0));
+/// let result = side(back.as_mut_ptr().cast(), DType::F64, Device::CPU);
+/// let options = CopyOptions::default();
+/// // SAFETY: each side has three elements, which live until the stream was waited for.
+/// let go = |dst, src| unsafe { copy(dst, src, &options, StreamRef::LEGACY) };
+/// let _up = go(&device, &host)?;
+/// let _down = go(&result, &device)?;
+/// Context::of(0)?.synchronize(StreamRef::LEGACY)?;
+/// assert_eq!(back, [1.0, 2.0, 3.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

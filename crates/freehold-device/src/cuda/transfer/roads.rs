@@ -11,6 +11,23 @@ use crate::cuda::{Context, launch, probe};
 
 /// What a copy would do: the road, and how many bytes cross the link. Touches no data, and makes no context.
 ///
+/// ```
+/// use freehold_device::cuda::transfer::{Road, Side, road};
+/// use freehold_tensor::copy::{CopyOptions, Lazy, Operand};
+/// use freehold_tensor::{DType, Device, DeviceKind, Layout, StrideUnit};
+///
+/// let (data, layout) = (std::ptr::without_provenance_mut(4096), Layout::new(&[1000, 1000], &[1000, 1]));
+/// let operand = Operand { data, dtype: DType::F32, layout, unit: StrideUnit::Elements, traits: Lazy::empty() };
+/// let (cpu, cuda) = (Device::CPU, Device::new(DeviceKind::CUDA, 0));
+/// let to = |device, dtype| Side { operand: Operand { dtype, ..operand }, device };
+/// let plan = |dst| road(&dst, &to(cpu, DType::F32), &CopyOptions::default());
+/// assert_eq!(plan(to(cuda, DType::F32))?.road, Road::Staged);
+/// assert_eq!(plan(to(cpu, DType::F64))?.road, Road::Host);
+/// // The narrower dtype crosses the link.
+/// assert_eq!(plan(to(cuda, DType::BF16))?.link_bytes, 2_000_000);
+/// # Ok::<(), freehold_device::cuda::transfer::TransferError>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`TransferError::Copy`] for what no road does: shapes that differ, casts that there are none of or that must be allowed.

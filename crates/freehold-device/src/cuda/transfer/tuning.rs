@@ -6,6 +6,13 @@ use std::sync::{PoisonError, RwLock};
 use crate::cuda::Context;
 
 /// Where roads cross over, and how pageable memory is staged. Each field is brought into its range when it is used.
+///
+/// ```
+/// use freehold_device::cuda::transfer::Tuning;
+///
+/// let tuning = Tuning::default();
+/// assert_eq!((tuning.staged_from, tuning.piece, tuning.threads), (64 << 10, 2 << 20, 8));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Tuning {
@@ -91,11 +98,31 @@ fn kept(context: &'static Context) -> &'static Kept {
 }
 
 /// What copies of a context go by: what was set, else what was measured on this machine before, else the defaults.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::transfer::tuning;
+///
+/// assert!((1..=16).contains(&tuning(Context::of(0)?).threads));
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub fn tuning(context: &'static Context) -> Tuning {
     *kept(context).0.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Changes what copies of a context go by, for this process. Fields are brought into their ranges.
+///
+/// ```no_run
+/// use freehold_device::cuda::Context;
+/// use freehold_device::cuda::transfer::{set_tuning, tuning};
+///
+/// let context = Context::of(0)?;
+/// let mut changed = tuning(context);
+/// changed.threads = 1000;
+/// set_tuning(context, changed);
+/// assert_eq!(tuning(context).threads, 16);
+/// # Ok::<(), freehold_device::cuda::CudaError>(())
+/// ```
 pub fn set_tuning(context: &'static Context, tuning: Tuning) {
     *kept(context).0.write().unwrap_or_else(PoisonError::into_inner) = tuning.clamped();
 }
