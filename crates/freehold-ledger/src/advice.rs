@@ -9,6 +9,14 @@ use crate::report::{CopyGroup, Findings, Lent, LentReport, PinnedReport};
 use crate::text::bytes;
 
 /// The language that advice and messages are written in: that of the face which was called.
+///
+/// ```
+/// use freehold_ledger::Dialect;
+///
+/// assert_eq!(Dialect::Python.without("order"), "drop order=");
+/// assert_eq!(Dialect::C.without("order"), "without request.order");
+/// assert_eq!(Dialect::Rust.without("order"), "without .order()");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Dialect {
     /// `fh.copy(x, "torch")`

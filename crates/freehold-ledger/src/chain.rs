@@ -12,6 +12,27 @@ use crate::{HolderId, Ledger, Role};
 const LONGEST: usize = 256;
 
 /// What a holder's memory is to the one that it was made from.
+///
+/// ```
+/// use freehold_ledger::{Derivation, Edge, HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const COPY: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
+/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let copy = HolderDesc { framework: Label::FREEHOLD, address: 0x2000, alloc: None, ..ARRAY };
+/// let copy = ledger.open(&copy, Some(&Edge { from: array, ..COPY })); // with a cast
+/// assert_eq!(ledger.holder(copy).expect("it is open").derivation(), Some(Derivation::CastOf));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Derivation {
@@ -24,6 +45,29 @@ pub enum Derivation {
 }
 
 /// One hand that memory went through.
+///
+/// ```
+/// use freehold_ledger::{Derivation, Edge, HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const SHARE: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
+/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, ..ARRAY };
+/// let view = ledger.open(&view, Some(&Edge { from: array, ..SHARE }));
+/// let chain = ledger.chain(view);
+/// assert_eq!(chain.iter().map(|link| link.holder.framework).collect::<Vec<_>>(), ["numpy", "torch"]);
+/// assert_eq!((chain[0].derivation, chain[1].derivation), (None, Some(Derivation::ViewOf)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChainLink {
     /// Who.

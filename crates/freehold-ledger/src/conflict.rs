@@ -12,6 +12,25 @@ use crate::{HolderFlags, HolderId, Ledger, Role};
 const COMPARED: usize = 256;
 
 /// Two holders that can get in each other's way. It becomes a defect when one of them writes.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, HolderFlags, Label, Ledger, Level, Role};
+/// use freehold_tensor::Code;
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let view = HolderDesc { role: Role::Holder, framework: Label::JAX, flags: HolderFlags::IMMUTABLE, ..ARRAY };
+/// let view = ledger.open(&view, None);
+/// let conflicts = ledger.conflicts();
+/// assert_eq!((conflicts.len(), conflicts[0].code), (1, Code::AL03));
+/// assert_eq!((conflicts[0].writer.id, conflicts[0].other.id), (array, view));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Conflict {
     /// `AL01`: both can write, or one was promised that nobody does. `AL03`: one takes the memory for immutable. `GR02`: one

@@ -3,6 +3,16 @@
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// An event that is counted.
+        ///
+        /// ```
+        /// use freehold_ledger::{Counter, Ledger, Level};
+        ///
+        /// let ledger = Ledger::new(Level::Counters);
+        /// ledger.count(Counter::PanicsCaught);
+        /// ledger.count_by(Counter::DeferredDrops, 3);
+        /// assert_eq!((ledger.counted(Counter::PanicsCaught), ledger.counted(Counter::DeferredDrops)), (1, 3));
+        /// assert_eq!(Counter::DeferredDrops.name(), "deferred_drops");
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[non_exhaustive]
         pub enum Counter { $($(#[$doc])* $name,)* }

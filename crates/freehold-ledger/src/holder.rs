@@ -7,6 +7,21 @@ use freehold_tensor::{Code, DType, Device, Steps, StrideUnit, Verdict};
 use crate::Label;
 
 /// The id of a record. It names one holder for the life of the process: a place is used again, its id never.
+///
+/// ```
+/// use freehold_ledger::{HolderId, Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let id = Ledger::new(Level::Records).open(&ARRAY, None);
+/// assert_eq!(HolderId::from_raw(id.get()), id);
+/// let none = Ledger::new(Level::Off).open(&ARRAY, None);
+/// assert!(none.is_none() && !id.is_none());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct HolderId(u64);
 
@@ -66,6 +81,21 @@ impl fmt::Debug for HolderId {
 }
 
 /// A holder that is part of a hazard, as it was.
+///
+/// ```
+/// use freehold_ledger::{HolderId, Label, Ledger, Level, Party};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// assert_eq!(ledger.party(array), Party { id: array, framework: Label::NUMPY, site: Label::NONE });
+/// assert_eq!(ledger.party(HolderId::NONE), Party::NONE);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party {
     /// Its record; [`HolderId::NONE`] if it has none.
@@ -82,6 +112,23 @@ impl Party {
 }
 
 /// What a holder is to the buffer.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.open(&ARRAY, None);
+/// ledger.open(&HolderDesc { role: Role::Holder, ..ARRAY }, None);
+/// let buffer = &ledger.live()[0];
+/// assert_eq!(buffer.owner.as_ref().map(|owner| owner.role), Some(Role::Owner));
+/// assert_eq!(buffer.holders[0].role.name(), "holder");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Role {
     /// The record of whoever's deleter frees the memory.
@@ -102,6 +149,22 @@ impl Role {
 
 bitflags::bitflags! {
     /// What is known about a holder's view.
+    ///
+    /// ```
+    /// use freehold_ledger::{HolderDesc, HolderFlags, Ledger, Level};
+    ///
+    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+    /// # };
+    /// let ledger = Ledger::new(Level::Records);
+    /// let id = ledger.open(&HolderDesc { flags: HolderFlags::READ_ONLY | HolderFlags::EXPORTED, ..ARRAY }, None);
+    /// assert!(ledger.update_flags(id, HolderFlags::CONSUMED, HolderFlags::EXPORTED));
+    /// let flags = ledger.holder(id).expect("it is open").flags;
+    /// assert_eq!(flags.names().collect::<Vec<_>>(), ["read_only", "consumed"]);
+    /// ```
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
     pub struct HolderFlags: u32 {
         /// The holder may not write through its view.
@@ -140,6 +203,26 @@ impl HolderFlags {
 }
 
 /// How a handover was ordered with work that is in flight on the device.
+///
+/// ```
+/// use freehold_ledger::{Counter, Edge, Ledger, Level, Sync};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const SHARE: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
+/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.open(&ARRAY, Some(&Edge { sync: Sync::Host, ..SHARE }));
+/// assert_eq!(ledger.counted(Counter::HostWaits), 1);
+/// assert!(Sync::Host > Sync::Event && Sync::Event.name() == "event");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 pub enum Sync {
     /// Nothing had to wait.
@@ -166,6 +249,29 @@ impl Sync {
 ///
 /// The layout should have passed [`freehold_tensor::Layout::validate`]. One that has not is recorded as it is, and
 /// counts as reaching no byte.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, HolderFlags, Label, Ledger, Level, Role};
+/// use freehold_tensor::{DType, Device, StrideUnit};
+///
+/// let column = HolderDesc {
+///     role: Role::Holder,
+///     framework: Label::TORCH,
+///     site: Label::intern("train.py:31"),
+///     device: Device::CPU,
+///     address: 0x1004,
+///     dtype: DType::F32,
+///     padded: false,
+///     unit: StrideUnit::Elements,
+///     shape: &[2],
+///     strides: &[3],
+///     alloc: Some((0x1000, 24)),
+///     flags: HolderFlags::empty(),
+/// };
+/// let ledger = Ledger::new(Level::Records);
+/// let report = ledger.holder(ledger.open(&column, None)).expect("it is open");
+/// assert_eq!((report.extent_start, report.extent_bytes), (0x1004, 16));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct HolderDesc<'a> {
     /// Owner or holder.
@@ -195,6 +301,33 @@ pub struct HolderDesc<'a> {
 }
 
 /// Where a holder's view came from.
+///
+/// ```
+/// use freehold_ledger::{Edge, HolderDesc, Label, Ledger, Level, Sync};
+/// use freehold_tensor::{Code, Steps, Verdict};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let copied = Edge {
+///     from: array,
+///     from_framework: Label::NUMPY,
+///     to: Label::TORCH,
+///     verdict: Verdict::Copy,
+///     steps: Steps::LAYOUT,
+///     reasons: &[Code::ST01],
+///     bytes: 12,
+///     sync: Sync::None,
+/// };
+/// ledger.open(&HolderDesc { framework: Label::FREEHOLD, address: 0x2000, alloc: None, ..ARRAY }, Some(&copied));
+/// let copy = &ledger.copies()[0];
+/// assert_eq!((copy.from, copy.to, &copy.reasons[..]), ("numpy", "torch", &[Code::ST01][..]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Edge<'a> {
     /// The holder that it was made from, or [`HolderId::NONE`].

@@ -9,13 +9,39 @@ use std::fmt;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// A short name that was interned: a framework (`numpy`) or a call site (`train.py:31`).
+///
+/// ```
+/// use freehold_ledger::Label;
+///
+/// let site = Label::intern("train.py:31");
+/// assert_eq!((site, site.as_str()), (Label::intern("train.py:31"), "train.py:31"));
+/// assert_eq!(Label::intern("numpy"), Label::NUMPY);
+/// assert_eq!((Label::well_known(b"torch"), Label::well_known(b"abacus")), (Some(Label::TORCH), None));
+/// assert!(Label::NONE.is_none() && Label::NONE.as_str().is_empty());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(u32);
 
 /// The most names that [`Label::intern`] keeps, the well-known ones not counted.
+///
+/// ```
+/// use freehold_ledger::{Label, MAX_LABELS};
+///
+/// for n in 0..MAX_LABELS {
+///     Label::intern(&n.to_string());
+/// }
+/// assert_eq!(Label::intern("one too many"), Label::OTHER);
+/// assert_eq!(Label::intern("7").as_str(), "7");
+/// ```
 pub const MAX_LABELS: u32 = 65_536;
 
 /// The most bytes of a name that are kept; a longer one is cut at a character boundary.
+///
+/// ```
+/// use freehold_ledger::{Label, MAX_LABEL_BYTES};
+///
+/// assert_eq!(Label::intern(&"x".repeat(MAX_LABEL_BYTES + 1)).as_str().len(), MAX_LABEL_BYTES);
+/// ```
 pub const MAX_LABEL_BYTES: usize = 1024;
 
 macro_rules! well_known {
@@ -169,6 +195,13 @@ impl Label {
     }
 
     /// As [`Label::well_known`], of a C string, which is read no further than needed.
+    ///
+    /// ```
+    /// use freehold_ledger::Label;
+    ///
+    /// // SAFETY: a C string.
+    /// assert_eq!(unsafe { Label::well_known_in_c(c"jax".as_ptr()) }, Some(Label::JAX));
+    /// ```
     ///
     /// # Safety
     ///

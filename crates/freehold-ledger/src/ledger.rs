@@ -26,6 +26,26 @@ pub use open::Describe;
 ///
 /// A process has one, as a `static`; tests make their own. Every call may come from any thread, from a deleter and
 /// after a panic. See the crate's documentation for what a call costs and what it may wait for.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let view = ledger.open(&HolderDesc { role: Role::Holder, framework: Label::TORCH, ..ARRAY }, None);
+/// assert_eq!(ledger.live().len(), 1); // one buffer, of both
+/// assert_eq!(ledger.aliases(view)[0].holder.id, array);
+/// assert_eq!(ledger.holders(ARRAY.device, 0x100b).len(), 2);
+/// assert!(ledger.close(array)); // its owner is gone, and somebody still has it
+/// assert!(ledger.live()[0].owner.is_none());
+/// assert_eq!((ledger.stats().opened, ledger.stats().closed), (2, 1));
+/// ```
 pub struct Ledger {
     level: AtomicU8,
     forking: AtomicBool,
@@ -52,6 +72,23 @@ pub struct Ledger {
 }
 
 /// A moment in the life of a ledger; see [`Ledger::leaks`].
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level, Mark};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let mark = ledger.mark();
+/// let later = ledger.open(&ARRAY, None);
+/// assert_eq!(ledger.leaks(mark).iter().map(|holder| holder.id).collect::<Vec<_>>(), [later]);
+/// assert_eq!(ledger.leaks(Mark::from_raw(0)).len(), 2);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Mark(u32);
 
@@ -107,6 +144,22 @@ impl Ledger {
     }
 
     /// Changes the level. Records that are open stay, and close as usual, at any level.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level};
+    ///
+    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+    /// # };
+    /// let ledger = Ledger::new(Level::Records);
+    /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+    /// ledger.set_level(Level::Off);
+    /// assert!(ledger.is_off() && ledger.open(&ARRAY, None).is_none());
+    /// assert!(ledger.close(array)); // its record stayed
+    /// ```
     pub fn set_level(&self, level: Level) {
         self.level.store(level as u8, Ordering::Relaxed);
     }

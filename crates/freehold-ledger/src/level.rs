@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// How much the ledger keeps; it can be changed at run time.
+///
+/// ```
+/// use freehold_ledger::Level;
+///
+/// assert!(Level::Records < Level::Sites && Level::HIGHEST == Level::Canaries);
+/// assert_eq!((Level::from_name("sites"), Level::from_number(0)), (Some(Level::Sites), Some(Level::Off)));
+/// assert_eq!((Level::Records.to_string().as_str(), Level::from_number(5)), ("records", None));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 #[repr(u8)]
 pub enum Level {

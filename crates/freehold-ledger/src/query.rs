@@ -122,6 +122,27 @@ impl Ledger {
     }
 
     /// Calls `f` with every live holder until it says `false`. No lock is held meanwhile.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level};
+    ///
+    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+    /// # };
+    /// let ledger = Ledger::new(Level::Records);
+    /// for _ in 0..3 {
+    ///     ledger.open(&ARRAY, None);
+    /// }
+    /// let mut seen = 0;
+    /// ledger.foreach(&mut |holder| {
+    ///     seen += holder.extent_bytes;
+    ///     true
+    /// });
+    /// assert_eq!(seen, 36);
+    /// ```
     pub fn foreach(&self, f: &mut dyn FnMut(&HolderReport) -> bool) {
         let index = self.index();
         self.each_record(&mut |record| f(&self.report(index.buffer_of(record.id), &record)));

@@ -6,6 +6,13 @@ impl Snapshot {
     /// Reads what [`crate::Ledger::write_json`] wrote, in this process or another. Properties that this version does
     /// not know are ignored.
     ///
+    /// ```
+    /// use freehold_ledger::Snapshot;
+    ///
+    /// let error = Snapshot::from_json(r#"{"schema": "freehold.ledger/1"}"#).unwrap_err();
+    /// assert_eq!(error, "its schema is freehold.ledger/1, and this version of Freehold reads freehold.ledger/2");
+    /// ```
+    ///
     /// # Errors
     /// What is wrong with the text, in words that name the field or the schema.
     pub fn from_json(text: &str) -> Result<Snapshot, String> {

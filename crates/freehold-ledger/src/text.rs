@@ -6,6 +6,24 @@ use crate::report::{BufferReport, CopyGroup, FrameworkStats, HolderReport, Lent,
 use crate::{HolderFlags, Ledger, Role};
 
 /// What [`Snapshot::text`] shows beside the facts that are the same in every run of a program.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level, TextOptions};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.open(&ARRAY, None);
+/// let stable = ledger.text_report_with(TextOptions::STABLE);
+/// assert!(stable.contains("  buffer #1  cpu  12 B\n    owned by numpy       f32[3]\n"));
+/// assert!(!stable.contains("0x1000") && ledger.text_report().contains("0x1000"));
+/// let short = ledger.text_report_with(TextOptions { max_lines: 0, ..TextOptions::STABLE });
+/// assert!(short.contains("... and 1 more"));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TextOptions {
     /// Addresses of buffers.

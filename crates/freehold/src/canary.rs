@@ -121,6 +121,17 @@ fn checksum(inner: &Inner, layout: Layout<'_>) -> Option<u64> {
 impl Tensor {
     /// Takes a checksum now and checks it when the last holder lets go: a difference is the hazard `AL01`. Reads
     /// every byte of the extent twice in all; host memory only (elsewhere it watches nothing). `to`: whom it is lent to.
+    ///
+    /// ```
+    /// use freehold::{Code, Label, Runtime, Tensor};
+    ///
+    /// let t = Tensor::from(vec![1u8, 2]);
+    /// let lent = t.watch(Label::TORCH);
+    /// // SAFETY: the memory is a vector of ours, and nobody else looks at it.
+    /// unsafe { t.data_ptr().write(9) };
+    /// drop(lent);
+    /// assert_eq!(Runtime::global().ledger().hazards()[0].code, Code::AL01);
+    /// ```
     pub fn watch(&self, to: Label) -> Tensor {
         self.watch_at(to, Label::NONE)
     }
@@ -189,6 +200,20 @@ pub(crate) fn unconsumed(runtime: &Runtime, holder: HolderId) {
 }
 
 /// Looks now at freed memory that is kept: what was written to since is a hazard.
+///
+/// ```
+/// use freehold::{DType, Runtime, Tensor, ledger::Level};
+///
+/// let runtime = Runtime::new(Level::Canaries);
+/// let t = Tensor::zeros(DType::U8, &[4], &runtime)?;
+/// let stale = t.data_ptr();
+/// drop(t);
+/// // SAFETY: at this level the memory is kept a while.
+/// unsafe { stale.write(1) };
+/// freehold::sweep();
+/// assert!(runtime.ledger().hazards()[0].note.contains("u8[4]"));
+/// # Ok::<(), freehold::Error>(())
+/// ```
 pub fn sweep() {
     quarantine::look();
 }

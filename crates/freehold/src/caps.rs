@@ -6,6 +6,19 @@ mod rows;
 use crate::{DType, DTypeSet, DeviceKind};
 
 /// Which strides a target takes.
+///
+/// ```
+/// use freehold::{Caps, Order, Policy, Request, StrideRule, Tensor, Verdict, convert, decide};
+///
+/// let t = Tensor::from_vec(vec![1, 2, 3, 4, 5, 6], &[2, 3])?;
+/// let columns = convert(&t, &Request::copy().order(Order::F), &Caps::FREEHOLD, &Policy::default())?;
+/// let verdict = |strides| {
+///     let caps = Caps { strides, ..Caps::NUMPY };
+///     decide(&columns.desc(), &Request::convert(), &caps, &Policy::default()).verdict
+/// };
+/// assert_eq!((verdict(StrideRule::Packed), verdict(StrideRule::Compact)), (Verdict::Share, Verdict::Copy));
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StrideRule {
     /// Any.
@@ -19,6 +32,16 @@ pub enum StrideRule {
 }
 
 /// A set of device kinds, one bit each.
+///
+/// ```
+/// use freehold::{DeviceKind, DeviceSet};
+///
+/// let set = DeviceSet::of(&[DeviceKind::CUDA, DeviceKind::CPU]);
+/// assert!(set.contains(DeviceKind::CUDA) && !set.contains(DeviceKind::METAL));
+/// assert_eq!((set.to_string().as_str(), set.first()), ("cpu+cuda", Some(DeviceKind::CPU)));
+/// assert_eq!(set.names().count(), 2);
+/// assert_eq!(DeviceSet::ALL.to_string(), "any");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceSet(pub u32);
 
@@ -220,6 +243,13 @@ impl Caps {
     pub const DLPACK_LEGACY: Caps = Caps { name: "dlpack-legacy", read_only: false, dlpack: (0, 8), ..Caps::FREEHOLD };
 
     /// The alignment of the first element that it needs for a dtype, in bytes.
+    ///
+    /// ```
+    /// use freehold::{Caps, DType};
+    ///
+    /// assert_eq!(Caps::TORCH.alignment_of(DType::C128), 16);
+    /// assert_eq!(Caps::NUMPY.alignment_of(DType::C128), 1);
+    /// ```
     #[inline]
     pub const fn alignment_of(&self, dtype: DType) -> u32 {
         let own = if self.aligned_complex && dtype.is_complex() { dtype.padded_size() as u32 } else { 1 };
@@ -227,6 +257,13 @@ impl Caps {
     }
 
     /// What a target that [`Caps::narrows`] makes of a dtype that it does not have.
+    ///
+    /// ```
+    /// use freehold::{Caps, DType};
+    ///
+    /// assert_eq!(Caps::JAX.narrowed(DType::F64), Some(DType::F32));
+    /// assert_eq!(Caps::JAX_X64.narrowed(DType::F64), None);
+    /// ```
     pub fn narrowed(&self, dtype: DType) -> Option<DType> {
         if self.narrows.is_none() || self.dtypes.contains(dtype) {
             return None;
@@ -241,6 +278,13 @@ impl Caps {
     }
 
     /// The row of a target by its name.
+    ///
+    /// ```
+    /// use freehold::Caps;
+    ///
+    /// assert_eq!(Caps::for_name("torch"), Some(&Caps::TORCH));
+    /// assert_eq!(Caps::for_name("abacus"), None);
+    /// ```
     pub fn for_name(name: &str) -> Option<&'static Caps> {
         Self::ROWS.iter().copied().find(|caps| caps.name == name)
     }

@@ -33,6 +33,17 @@ impl Findings {
 /// Questions are asked in a fixed order (graph, dtype, device, lazy bits, strides, order, alignment, writing), so
 /// the first reason names the first field that fails. [`crate::execute`] carries the decision out; the only thing it
 /// can still find is a value that does not fit (`CA02`) or memory that cannot be had (`ME01`).
+///
+/// ```
+/// use freehold::{Caps, Code, Policy, Request, Steps, Tensor, Verdict, decide};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]).read_only();
+/// let answer = |request| decide(&t.desc(), &request, &Caps::TORCH, &Policy::default());
+/// let share = answer(Request::share());
+/// assert_eq!((share.verdict, share.code()), (Verdict::Reject, Some(Code::RO01)));
+/// let convert = answer(Request::convert());
+/// assert_eq!((convert.verdict, convert.steps, convert.bytes_copied), (Verdict::Copy, Steps::FRESH, 8));
+/// ```
 pub fn decide(desc: &TensorDesc<'_>, request: &Request, caps: &Caps, policy: &Policy) -> Decision {
     if trace::listens() {
         return trace::decide_span(desc, caps).in_scope(|| weigh(desc, request, caps, policy));

@@ -11,6 +11,20 @@ use crate::{Code, DType, Device, FieldError, OnLoss, Order, Steps, Verdict};
 pub use freehold_ledger::Sync;
 
 /// The field and value behind a reason.
+///
+/// ```
+/// use freehold::{Caps, DType, Detail, Policy, Request, Tensor, convert, decide};
+///
+/// let t = Tensor::from(vec![1i32, 300]);
+/// let bytes = Request::convert().dtype(DType::U8);
+/// let decision = decide(&t.desc(), &bytes, &Caps::FREEHOLD, &Policy::default());
+/// assert_eq!(decision.reasons[0].detail, Detail::Cast { from: DType::I32, to: DType::U8 });
+/// // Only the pass over the values finds this one.
+/// let error = convert(&t, &bytes, &Caps::FREEHOLD, &Policy::default()).unwrap_err();
+/// let detail = &error.decision().expect("it was decided").reasons[0].detail;
+/// assert_eq!(detail.to_string(), "1 of 2 values do not fit u8 (first: x[1]=300)");
+/// assert!(matches!(detail, Detail::Loss(loss) if loss.count == 1));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub enum Detail {
     /// The code says it all.
@@ -76,6 +90,14 @@ pub struct LossDetail {
 }
 
 /// One reason: a stable code and the field, value and limit behind it.
+///
+/// ```
+/// use freehold::{Code, Decision, Reason};
+///
+/// let refused = Decision::reject(Reason::text(Code::DT02, "an array of Python objects"));
+/// assert_eq!(refused.to_string(), "reject: DT02");
+/// assert_eq!(refused.reasons[0].detail.to_string(), "an array of Python objects");
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reason {
     /// The code.
@@ -188,6 +210,14 @@ impl Decision {
     }
 
     /// The decision as plain data: the same keys in Python's `to_dict()` and in the ledger's files.
+    ///
+    /// ```
+    /// use freehold::{Caps, Policy, Request, Tensor, decide};
+    ///
+    /// let t = Tensor::from(vec![1.0f32, 2.0]);
+    /// let decision = decide(&t.desc(), &Request::copy(), &Caps::NUMPY, &Policy::default()).to_json();
+    /// assert_eq!((decision["verdict"].as_str(), decision["bytes_copied"].as_u64()), (Some("copy"), Some(8)));
+    /// ```
     pub fn to_json(&self) -> Value {
         json!({
             "verdict": self.verdict.name(),

@@ -6,6 +6,14 @@ use crate::{DType, Device, Label, Layout};
 
 bitflags::bitflags! {
     /// Facts about a tensor's memory and values. The low three bits are DLPack's own flags.
+    ///
+    /// ```
+    /// use freehold::{Tensor, Traits};
+    ///
+    /// let t = Tensor::from(vec![1.0f32]).read_only();
+    /// assert!(t.traits().contains(Traits::READ_ONLY) && !t.is_writable());
+    /// assert!(!t.traits().intersects(Traits::LAZY)); // the bytes are the values
+    /// ```
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
     pub struct Traits: u32 {
         /// The holder must not write (DLPack `READ_ONLY`).
@@ -41,6 +49,21 @@ impl Traits {
 }
 
 /// A tensor's metadata, borrowed: the first argument of [`crate::decide`].
+///
+/// ```
+/// use freehold::{DType, Device, Label, Layout, TensorDesc, Traits};
+///
+/// let desc = TensorDesc {
+///     address: 4096,
+///     device: Device::CPU,
+///     dtype: DType::F32,
+///     layout: Layout::new(&[2, 3], &[3, 1]),
+///     traits: Traits::READ_ONLY,
+///     framework: Label::NUMPY,
+/// };
+/// assert_eq!(desc.to_string(), "f32[2,3] numpy cpu ro");
+/// assert_eq!(desc.bytes_as(DType::F64), 48);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TensorDesc<'a> {
     /// Address of the first element (the byte offset folded in where the device allows it).

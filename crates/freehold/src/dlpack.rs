@@ -9,6 +9,22 @@
 //!   [`crate::Layout::is_c_contiguous`]);
 //! * its validation refuses NULL strides from 1.2 on, which ONNX Runtime still exports;
 //! * its drop of a panicking owner aborts the process (`export::release` catches).
+//!
+//! ```
+//! use freehold::dlpack::{CAPSULE_VERSIONED, FLAG_READ_ONLY, VERSION, flags_of};
+//! use freehold::{ExportOptions, Tensor};
+//!
+//! let t = Tensor::from(vec![1.0f32]).read_only();
+//! let capsule = t.to_versioned(&ExportOptions::default())?.into_raw();
+//! // SAFETY: the capsule is ours until its deleter is called.
+//! let managed = unsafe { &mut *capsule };
+//! assert_eq!((managed.version.major, managed.version.minor), VERSION);
+//! assert_eq!((flags_of(managed), managed.dl_tensor.ndim), (FLAG_READ_ONLY, 1));
+//! assert_eq!(CAPSULE_VERSIONED, c"dltensor_versioned"); // its name where Python holds it
+//! // SAFETY: as above; this is the one call.
+//! unsafe { managed.deleter.expect("ours is never NULL")(capsule) };
+//! # Ok::<(), freehold::Error>(())
+//! ```
 
 use std::ptr::NonNull;
 
@@ -81,26 +97,68 @@ impl ForeignCapsule {
 }
 
 /// Our dtype from the struct's.
+///
+/// ```
+/// use freehold::DType;
+/// use freehold::dlpack::{dtype_from, dtype_to};
+///
+/// assert_eq!(dtype_from(dtype_to(DType::BF16)), DType::BF16);
+/// ```
 pub fn dtype_from(raw: DLDataType) -> DType {
     DType { code: raw.code.0, bits: raw.bits, lanes: raw.lanes }
 }
 
 /// The struct's dtype from ours.
+///
+/// ```
+/// use freehold::{DType, dlpack::dtype_to};
+///
+/// let raw = dtype_to(DType::F32);
+/// assert_eq!((raw.code.0, raw.bits, raw.lanes), (2, 32, 1)); // kDLFloat
+/// ```
 pub fn dtype_to(dtype: DType) -> DLDataType {
     DLDataType { code: dlpark::ffi::DLDataTypeCode(dtype.code), bits: dtype.bits, lanes: dtype.lanes }
 }
 
 /// Our device from the struct's. The integer is kept as it is, known or not.
+///
+/// ```
+/// use freehold::dlpack::{DLDevice, DLDeviceType, device_from};
+///
+/// let raw = DLDevice { device_type: DLDeviceType(2), device_id: 1 };
+/// assert_eq!(device_from(raw).to_string(), "cuda:1");
+/// ```
 pub fn device_from(raw: DLDevice) -> Device {
     Device { kind: DeviceKind(raw.device_type.0.cast_signed()), id: raw.device_id }
 }
 
 /// The struct's device from ours.
+///
+/// ```
+/// use freehold::Device;
+/// use freehold::dlpack::{device_from, device_to};
+///
+/// assert_eq!(device_from(device_to(Device::CPU)), Device::CPU);
+/// ```
 pub fn device_to(device: Device) -> DLDevice {
     DLDevice { device_type: DLDeviceType(device.kind.0.cast_unsigned()), device_id: device.id }
 }
 
 /// The flags word of a versioned managed tensor, unknown bits included.
+///
+/// ```
+/// use freehold::dlpack::{FLAG_READ_ONLY, flags_of};
+/// use freehold::{ExportOptions, ImportOptions, Tensor};
+///
+/// let t = Tensor::from(vec![1.0f32]);
+/// let raw = t.read_only().to_versioned(&ExportOptions::default())?.into_raw();
+/// // SAFETY: the capsule is ours until it is taken over.
+/// assert_eq!(flags_of(unsafe { &*raw }), FLAG_READ_ONLY);
+/// // SAFETY: it is given up.
+/// let back = unsafe { Tensor::from_versioned(raw, &ImportOptions::default())? };
+/// assert!(!back.is_writable());
+/// # Ok::<(), freehold::Error>(())
+/// ```
 pub fn flags_of(managed: &DLManagedTensorVersioned) -> u64 {
     managed.flags.bits()
 }

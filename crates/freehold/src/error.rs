@@ -10,6 +10,15 @@ use crate::dialect::Advice;
 use crate::{Code, Decision, Dialect, FieldError, Message};
 
 /// The result of a fallible call.
+///
+/// ```
+/// fn sum(values: Vec<f32>, shape: &[i64]) -> freehold::Result<f32> {
+///     Ok(freehold::Tensor::from_vec(values, shape)?.view::<f32>()?.to_vec().iter().sum())
+/// }
+/// assert_eq!(sum(vec![1.0, 2.0], &[2])?, 3.0);
+/// assert!(sum(vec![1.0, 2.0], &[3]).is_err_and(|error| error.is_argument()));
+/// # Ok::<(), freehold::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a handover did not happen. One word wide; everything else is behind it.
@@ -89,6 +98,15 @@ impl Error {
 
     /// The error in the language of a face that hands it on: its message was written in Rust if it was made before anybody knew who
     /// asked.
+    ///
+    /// ```
+    /// use freehold::{Dialect, ExportOptions, Tensor};
+    ///
+    /// let t = Tensor::from(vec![1.0f32]).read_only();
+    /// let error = t.to_legacy(&ExportOptions::default()).err().expect("a legacy capsule cannot say read-only");
+    /// assert!(error.fixes()[0].contains(".to_versioned("));
+    /// assert!(error.in_dialect(Dialect::C).fixes()[0].contains("fh_export_versioned("));
+    /// ```
     #[must_use]
     pub fn in_dialect(mut self, dialect: Dialect) -> Self {
         if dialect != Dialect::Rust {
@@ -117,6 +135,14 @@ impl Error {
     }
 
     /// The decision that said no, where one was made.
+    ///
+    /// ```
+    /// use freehold::{Caps, Policy, Request, Tensor, Verdict, convert};
+    ///
+    /// let t = Tensor::from(vec![1.0f32]).read_only();
+    /// let error = convert(&t, &Request::share(), &Caps::TORCH, &Policy::default()).unwrap_err();
+    /// assert_eq!(error.decision().map(|decision| decision.verdict), Some(Verdict::Reject));
+    /// ```
     pub fn decision(&self) -> Option<&Decision> {
         self.0.decision.as_ref()
     }

@@ -22,6 +22,18 @@ pub use into::{copied_by_target, copy_for_target, copy_into};
 
 /// Carries out a decision that was made for this tensor. `asked` words the refusals.
 ///
+/// ```
+/// use freehold::{Asked, Caps, Dialect, Label, Policy, Request, Tensor, decide, execute};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let (request, policy) = (Request::share(), Policy::default());
+/// let decision = decide(&t.desc(), &request, &Caps::TORCH, &policy);
+/// let asked = Asked::new(t.desc(), &request, &Caps::TORCH, &policy, Dialect::Rust);
+/// let shared = execute(&t, &decision, &asked, Label::intern("train.rs:12"))?;
+/// assert_eq!(shared.data_ptr(), t.data_ptr());
+/// # Ok::<(), freehold::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// The decision's own refusal; `AR01` where it was made for another tensor and shows it; `CA02` where a value does not
@@ -162,6 +174,17 @@ fn carry_error(runtime: &Runtime, asked: &Asked<'_>, decision: &Decision, error:
 
 /// How [`execute`] would make the copy that was decided for this tensor: the way through both layouts, the instruction
 /// set, the threads that the policy allows. `None` where nothing is copied.
+///
+/// ```
+/// use freehold::{Caps, DType, Policy, Request, Tensor, decide, describe};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let policy = Policy::default();
+/// let plan = |request| describe(&t, &decide(&t.desc(), &request, &Caps::FREEHOLD, &policy), &policy);
+/// let cast = plan(Request::convert().dtype(DType::F64)).expect("it is a copy");
+/// assert_eq!((cast.class(), cast.threads()), ("run", 1));
+/// assert!(plan(Request::share()).is_none());
+/// ```
 pub fn describe(tensor: &Tensor, decision: &Decision, policy: &Policy) -> Option<copy::Description> {
     if decision.verdict != Verdict::Copy || !tensor.device().kind.is_host() || !decision.device.kind.is_host() {
         return None;
@@ -184,6 +207,14 @@ pub fn describe(tensor: &Tensor, decision: &Decision, policy: &Policy) -> Option
 
 /// How [`execute`] would make a copy that involves a device: the road, and the bytes that cross the link. `None` where there
 /// is none.
+///
+/// ```
+/// use freehold::{Caps, Policy, Request, Tensor, decide, road};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let decision = decide(&t.desc(), &Request::copy(), &Caps::FREEHOLD, &Policy::default());
+/// assert_eq!(road(&t, &decision), None); // from host to host there is no link
+/// ```
 pub fn road(tensor: &Tensor, decision: &Decision) -> Option<String> {
     let on_host = tensor.device().kind.is_host() && decision.device.kind.is_host();
     if decision.verdict != Verdict::Copy || on_host {

@@ -3,6 +3,22 @@
 //! In C and Rust it is written by `atexit`; Python's own exit comes first and writes while its objects still live. It is
 //! written once, by whichever is first, so that a crash in what comes between loses nothing. A process that a signal or
 //! `_exit` ends writes nothing.
+//!
+//! ```
+//! use freehold::{Dialect, Tensor, exit};
+//!
+//! let path = std::env::temp_dir().join(format!("freehold-{}.json", std::process::id()));
+//! // SAFETY: no other thread reads the environment meanwhile.
+//! unsafe { std::env::set_var("FREEHOLD_LEDGER", &path) };
+//! exit::face(Dialect::Rust); // what the advice is written in
+//! exit::watch();
+//! let t = Tensor::from(vec![1.0f32]);
+//! exit::save(); // or the end of the process
+//! assert!(std::fs::read_to_string(&path)?.contains("freehold.ledger/2"));
+//! # std::fs::remove_file(&path)?;
+//! # drop(t);
+//! # std::io::Result::Ok(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

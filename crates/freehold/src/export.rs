@@ -27,6 +27,18 @@ pub use back::{drop_unconsumed_legacy, drop_unconsumed_versioned};
 use back::{Kind, Managed};
 
 /// Who takes the capsule.
+///
+/// ```
+/// use freehold::{ExportOptions, Label, Runtime, Tensor};
+///
+/// let options = ExportOptions { consumer: Label::TORCH, site: Label::intern("train.rs:12"), ..Default::default() };
+/// let t = Tensor::from(vec![1.0f32]);
+/// let capsule = t.to_versioned(&options)?;
+/// let holder = &Runtime::global().ledger().live()[0].holders[0];
+/// assert_eq!((holder.framework, holder.site), ("torch", "train.rs:12"));
+/// # drop(capsule);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ExportOptions<'a> {
     /// The consumer, for the ledger.
@@ -75,9 +87,33 @@ pub(crate) struct Taker {
 }
 
 /// A versioned capsule that nobody has taken yet: dropping it calls its deleter.
+///
+/// ```
+/// use freehold::{ExportOptions, ImportOptions, Tensor};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let raw = t.to_versioned(&ExportOptions::default())?.into_raw();
+/// // SAFETY: the capsule was just made, and is given up.
+/// let back = unsafe { Tensor::from_versioned(raw, &ImportOptions::default())? };
+/// assert_eq!(back.data_ptr(), t.data_ptr());
+/// # Ok::<(), freehold::Error>(())
+/// ```
 pub struct VersionedCapsule(NonNull<DLManagedTensorVersioned>);
 
 /// A legacy capsule that nobody has taken yet: dropping it calls its deleter.
+///
+/// ```
+/// use freehold::{Code, ExportOptions, ImportOptions, Tensor, Traits};
+///
+/// let t = Tensor::from(vec![1.0f32, 2.0]);
+/// let raw = t.to_legacy(&ExportOptions::default())?.into_raw();
+/// // SAFETY: the capsule was just made, and is given up.
+/// let back = unsafe { Tensor::from_legacy(raw, &ImportOptions::default())? };
+/// assert!(back.traits().contains(Traits::LEGACY));
+/// let refused = t.read_only().to_legacy(&ExportOptions::default()).err().expect("it cannot say read-only");
+/// assert_eq!(refused.code(), Code::RO01);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 pub struct LegacyCapsule(NonNull<DLManagedTensor>);
 
 // SAFETY: the block is plain memory behind a deleter that any thread may call.
@@ -231,6 +267,12 @@ impl Tensor {
     }
 
     /// A `DLTensor` that borrows this tensor's shape and strides: valid while the tensor is.
+    ///
+    /// ```
+    /// let t = freehold::Tensor::from(vec![1.0f32, 2.0]);
+    /// let raw = t.as_dltensor();
+    /// assert_eq!((raw.ndim, raw.data.cast(), raw.shape.cast_const()), (1, t.data_ptr(), t.shape().as_ptr()));
+    /// ```
     pub fn as_dltensor(&self) -> DLTensor {
         let (shape, strides) = (self.shape().as_ptr().cast_mut(), self.strides().as_ptr().cast_mut());
         self.dltensor(shape, strides, self.layout().is_empty())

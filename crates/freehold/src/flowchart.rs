@@ -65,6 +65,15 @@ fn brief(decision: &Decision) -> String {
 
 /// The flowchart for a source framework and a target: what `share`, `convert` and `copy` do, question by question,
 /// each answer computed by [`crate::decide`] when this is called.
+///
+/// ```
+/// use freehold::{Caps, flowchart};
+///
+/// let text = flowchart("numpy", &Caps::TORCH);
+/// let row = text.lines().find(|line| line.starts_with("is a stride negative?")).expect("a row each question");
+/// let answers: Vec<&str> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+/// assert_eq!(answers[1..], ["REJECT (ST01)", "COPY layout (ST01)", "COPY fresh, layout (ST01)"]);
+/// ```
 pub fn flowchart(source: &str, caps: &Caps) -> String {
     let mut out = format!("{source} tensor -> {}?\n", caps.name);
     let _ = writeln!(out, "    |");

@@ -31,6 +31,17 @@ pub use fresh::{OwnedTensor, RawTensor};
 use refuse::{bad_pointer, refuse_major, refused};
 
 /// What the caller knows of a tensor beside its capsule.
+///
+/// ```
+/// use freehold::{ExportOptions, ImportOptions, Label, Tensor, Traits};
+///
+/// let raw = Tensor::from(vec![1.0f32]).to_versioned(&ExportOptions::default())?.into_raw();
+/// let options = ImportOptions { framework: Label::JAX, traits: Traits::IMMUTABLE, ..Default::default() };
+/// // SAFETY: the capsule was just made, and is given up.
+/// let t = unsafe { Tensor::from_versioned(raw, &options)? };
+/// assert_eq!((t.framework(), t.is_writable()), (Label::JAX, false));
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
     /// The runtime whose ledger it goes on.
@@ -129,6 +140,16 @@ impl Tensor {
     }
 
     /// Wraps a `DLTensor` view with an owner.
+    ///
+    /// ```
+    /// use freehold::{ImportOptions, Owner, Tensor};
+    ///
+    /// let t = Tensor::from(vec![1.0f32, 2.0]);
+    /// let options = ImportOptions { quiet: true, ..Default::default() }; // a look, which is no handover
+    /// // SAFETY: `t` outlives the look.
+    /// let look = unsafe { Tensor::from_dltensor(&t.as_dltensor(), Owner::Borrowed, &options) };
+    /// assert!(look.is_ok_and(|look| look.data_ptr() == t.data_ptr() && look.id().is_none()));
+    /// ```
     ///
     /// # Errors
     ///

@@ -11,6 +11,13 @@ mod text;
 use text::{Text, text_of};
 
 /// The call that was made.
+///
+/// ```
+/// use freehold::{Request, Verb};
+///
+/// assert_eq!(Verb::of(&Request::share()), Verb::Share);
+/// assert_eq!(Verb::of(&Request::default()).name(), "convert");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     /// Never copies.
@@ -96,6 +103,13 @@ impl<'a> Asked<'a> {
 }
 
 /// A rendered message.
+///
+/// ```
+/// use freehold::{Code, Message};
+///
+/// let message = Message::plain(Code::DV02, "cuda:3: there is no such device.", "use cpu");
+/// assert_eq!(message.to_string(), "[DV02] cuda:3: there is no such device.\n  Do: use cpu\n  docs/e/DV02.md");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
     /// The reason code.
@@ -174,6 +188,17 @@ impl Message {
 
 impl Message {
     /// A decision in words: one line of verdict and cost, then the message of its first reason and the other reasons.
+    ///
+    /// ```
+    /// use freehold::{Asked, Caps, Dialect, Message, Policy, Request, Tensor, decide};
+    ///
+    /// let t = Tensor::from(vec![1.0f32]).read_only();
+    /// let (request, policy) = (Request::convert(), Policy::default());
+    /// let decision = decide(&t.desc(), &request, &Caps::TORCH, &policy);
+    /// let asked = Asked::new(t.desc(), &request, &Caps::TORCH, &policy, Dialect::Rust);
+    /// let text = Message::explain(&asked, &decision);
+    /// assert!(text.starts_with("convert(f32[1] rust cpu ro -> torch): copy (fresh) 4 B: RO01\n[RO01] "));
+    /// ```
     pub fn explain(asked: &Asked<'_>, decision: &Decision) -> String {
         let Asked { verb, caps, .. } = asked;
         let mut text = format!("{}({} -> {}): {decision}", verb.name(), asked.source_text(), caps.name);

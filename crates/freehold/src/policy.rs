@@ -6,6 +6,19 @@ use crate::caps::DeviceSet;
 use crate::{Device, DeviceKind};
 
 /// What happens to read-only memory whose target has no read-only tensors.
+///
+/// ```
+/// use freehold::{Caps, Policy, ReadonlyPolicy, Request, Tensor, Verdict, decide};
+///
+/// let t = Tensor::from(vec![1.0f32]).read_only();
+/// let verdict = |readonly| {
+///     let policy = Policy { readonly, ..Policy::default() };
+///     decide(&t.desc(), &Request::convert(), &Caps::TORCH, &policy).verdict
+/// };
+/// assert_eq!(verdict(ReadonlyPolicy::Copy), Verdict::Copy);
+/// assert_eq!(verdict(ReadonlyPolicy::Reject), Verdict::Reject);
+/// assert_eq!(verdict(ReadonlyPolicy::Trust), Verdict::Share);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ReadonlyPolicy {
     /// It is copied.
@@ -18,6 +31,18 @@ pub enum ReadonlyPolicy {
 }
 
 /// What happens to memory that an immutable target would share with an owner who can write.
+///
+/// ```
+/// use freehold::{AliasPolicy, Caps, Code, Policy, Request, Tensor, decide};
+///
+/// let t = Tensor::from(vec![1.0f32]);
+/// let caps = Caps { alignment: 1, ..Caps::JAX };
+/// let decision = decide(&t.desc(), &Request::share(), &caps, &Policy::default());
+/// assert_eq!(decision.code(), Some(Code::AL03)); // whoever has `t` can write to it
+/// assert!(!decision.is_ok());
+/// let trust = Policy { alias: AliasPolicy::Trust, ..Policy::default() };
+/// assert!(decide(&t.desc(), &Request::share(), &caps, &trust).is_ok());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AliasPolicy {
     /// It is copied unless the owner is frozen.
@@ -28,6 +53,18 @@ pub enum AliasPolicy {
 }
 
 /// What happens to a copy that the caller did not ask for by name.
+///
+/// ```
+/// use freehold::{Caps, Code, CopiesPolicy, DType, Policy, Request, Tensor, decide};
+///
+/// let t = Tensor::from(vec![1.0f32]);
+/// let cast = |copies| {
+///     let policy = Policy { copies, ..Policy::default() };
+///     decide(&t.desc(), &Request::convert().dtype(DType::F64), &Caps::NUMPY, &policy)
+/// };
+/// assert!(cast(CopiesPolicy::Warn).is_ok());
+/// assert_eq!(cast(CopiesPolicy::Error).code(), Some(Code::PO01));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CopiesPolicy {
     /// It is made.
@@ -40,6 +77,20 @@ pub enum CopiesPolicy {
 }
 
 /// What happens to a handover that must wait for a device.
+///
+/// ```
+/// use freehold::{Caps, Code, Device, DeviceKind, Policy, Request, SyncPolicy, Tensor, TensorDesc, decide};
+///
+/// const GPU: Device = Device::new(DeviceKind::CUDA, 0);
+/// let t = Tensor::from(vec![1.0f32]);
+/// let there = TensorDesc { device: GPU, ..t.desc() };
+/// let to_host = |sync| {
+///     let policy = Policy { sync, available: &[GPU], ..Policy::default() };
+///     decide(&there, &Request::copy(), &Caps::NUMPY, &policy)
+/// };
+/// assert!(to_host(SyncPolicy::Allow).is_ok()); // the host waits for the bytes
+/// assert_eq!(to_host(SyncPolicy::Error).code(), Some(Code::PO01));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SyncPolicy {
     /// It waits.
@@ -116,6 +167,15 @@ impl Policy {
     }
 
     /// Changes one rule by name, as `FREEHOLD_POLICY` and `fh.policy` spell it. On error: the rule's allowed values.
+    ///
+    /// ```
+    /// use freehold::{Policy, ReadonlyPolicy};
+    ///
+    /// let mut policy = Policy::default();
+    /// assert_eq!(policy.set("readonly", "trust"), Ok(()));
+    /// assert_eq!(policy.set("readonly", "maybe"), Err("be copy, reject or trust"));
+    /// assert_eq!(policy.readonly, ReadonlyPolicy::Trust);
+    /// ```
     pub fn set(&mut self, rule: &str, value: &str) -> Result<(), &'static str> {
         match (rule, value) {
             ("readonly", "copy") => self.readonly = ReadonlyPolicy::Copy,
@@ -147,6 +207,13 @@ impl Policy {
 
     /// Reads rules in the form of `FREEHOLD_POLICY`: `readonly=reject,max_copy_bytes=1048576`. On error: the entry
     /// and what it must be.
+    ///
+    /// ```
+    /// use freehold::Policy;
+    ///
+    /// assert_eq!(Policy::parse("readonly=reject, max_copy_bytes=1024").expect("valid").max_copy_bytes, Some(1024));
+    /// assert_eq!(Policy::parse("sync=never"), Err(("sync=never".to_owned(), "be allow or error")));
+    /// ```
     pub fn parse(text: &str) -> Result<Policy, (String, &'static str)> {
         let mut policy = Policy::DEFAULT;
         for entry in text.split(',').map(str::trim).filter(|e| !e.is_empty()) {

@@ -72,6 +72,14 @@ fn available() -> &'static [Device] {
 
 impl Policy {
     /// The policy with the devices that are here, where the request or its source is not the host's ordinary memory.
+    ///
+    /// ```
+    /// use freehold::{Device, Policy, Request};
+    ///
+    /// // Both are the host: nobody looks for devices.
+    /// let policy = Policy::default().look(&Request::convert(), Some(Device::CPU));
+    /// assert_eq!(policy, Policy::default());
+    /// ```
     pub fn look(self, request: &Request, source: Option<Device>) -> Policy {
         let elsewhere = |device: Device| device.kind != DeviceKind::CPU;
         if !source.is_some_and(elsewhere) && !request.device.is_some_and(elsewhere) {
@@ -135,11 +143,26 @@ impl Runtime {
     /// The policy in force, for a request about memory on a device (where it is known). Looks for devices only if one of
     /// the two is not the host: looking initialises the CUDA driver, after which a forked child (a `DataLoader` worker)
     /// could not use it.
+    ///
+    /// ```
+    /// use freehold::{Device, Request, Runtime, ledger::Level};
+    ///
+    /// let runtime = Runtime::new(Level::Records);
+    /// assert_eq!(runtime.policy_for(&Request::convert(), Some(Device::CPU)), runtime.policy());
+    /// ```
     pub fn policy_for(&self, request: &Request, source: Option<Device>) -> Policy {
         self.policy().look(request, source)
     }
 
     /// The `devices` of the policy in force: all that [`crate::shares_plainly`] needs of it, without a lock.
+    ///
+    /// ```
+    /// use freehold::{DeviceKind, DeviceSet, Policy, Runtime, ledger::Level};
+    ///
+    /// let (runtime, devices) = (Runtime::new(Level::Records), DeviceSet::of(&[DeviceKind::CPU]));
+    /// runtime.set_policy(Policy { devices, ..Policy::default() });
+    /// assert_eq!(runtime.devices(), devices);
+    /// ```
     #[inline]
     pub fn devices(&self) -> DeviceSet {
         match &self.0 {
@@ -152,6 +175,14 @@ impl Runtime {
     }
 
     /// Puts a policy in force, and gives back the one before.
+    ///
+    /// ```
+    /// use freehold::{CopiesPolicy, Policy, Runtime, ledger::Level};
+    ///
+    /// let runtime = Runtime::new(Level::Records);
+    /// let before = runtime.set_policy(Policy { copies: CopiesPolicy::Error, ..Policy::default() });
+    /// assert_eq!((before.copies, runtime.policy().copies), (CopiesPolicy::Allow, CopiesPolicy::Error));
+    /// ```
     pub fn set_policy(&self, policy: Policy) -> Policy {
         self.with(|s| {
             if self.0.is_none() {
@@ -162,6 +193,14 @@ impl Runtime {
     }
 
     /// Where results on a device are allocated: what was registered for it, else the default of the device.
+    ///
+    /// ```
+    /// use freehold::{Device, DeviceKind, Runtime, ledger::Level};
+    ///
+    /// let runtime = Runtime::new(Level::Records);
+    /// assert_eq!(runtime.resource(Device::CPU).map(|resource| resource.device()), Some(Device::CPU));
+    /// assert!(runtime.resource(Device::new(DeviceKind::METAL, 0)).is_none());
+    /// ```
     pub fn resource(&self, device: Device) -> Option<Arc<dyn MemoryResource>> {
         self.with(|s| s.resources.iter().find(|r| r.device() == device).cloned())
             .or_else(|| freehold_device::default_resource(device))
@@ -190,6 +229,18 @@ impl Runtime {
     }
 
     /// Allocates results on the resource's device from it, in place of the one before.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use freehold::device::{HostMemory, Statistics};
+    /// use freehold::{DType, Runtime, Tensor, ledger::Level};
+    ///
+    /// let (runtime, counted) = (Runtime::new(Level::Records), Arc::new(Statistics::new(HostMemory)));
+    /// runtime.register_resource(counted.clone());
+    /// let t = Tensor::zeros(DType::F64, &[8], &runtime)?;
+    /// assert_eq!(counted.statistics().current_bytes as u64, t.nbytes());
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
     pub fn register_resource(&self, resource: Arc<dyn MemoryResource>) {
         self.registered().store(true, Ordering::Release);
         self.with(|s| {

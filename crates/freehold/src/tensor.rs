@@ -382,6 +382,12 @@ impl Tensor {
     }
 
     /// The same memory, read-only.
+    ///
+    /// ```
+    /// let t = freehold::Tensor::from(vec![1u8, 2]);
+    /// let view = t.read_only();
+    /// assert_eq!((view.is_writable(), view.overlaps(&t).may()), (false, true));
+    /// ```
     pub fn read_only(&self) -> Tensor {
         if self.is_writable() { self.derive(|inner| inner.traits |= Traits::READ_ONLY) } else { self.clone() }
     }
@@ -393,6 +399,13 @@ impl Tensor {
     pub const HANDLE_KIND_OFFSET: usize = handle::KIND_OFFSET;
 
     /// The handle as one pointer, for a C interface. It keeps its count until [`Tensor::from_handle`] takes it back.
+    ///
+    /// ```
+    /// use freehold::Tensor;
+    /// let handle = Tensor::from(vec![1u8, 2]).into_handle();
+    /// // SAFETY: it was just made, and is taken back once.
+    /// assert_eq!(unsafe { Tensor::from_handle(handle) }.shape(), [2]);
+    /// ```
     pub fn into_handle(self) -> NonNull<c_void> {
         self.0.into_raw().cast()
     }

@@ -152,6 +152,14 @@ pub(crate) fn release(tensor: &Tensor, holder: HolderId) {
 }
 
 /// Records a hazard on the ledger, and says so to whoever listens.
+///
+/// ```
+/// use freehold::{Code, Runtime, ledger::Level, report_hazard};
+///
+/// let runtime = Runtime::new(Level::Records);
+/// report_hazard(&runtime, Code::AL01, &[], "written to while it was lent".to_owned());
+/// assert_eq!(runtime.ledger().hazards()[0].note, "written to while it was lent");
+/// ```
 #[cold]
 #[inline(never)]
 pub fn hazard(runtime: &Runtime, code: Code, parties: &[Party], note: String) {

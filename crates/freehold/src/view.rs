@@ -11,6 +11,17 @@ mod sealed {
 
 /// A Rust type with the bits of a DLPack dtype. Every bit pattern is a value, so reading foreign memory as one is
 /// sound; `bool` is not among them (a foreign byte may be neither 0 nor 1).
+///
+/// ```
+/// use freehold::{DType, Element, Tensor};
+///
+/// fn first<T: Element>(t: &Tensor) -> Option<T> {
+///     t.view::<T>().ok()?.get(&[0])
+/// }
+/// let t = Tensor::from(vec![7i16, 8]);
+/// assert_eq!((first::<i16>(&t), first::<u16>(&t)), (Some(7), None));
+/// assert_eq!(i16::DTYPE, DType::I16);
+/// ```
 pub trait Element: Copy + Send + Sync + 'static + sealed::Sealed {
     /// The dtype.
     const DTYPE: DType;

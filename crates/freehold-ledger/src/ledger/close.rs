@@ -13,6 +13,23 @@ impl Ledger {
     ///
     /// `false` means that the id was closed before (a deleter ran twice) or was never given out; that is counted
     /// and recorded as a hazard.
+    ///
+    /// ```
+    /// use freehold_ledger::{Counter, HolderId, Ledger, Level};
+    ///
+    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+    /// # };
+    /// let ledger = Ledger::new(Level::Records);
+    /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+    /// assert!(ledger.close(array));
+    /// assert!(!ledger.close(array)); // a deleter ran twice
+    /// assert_eq!((ledger.counted(Counter::DoubleClosed), ledger.hazards().len()), (1, 1));
+    /// assert!(ledger.close(HolderId::NONE));
+    /// ```
     #[inline]
     pub fn close(&self, id: HolderId) -> bool {
         let is_place = || self.shard(id.shard()).is_some_and(|shard| shard.slab.has(id.slot()));

@@ -12,6 +12,23 @@ impl Ledger {
     /// (`pthread_atfork`, `os.register_at_fork`). Opening and closing take no lock, so other threads go on meanwhile.
     /// Without these calls a child's hot path works too, but a query there may wait for ever if another thread was
     /// inside one, and the child would report the parent's records as its own.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level};
+    ///
+    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+    /// # };
+    /// let ledger = Ledger::new(Level::Records);
+    /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+    /// ledger.before_fork();
+    /// ledger.after_fork_in_child(); // as the child would
+    /// assert!(ledger.live().is_empty()); // the array is the parent's
+    /// assert!(ledger.close(array));
+    /// ```
     pub fn before_fork(&self) {
         // In the order in which they nest elsewhere.
         self.index.acquire();

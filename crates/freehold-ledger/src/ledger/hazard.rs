@@ -9,6 +9,16 @@ use smallvec::SmallVec;
 use crate::{HolderId, Ledger, Level, Party, clock};
 
 /// The most recent hazards that are kept.
+///
+/// ```
+/// use freehold_ledger::{HAZARDS_KEPT, Ledger, Level};
+/// use freehold_tensor::Code;
+///
+/// let ledger = Ledger::new(Level::Counters);
+/// (0..=HAZARDS_KEPT).for_each(|n| ledger.hazard(Code::AL01, &[], n.to_string()));
+/// assert_eq!((ledger.hazards().len(), ledger.hazards()[0].note.as_str()), (HAZARDS_KEPT, "1"));
+/// assert_eq!(ledger.hazard_count(), HAZARDS_KEPT as u64 + 1);
+/// ```
 pub const HAZARDS_KEPT: usize = 1024;
 /// The most bytes of a hazard's note that are kept.
 const NOTE_BYTES: usize = 1024;
@@ -83,6 +93,16 @@ impl Ledger {
 
     /// Has `look` called before hazards are listed or counted at [`Level::Canaries`]: to look now at what is watched. Set
     /// once; called under no lock.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level};
+    /// use freehold_tensor::Code;
+    ///
+    /// static LEDGER: Ledger = Ledger::new(Level::Canaries);
+    ///
+    /// LEDGER.before_answers(|| LEDGER.hazard(Code::AL01, &[], "it was changed".to_owned()));
+    /// assert_eq!(LEDGER.hazards()[0].note, "it was changed");
+    /// ```
     pub fn before_answers(&self, look: fn()) {
         self.look.get_or_init(|| look);
     }

@@ -15,6 +15,36 @@ use crate::{Counter, Edge, HolderDesc, HolderId, Level, Sync, clock, history};
 /// What is to be recorded, for [`Ledger::open_under`]: both say the same whenever they are asked. They should be
 /// `#[inline(always)]`.
 ///
+/// ```
+/// use freehold_ledger::{Describe, Edge, HolderDesc, Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// #[derive(Clone, Copy)]
+/// struct At(u64);
+///
+/// // SAFETY: neither opens nor closes a record.
+/// unsafe impl Describe for At {
+///     #[inline(always)]
+///     fn holder(&self) -> HolderDesc<'_> {
+///         HolderDesc { address: self.0, alloc: None, ..ARRAY }
+///     }
+///
+///     #[inline(always)]
+///     fn edge(&self) -> Option<Edge<'_>> {
+///         None
+///     }
+/// }
+///
+/// let ledger = Ledger::new(Level::Records);
+/// let id = ledger.open_under(ledger.level(), At(0x2000));
+/// assert_eq!(ledger.holder(id).map(|holder| holder.address), Some(0x2000));
+/// ```
+///
 /// # Safety
 ///
 /// * Neither opens nor closes a record: they are asked while the place of this one is looked at.
@@ -172,6 +202,27 @@ impl Ledger {
     }
 
     /// Counts a copy into memory that was there: `id` is the holder it was copied into, as `holder` describes it.
+    ///
+    /// ```
+    /// use freehold_ledger::Ledger;
+    /// # use freehold_ledger::Level;
+    ///
+    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+    /// # };
+    /// # const COPY: freehold_ledger::Edge<'_> = {
+    /// #     use {freehold_ledger::*, freehold_tensor::*};
+    /// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
+    /// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
+    /// # };
+    /// let ledger = Ledger::new(Level::Records);
+    /// let array = ledger.open(&ARRAY, None);
+    /// ledger.copied(array, &ARRAY, &COPY); // 24 B
+    /// assert_eq!((ledger.copies()[0].holder, ledger.copies()[0].bytes), (array, 24));
+    /// ```
     pub fn copied(&self, id: HolderId, holder: &HolderDesc<'_>, edge: &Edge<'_>) {
         if self.level() == Level::Off {
             return;

@@ -7,6 +7,26 @@ use super::{Name, form};
 use crate::HolderId;
 
 /// What a reader should look at first.
+///
+/// ```
+/// use freehold_ledger::{HolderId, Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const COPY: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
+/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.copied(HolderId::NONE, &ARRAY, &COPY);
+/// let findings = ledger.snapshot().findings;
+/// assert_eq!((findings.copies.len(), findings.waits.len(), findings.lent.len()), (1, 0, 0));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     /// Copies by call site and reason, the most bytes first.
@@ -25,6 +45,27 @@ pub struct Findings {
 }
 
 /// Copies from one call site for one reason.
+///
+/// ```
+/// use freehold_ledger::{HolderId, Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const COPY: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
+/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// (0..3).for_each(|_| ledger.copied(HolderId::NONE, &ARRAY, &COPY)); // 24 B each, for CA01
+/// let copies = &ledger.snapshot().findings.copies[0];
+/// assert_eq!((copies.count, copies.bytes, copies.asked), (3, 72, false));
+/// assert!(copies.fix.starts_with("make the data in the dtype that is needed here"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CopyGroup {
     /// The framework that was copied from.
@@ -53,6 +94,28 @@ pub struct CopyGroup {
 }
 
 /// Handovers from one call site for which the host waited until a device had done what was queued.
+///
+/// ```
+/// use freehold_ledger::{Edge, Ledger, Level, Sync, WaitGroup};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const SHARE: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
+/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// for _ in 0..2 { // NumPy to PyTorch
+///     ledger.open(&ARRAY, Some(&Edge { sync: Sync::Host, ..SHARE }));
+/// }
+/// let wait = WaitGroup { from: "numpy", to: "torch", site: "", count: 2 };
+/// assert_eq!(ledger.snapshot().findings.waits, [wait]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WaitGroup {
     /// The framework that handed over.
@@ -69,6 +132,23 @@ pub struct WaitGroup {
 }
 
 /// A large buffer of which little is used.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, alloc: Some((0x1000, 2 << 20)), ..ARRAY };
+/// ledger.open(&view, None);
+/// let pinned = &ledger.snapshot().findings.pinned[0];
+/// assert_eq!((pinned.used_bytes, pinned.len, pinned.frees), (12, 2 << 20, (2 << 20) - 12));
+/// assert!(pinned.fix.starts_with("keep a copy of the part"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PinnedReport {
     /// The buffer's id.
@@ -89,6 +169,22 @@ pub struct PinnedReport {
 }
 
 /// A view that keeps a buffer.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level, PinnedHolder, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, alloc: Some((0x1000, 2 << 20)), ..ARRAY };
+/// let id = ledger.open(&view, None);
+/// let holder = PinnedHolder { id, framework: "torch", site: "", bytes: 12 };
+/// assert_eq!(ledger.snapshot().findings.pinned[0].holders, [holder]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PinnedHolder {
     /// Its id.
@@ -105,6 +201,25 @@ pub struct PinnedHolder {
 }
 
 /// In which way something is lent.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, HolderFlags, Ledger, Lent, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let state = |flags| {
+///     let ledger = Ledger::new(Level::Records);
+///     ledger.open(&HolderDesc { role: Role::Holder, flags, ..ARRAY }, None);
+///     ledger.snapshot().findings.lent[0].state
+/// };
+/// assert_eq!(state(HolderFlags::empty()), Lent::Held);
+/// assert_eq!(state(HolderFlags::EXPORTED), Lent::Unconsumed);
+/// assert_eq!(state(HolderFlags::CONSUMED | HolderFlags::FROZEN), Lent::Frozen);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lent {
@@ -117,6 +232,27 @@ pub enum Lent {
 }
 
 /// Views from one call site that are still held.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// ledger.mark();
+/// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, site: Label::intern("train.py:31"), ..ARRAY };
+/// for _ in 0..2 {
+///     ledger.open(&view, None);
+/// }
+/// let lent = &ledger.snapshot().findings.lent[0];
+/// assert_eq!((lent.to, lent.site, lent.count, lent.since_mark), ("torch", "train.py:31", 2, 2));
+/// assert_eq!((lent.buffers, lent.bytes), (1, 12));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LentReport {
     /// How.
@@ -152,6 +288,23 @@ pub struct LentReport {
 }
 
 /// What a framework owns and holds.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let view = ledger.open(&HolderDesc { role: Role::Holder, framework: Label::TORCH, ..ARRAY }, None);
+/// let [numpy, torch] = &ledger.snapshot().findings.frameworks[..] else { panic!("there are two") };
+/// assert_eq!((numpy.framework, numpy.owned_bytes), ("numpy", 12));
+/// assert_eq!((torch.framework, torch.owned_bytes, torch.borrowed_bytes), ("torch", 0, 12));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrameworkStats {
     /// The framework.
@@ -174,6 +327,22 @@ pub struct FrameworkStats {
 }
 
 /// The most bytes that were live at once.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Sites); // which keeps a history
+/// let array = ledger.open(&ARRAY, None);
+/// ledger.close(array);
+/// let peak = ledger.snapshot().findings.peak.expect("something was live");
+/// assert_eq!((peak.bytes, peak.exact), (12, true));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeakReport {
     /// How many.
@@ -188,6 +357,22 @@ pub struct PeakReport {
 }
 
 /// A buffer that was live at the peak.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Sites);
+/// let array = ledger.open(&ARRAY, None);
+/// ledger.close(array);
+/// let holders = ledger.snapshot().findings.peak.expect("something was live").holders;
+/// assert_eq!((holders[0].framework, holders[0].bytes, holders[0].buffer), ("numpy", 12, None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeakHolder {
     /// Its bytes.

@@ -7,6 +7,23 @@ use super::{Name, form};
 use crate::{HolderFlags, HolderId, Role};
 
 /// Holders that are gone, and the buffers that they held. Empty below [`crate::Level::Sites`].
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Sites);
+/// let array = ledger.open(&ARRAY, None);
+/// assert!(ledger.snapshot().history.closed.is_empty());
+/// ledger.close(array);
+/// let history = ledger.snapshot().history;
+/// assert_eq!((history.closed.len(), history.lanes.len(), history.dropped), (1, 1, 0));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The most recent holders that are gone, in the order in which they went.
@@ -18,6 +35,23 @@ pub struct History {
 }
 
 /// A holder that is gone.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Sites);
+/// let array = ledger.open(&ARRAY, None);
+/// ledger.close(array);
+/// let closed = &ledger.snapshot().history.closed[0];
+/// assert_eq!((closed.id, closed.framework, closed.extent_bytes), (array, "numpy", 12));
+/// assert!(closed.opened_ns <= closed.closed_ns && closed.thread == closed.closed_by);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClosedReport {
     /// Its id.
@@ -72,6 +106,25 @@ pub struct ClosedReport {
 }
 
 /// A buffer from its first holder to its last.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Sites);
+/// let holders = [ARRAY, HolderDesc { role: Role::Holder, ..ARRAY }].map(|holder| ledger.open(&holder, None));
+/// for id in holders {
+///     ledger.close(id);
+/// }
+/// let lanes = ledger.snapshot().history.lanes; // both held one buffer
+/// assert_eq!((lanes.len(), lanes[0].base, lanes[0].len), (1, 0x1000, 12));
+/// assert!(lanes[0].buffer.is_none() && lanes[0].closed_ns.is_some());
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LaneReport {
     /// Its number in this snapshot; another snapshot may give it another.

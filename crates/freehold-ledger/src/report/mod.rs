@@ -21,12 +21,41 @@ pub use history::{ClosedReport, History, LaneReport};
 pub use stats::{CopiedStats, CounterStats, DeviceStats, HandoverStats, HazardStats, LiveStats, RefusedStats, Stats};
 
 /// The schema of [`Snapshot`]. The number changes when a reader of the old one would misread the new one.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level, SCHEMA};
+///
+/// assert_eq!((SCHEMA, Ledger::new(Level::Off).snapshot().schema), ("freehold.ledger/2", SCHEMA));
+/// ```
 pub const SCHEMA: &str = "freehold.ledger/2";
 
 /// The name of a framework, of a place in the caller's code, of a counter: kept for the life of the process.
+///
+/// ```
+/// use freehold_ledger::{Label, Name};
+///
+/// let name: Name = Label::TORCH.as_str();
+/// assert_eq!(name, "torch");
+/// ```
 pub type Name = &'static str;
 
 /// A live holder.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let holder = ledger.holder(array).expect("it is open");
+/// assert_eq!((holder.framework, holder.role, &holder.shape[..]), ("numpy", Role::Owner, &[3][..]));
+/// assert_eq!((holder.extent_start, holder.extent_bytes, holder.verdict), (0x1000, 12, None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HolderReport {
     /// Its id.
@@ -98,6 +127,25 @@ pub struct HolderReport {
 }
 
 /// A buffer and everyone who holds it.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let first = HolderDesc { role: Role::Holder, framework: Label::TORCH, shape: &[1], ..ARRAY };
+/// for holder in [ARRAY, first] {
+///     ledger.open(&holder, None);
+/// }
+/// let buffer = ledger.owner(ARRAY.device, 0x1000).expect("somebody holds it");
+/// assert_eq!((buffer.base, buffer.len, buffer.used_bytes), (0x1000, 12, 4)); // of 3 elements, one is looked at
+/// assert_eq!(buffer.members().map(|holder| holder.framework).collect::<Vec<_>>(), ["numpy", "torch"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BufferReport {
     /// Its id: given when the buffer is first seen by a query, never used again.
@@ -132,6 +180,25 @@ impl BufferReport {
 }
 
 /// A live holder that shares memory with a view.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let view = HolderDesc { role: Role::Holder, strides: &[2], alloc: None, ..ARRAY };
+/// let [even, odd, third] = [0x1000, 0x1004, 0x1008].map(|address| ledger.open(&HolderDesc { address, ..view }, None));
+/// // What begins with the third element shares it with the even ones; the odd ones lie between.
+/// let aliases = ledger.aliases(third);
+/// assert_eq!(aliases.iter().map(|alias| alias.holder.id).collect::<Vec<_>>(), [even]);
+/// assert_eq!((aliases[0].start, aliases[0].bytes), (0x1008, 12));
+/// assert!(ledger.aliases(odd).is_empty());
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AliasReport {
     /// The other holder.
@@ -147,6 +214,29 @@ pub struct AliasReport {
 }
 
 /// A copy that was made.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Label, Ledger, Level};
+/// use freehold_tensor::{Code, Steps};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const COPY: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
+/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let copy = ledger.open(&HolderDesc { framework: Label::FREEHOLD, ..ARRAY }, Some(&COPY)); // NumPy to PyTorch
+/// ledger.close(copy);
+/// let copies = ledger.copies(); // which outlive their holders
+/// assert_eq!((copies[0].holder, copies[0].from, copies[0].to), (copy, "numpy", "torch"));
+/// assert_eq!((copies[0].bytes, copies[0].steps, &copies[0].reasons[..]), (24, Steps::CAST, &[Code::CA01][..]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CopyReport {
     /// The holder that got the copy; it may be closed by now.
@@ -176,6 +266,16 @@ pub struct CopyReport {
 }
 
 /// Something that went wrong, or may.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level};
+/// use freehold_tensor::Code;
+///
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.hazard(Code::AL01, &[], "it changed while it was lent".to_owned());
+/// let hazards = ledger.hazards();
+/// assert_eq!((hazards[0].code, hazards[0].note.as_str()), (Code::AL01, "it changed while it was lent"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HazardReport {
     /// What.
@@ -190,6 +290,16 @@ pub struct HazardReport {
 }
 
 /// A holder that is part of a hazard.
+///
+/// ```
+/// use freehold_ledger::{HazardHolder, HolderId, Label, Ledger, Level, Party};
+/// use freehold_tensor::Code;
+///
+/// let ledger = Ledger::new(Level::Records);
+/// let gone = Party { framework: Label::TORCH, ..Party::NONE };
+/// ledger.hazard_among(Code::AL01, &[gone], "it changed while it was lent".to_owned());
+/// assert_eq!(ledger.hazards()[0].holders, [HazardHolder { id: HolderId::NONE, framework: "torch", site: "" }]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HazardHolder {
     /// Its id; [`HolderId::NONE`] if it has no record.
@@ -204,6 +314,27 @@ pub struct HazardHolder {
 }
 
 /// Everything the ledger knows. Other threads are not stopped meanwhile, so each part is true at a moment of its own.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level, Snapshot};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let snapshot = ledger.snapshot();
+/// ledger.close(array);
+/// assert_eq!(snapshot.buffers[0].len, 12); // as it was
+/// let mut json = Vec::new();
+/// snapshot.write_json(&mut json, false)?;
+/// let read = Snapshot::from_json(std::str::from_utf8(&json).expect("JSON is text")).expect("it was just written");
+/// assert_eq!(read, snapshot);
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// [`SCHEMA`].

@@ -7,6 +7,23 @@ use super::{Name, form};
 use crate::Level;
 
 /// Totals.
+///
+/// ```
+/// use freehold_ledger::{Ledger, Level};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// ledger.close(array);
+/// let stats = ledger.stats();
+/// assert_eq!((stats.opened, stats.closed, stats.live.holders), (1, 1, 0));
+/// assert_eq!(stats.level, Level::Records);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// The level in force.
@@ -35,6 +52,22 @@ pub struct Stats {
 }
 
 /// What is live.
+///
+/// ```
+/// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
+/// let view = ledger.open(&HolderDesc { role: Role::Holder, ..ARRAY }, None);
+/// let live = ledger.stats().live;
+/// assert_eq!((live.holders, live.buffers, live.bytes), (2, 1, 12));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveStats {
     /// Open records.
@@ -48,6 +81,22 @@ pub struct LiveStats {
 }
 
 /// What is live on one device.
+///
+/// ```
+/// use freehold_ledger::{DeviceStats, Ledger, Level};
+/// use freehold_tensor::Device;
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.open(&ARRAY, None);
+/// let on = DeviceStats { device: Device::CPU, holders: 1, buffers: 1, bytes: 12 };
+/// assert_eq!(ledger.stats().live.by_device, [on]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceStats {
     /// The device.
@@ -62,6 +111,29 @@ pub struct DeviceStats {
 }
 
 /// Handovers of one kind.
+///
+/// ```
+/// use freehold_ledger::{HandoverStats, Ledger, Level};
+/// use freehold_tensor::Verdict;
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const SHARE: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
+/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// for _ in 0..2 { // NumPy to PyTorch
+///     ledger.open(&ARRAY, Some(&SHARE));
+/// }
+/// let shared = HandoverStats { from: "numpy", to: "torch", verdict: Verdict::Share, count: 2 };
+/// assert_eq!(ledger.stats().handovers, [shared]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HandoverStats {
     /// From this framework.
@@ -78,6 +150,26 @@ pub struct HandoverStats {
 }
 
 /// Copies for one reason.
+///
+/// ```
+/// use freehold_ledger::{CopiedStats, HolderId, Ledger, Level};
+/// use freehold_tensor::Code;
+///
+/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
+/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
+/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
+/// # };
+/// # const COPY: freehold_ledger::Edge<'_> = {
+/// #     use {freehold_ledger::*, freehold_tensor::*};
+/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
+/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
+/// # };
+/// let ledger = Ledger::new(Level::Records);
+/// ledger.copied(HolderId::NONE, &ARRAY, &COPY); // 24 B, for CA01
+/// assert_eq!(ledger.stats().copied, [CopiedStats { code: Some(Code::CA01), count: 1, bytes: 24 }]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CopiedStats {
     /// The first reason; `None` for copies that were asked for.
@@ -90,6 +182,16 @@ pub struct CopiedStats {
 }
 
 /// Refusals of one kind.
+///
+/// ```
+/// use freehold_ledger::{Label, Ledger, Level, RefusedStats};
+/// use freehold_tensor::Code;
+///
+/// let ledger = Ledger::new(Level::Counters);
+/// ledger.reject(Label::NUMPY, Label::TORCH, Code::RO01);
+/// let refused = RefusedStats { from: "numpy", to: "torch", code: Code::RO01, count: 1 };
+/// assert_eq!(ledger.stats().refused, [refused]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefusedStats {
     /// From this framework.
@@ -106,6 +208,15 @@ pub struct RefusedStats {
 }
 
 /// Hazards of one kind.
+///
+/// ```
+/// use freehold_ledger::{HazardStats, Ledger, Level};
+/// use freehold_tensor::Code;
+///
+/// let ledger = Ledger::new(Level::Counters);
+/// ledger.hazard(Code::AL01, &[], "it changed while it was lent".to_owned());
+/// assert_eq!(ledger.stats().hazards, [HazardStats { code: Code::AL01, count: 1 }]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HazardStats {
     /// What.
@@ -116,6 +227,14 @@ pub struct HazardStats {
 }
 
 /// One counter.
+///
+/// ```
+/// use freehold_ledger::{Counter, CounterStats, Ledger, Level};
+///
+/// let ledger = Ledger::new(Level::Counters);
+/// ledger.count(Counter::PanicsCaught);
+/// assert_eq!(ledger.stats().counters, [CounterStats { name: "panics_caught", count: 1 }]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CounterStats {
     /// Its name; see [`crate::Counter`].

@@ -21,6 +21,19 @@ mod timeline;
 macro_rules! formats {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $extension:literal;)*) => {
         /// A format that a snapshot is written in.
+        ///
+        /// ```
+        /// use freehold_ledger::{Format, Ledger, Level};
+        ///
+        /// let snapshot = Ledger::new(Level::Records).snapshot();
+        /// for format in Format::ALL {
+        ///     let mut file = Vec::new();
+        ///     snapshot.write(*format, &mut file)?;
+        ///     assert!(!file.is_empty());
+        /// }
+        /// assert_eq!((Format::Trace.name(), Format::Trace.extension()), ("trace", ".trace.json"));
+        /// # std::io::Result::Ok(())
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[non_exhaustive]
         pub enum Format { $($(#[$doc])* $name,)* }
@@ -118,6 +131,18 @@ impl Snapshot {
     }
 
     /// Writes the snapshot to a file, which is made or replaced, in the format that its name says.
+    ///
+    /// ```
+    /// use freehold_ledger::{Ledger, Level};
+    ///
+    /// let path = std::env::temp_dir().join(format!("freehold-{}.prom", std::process::id()));
+    /// let snapshot = Ledger::new(Level::Records).snapshot();
+    /// snapshot.save(&path)?;
+    /// assert!(std::fs::read_to_string(&path)?.ends_with("# EOF\n"));
+    /// assert!(snapshot.save("ledger.txt".as_ref()).is_err()); // a name that says no format
+    /// # std::fs::remove_file(&path)?;
+    /// # std::io::Result::Ok(())
+    /// ```
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for a name that says no format, and what the system says.

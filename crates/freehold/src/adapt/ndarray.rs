@@ -77,6 +77,14 @@ impl<A: Element, D: Dimension> TryFrom<&Tensor> for Array<A, D> {
 impl Tensor {
     /// The same memory as an array to read, without a copy.
     ///
+    /// ```
+    /// let t = freehold::Tensor::from_vec(vec![1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+    /// // SAFETY: nobody else has the tensor.
+    /// let array = unsafe { t.as_ndarray::<f32>()? };
+    /// assert_eq!((array[[1, 0]], array.as_ptr()), (3.0, t.data_ptr().cast_const().cast()));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// `DT02` another dtype, `DV01` not on the host, `LZ01` lazy bits, `ST03` strides in bytes, `AG01` not aligned.

@@ -10,6 +10,15 @@ use crate::{Caps, Code, StrideRule, TensorDesc, Traits, trace};
 /// or never writes. `Some` holds the codes that only inform; `None` says nothing, and `decide` must be asked.
 ///
 /// `tests/agree.rs` holds the two to each other.
+///
+/// ```
+/// use freehold::{Caps, Code, DeviceSet, Tensor, shares_plainly};
+///
+/// let t = Tensor::from(vec![1.0f64, 2.0]);
+/// assert_eq!(shares_plainly(&t.desc(), &Caps::TORCH, DeviceSet::ALL), Some(&[Code::HT01][..]));
+/// // PyTorch has no read-only tensors, so there is something to decide.
+/// assert_eq!(shares_plainly(&t.read_only().desc(), &Caps::TORCH, DeviceSet::ALL), None);
+/// ```
 #[inline]
 pub fn shares_plainly(desc: &TensorDesc<'_>, caps: &Caps, devices: DeviceSet) -> Option<&'static [Code]> {
     const PLAIN: Traits = Traits::IS_COPIED.union(Traits::PADDED).union(Traits::LEGACY).union(Traits::FROZEN);

@@ -10,6 +10,21 @@ use crate::tensor::Tensor;
 use crate::{Code, Device, Error, Label, Result, Verdict, trace};
 
 /// Where the parts of a whole lie in it.
+///
+/// ```
+/// use freehold::{Along, Tensor, gather};
+///
+/// let parts = [1, 3, 5].map(|n| Tensor::from(vec![n, n + 1]));
+/// # use freehold::{Asked, Caps, Dialect, Label, Policy, Request, decide};
+/// # let (request, policy) = (Request::copy(), Policy::default());
+/// # let decision = decide(&parts[0].desc(), &request, &Caps::FREEHOLD, &policy);
+/// # let asked = [Asked::new(parts[0].desc(), &request, &Caps::FREEHOLD, &policy, Dialect::Rust)];
+/// let chunks = gather(&parts, Along::Chunks, &decision, &asked, Label::NONE)?;
+/// let table = gather(&parts, Along::Columns { rows: 2 }, &decision, &asked, Label::NONE)?;
+/// assert_eq!((chunks.shape(), table.shape()), (&[6][..], &[2, 3][..]));
+/// assert_eq!(table.view::<i32>()?.to_vec(), [1, 3, 5, 2, 4, 6]);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Along {
     /// The columns of a table, side by side along a new last axis, each of which is one part or several one after another:
@@ -24,6 +39,20 @@ pub enum Along {
 
 /// Tensors next to each other in one new tensor, each cast and laid out in one pass into its place. The decision, made for
 /// the whole, says dtype and order; `asked` words each part.
+///
+/// ```
+/// use freehold::{Along, DType, Layout, Tensor, TensorDesc, decide, gather};
+/// # use freehold::{Asked, Caps, Dialect, Label, Policy, Request};
+///
+/// let parts = [Tensor::from(vec![1i32, 2]), Tensor::from(vec![3i32])];
+/// let (request, policy) = (Request::copy().dtype(DType::F64), Policy::default());
+/// let whole = TensorDesc { layout: Layout::new(&[3], &[1]), ..parts[0].desc() };
+/// let decision = decide(&whole, &request, &Caps::FREEHOLD, &policy);
+/// let asked = [0, 1].map(|i| Asked::new(parts[i].desc(), &request, &Caps::FREEHOLD, &policy, Dialect::Rust));
+/// let column = gather(&parts, Along::Chunks, &decision, &asked, Label::NONE)?;
+/// assert_eq!(column.view::<f64>()?.to_vec(), [1.0, 2.0, 3.0]);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -13,6 +13,18 @@ use crate::{Caps, Code, Error, Label, Policy, Request, Result, Runtime, Verdict,
 /// Copies and casts into an existing tensor of the same shape, whatever the two layouts are, under the policy of the
 /// call. A source that overlaps the destination is copied out first.
 ///
+/// ```
+/// use freehold::{Asked, Caps, DType, Dialect, Label, Policy, Request, Runtime, Tensor, copy_into};
+///
+/// let (x, out) = (Tensor::from(vec![1.5f32, 2.0]), Tensor::zeros(DType::F64, &[2], &Runtime::global())?);
+/// let (request, policy) = (Request::copy(), Policy::default());
+/// let asked = Asked::new(x.desc(), &request, &Caps::FREEHOLD, &policy, Dialect::Rust);
+/// // SAFETY: no other thread has `out`.
+/// unsafe { copy_into(&x, &out, &asked, Label::NONE)? };
+/// assert_eq!(out.view::<f64>()?.to_vec(), [1.5, 2.0]);
+/// # Ok::<(), freehold::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// `RO01` the destination is read-only, `AL02` its own elements overlap, `AR01` the shapes differ, `DV01` a side is
@@ -28,6 +40,20 @@ pub unsafe fn copy_into(source: &Tensor, target: &Tensor, asked: &Asked<'_>, sit
 }
 
 /// As [`copy_into`], into memory that a target made for a copy which was decided: the record says why.
+///
+/// ```
+/// use freehold::{Code, DType, Request, Runtime, Tensor, copy_for_target, decide};
+/// # use freehold::{Asked, Caps, Dialect, Label, Policy};
+///
+/// let (x, out) = (Tensor::from(vec![1.5f32, 2.0]), Tensor::zeros(DType::F64, &[2], &Runtime::global())?);
+/// let (request, policy) = (Request::convert().dtype(DType::F64), Policy::default());
+/// let decided = decide(&x.desc(), &request, &Caps::FREEHOLD, &policy);
+/// let asked = Asked::new(x.desc(), &request, &Caps::FREEHOLD, &policy, Dialect::Rust);
+/// // SAFETY: no other thread has `out`.
+/// unsafe { copy_for_target(&x, &out, &decided, &asked, Label::NONE)? };
+/// assert_eq!(Runtime::global().ledger().copies()[0].reasons, [Code::CA01]);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -121,6 +147,16 @@ unsafe fn fill(
 
 /// Puts a copy on record that a target made itself, as it was decided, byte for byte, into memory of its own: what
 /// [`copy_for_target`] does beside copying.
+///
+/// ```
+/// use freehold::{Caps, Code, Label, Policy, Request, Runtime, Tensor, copied_by_target, decide};
+///
+/// let x = Tensor::from(vec![1.5f32, 2.0]);
+/// let decision = decide(&x.desc(), &Request::convert(), &Caps::MLX, &Policy::default());
+/// copied_by_target(&x, Label::MLX, &decision, &Caps::MLX, Label::NONE);
+/// let copy = &Runtime::global().ledger().copies()[0];
+/// assert_eq!((copy.to, copy.bytes, &copy.reasons[..]), ("mlx", 8, &[Code::OB02][..]));
+/// ```
 pub fn copied_by_target(source: &Tensor, target: Label, decision: &Decision, caps: &Caps, site: Label) {
     let _span = trace::copy(source, decision, caps, site).entered();
     let codes = decision.codes();

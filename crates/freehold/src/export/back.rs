@@ -130,6 +130,18 @@ pub(super) unsafe fn give<M: Managed>(managed: *mut M) {
 
 /// Notes that the owner of a capsule frees it although nobody took it, and calls its deleter.
 ///
+/// ```
+/// use freehold::{ExportOptions, Runtime, Tensor, drop_unconsumed_versioned, ledger::Counter};
+///
+/// let raw = Tensor::from(vec![1.0f32]).to_versioned(&ExportOptions::default())?.into_raw();
+/// // SAFETY: nobody took the capsule, and it is given up.
+/// unsafe { drop_unconsumed_versioned(raw) };
+/// let runtime = Runtime::global();
+/// assert_eq!(runtime.ledger().counted(Counter::UnconsumedCapsules), 1);
+/// assert!(runtime.ledger().live().is_empty());
+/// # Ok::<(), freehold::Error>(())
+/// ```
+///
 /// # Safety
 ///
 /// * `managed` came from [`VersionedCapsule::into_raw`](crate::VersionedCapsule::into_raw), its deleter was not called, and
@@ -140,6 +152,18 @@ pub unsafe fn drop_unconsumed_versioned(managed: *mut DLManagedTensorVersioned) 
 }
 
 /// As [`drop_unconsumed_versioned`], for a legacy capsule.
+///
+/// ```
+/// use freehold::{ExportOptions, Runtime, Tensor, drop_unconsumed_legacy, ledger::Counter};
+///
+/// let raw = Tensor::from(vec![1.0f32]).to_legacy(&ExportOptions::default())?.into_raw();
+/// // SAFETY: nobody took the capsule, and it is given up.
+/// unsafe { drop_unconsumed_legacy(raw) };
+/// let runtime = Runtime::global();
+/// assert_eq!(runtime.ledger().counted(Counter::UnconsumedCapsules), 1);
+/// assert!(runtime.ledger().live().is_empty());
+/// # Ok::<(), freehold::Error>(())
+/// ```
 ///
 /// # Safety
 ///

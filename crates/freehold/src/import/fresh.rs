@@ -14,6 +14,24 @@ use crate::view::Element;
 use crate::{Code, DType, Device, Error, Label, Layout, Message, Order, Result, Runtime, Traits, trace};
 
 /// A tensor without a capsule: pointer, metadata, owner.
+///
+/// ```
+/// use freehold::{DType, Device, ImportOptions, Owner, RawTensor, Tensor};
+///
+/// let mut pixels = vec![0u8, 1, 2, 3, 4, 5];
+/// let raw = RawTensor {
+///     data: pixels.as_mut_ptr(),
+///     shape: &[2],
+///     strides: Some(&[3]), // every third
+///     dtype: DType::U8,
+///     device: Device::CPU,
+///     owner: Owner::Value(Box::new(pixels)),
+/// };
+/// // SAFETY: the elements are in the vector, which the owner keeps.
+/// let red = unsafe { Tensor::from_raw(raw, &ImportOptions::default())? };
+/// assert_eq!(red.view::<u8>()?.to_vec(), [0, 3]);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RawTensor<'a> {
     /// First element.
@@ -31,6 +49,24 @@ pub struct RawTensor<'a> {
 }
 
 /// As [`RawTensor`], with shape and strides that are moved in instead of copied.
+///
+/// ```
+/// use freehold::{DType, Device, ImportOptions, OwnedTensor, Owner, Tensor, tensor_algebra::Dims};
+///
+/// let mut values = vec![1.0f32, 2.0, 3.0, 4.0];
+/// let owned = OwnedTensor {
+///     data: values.as_mut_ptr().cast(),
+///     shape: Dims::from_slice(&[2, 2]),
+///     strides: Dims::from_slice(&[1, 2]),
+///     dtype: DType::F32,
+///     device: Device::CPU,
+///     owner: Owner::Value(Box::new(values)),
+/// };
+/// // SAFETY: the elements are in the vector, which the owner keeps.
+/// let t = unsafe { Tensor::from_owned(owned, &ImportOptions::default())? };
+/// assert_eq!(t.view::<f32>()?.to_vec(), [1.0, 3.0, 2.0, 4.0]);
+/// # Ok::<(), freehold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedTensor {
     /// First element.
@@ -120,6 +156,14 @@ impl Tensor {
 
     /// New, zeroed host memory in C order.
     ///
+    /// ```
+    /// use freehold::{DType, Runtime, Tensor};
+    ///
+    /// let t = Tensor::zeros(DType::I16, &[2, 2], &Runtime::global())?;
+    /// assert_eq!(t.view::<i16>()?.to_vec(), [0; 4]);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// `AR01` the shape is not valid, `ME01` no memory.
@@ -130,6 +174,14 @@ impl Tensor {
     }
 
     /// As [`Tensor::zeros`], on a device, with the caller's labels. Memory of a device is zeroed on `options.stream`.
+    ///
+    /// ```
+    /// use freehold::{Code, DType, Device, DeviceKind, ImportOptions, Tensor};
+    ///
+    /// let metal = Device::new(DeviceKind::METAL, 0);
+    /// let error = Tensor::zeros_on(metal, DType::F32, &[2], &ImportOptions::default()).unwrap_err();
+    /// assert_eq!(error.code(), Code::DV02); // nobody registered memory of it
+    /// ```
     ///
     /// # Errors
     ///
@@ -178,6 +230,14 @@ impl Tensor {
     }
 
     /// A tensor over a vector, without a copy.
+    ///
+    /// ```
+    /// use freehold::Tensor;
+    ///
+    /// let t = Tensor::from_vec(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3])?;
+    /// assert_eq!((t.shape(), t.strides(), t.nbytes()), (&[2, 3][..], &[3, 1][..], 24));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
