@@ -235,7 +235,7 @@ impl Format {
     }
 
     /// The canonical NaN without its sign.
-    const fn nan_code(&self) -> u32 {
+    pub(super) const fn nan_code(&self) -> u32 {
         match self.specials {
             Specials::Ieee => (((1 << self.exp_bits) - 1) << self.man_bits) | (1 << (self.man_bits - 1)),
             Specials::Fn => self.sign_bit() - 1,

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Floats, Put, any_nan, spill};
+use super::avx2::{Floats, Put};
 use super::avx2_loss::Losses;
-use crate::copy::format::{self, BF16, F16};
+use crate::copy::format::{BF16, F16};
 
 /// `x` within the finite range of a type; NaN lanes as they are.
 #[inline(always)]
@@ -40,42 +40,72 @@ impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD>
     const SIZE: usize = 2;
     #[inline(always)]
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
-        for (group, x) in x.into_iter().enumerate() {
-            // SAFETY: the caller's guarantee.
-            unsafe {
-                let dst = dst.add(32 * group);
-                Self::write(dst, x);
-                if CHECKED {
-                    // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no
-                    // room for.
-                    for (k, x) in x.into_iter().enumerate() {
-                        lost.bits(2 * group + k, _mm256_castps_si256(x), 0x1fff);
-                        lost.large(2 * group + k, x, 65_536.0);
-                    }
-                } else if any_nan(x) {
-                    mend(
-                        dst,
-                        &spill(x),
-                        if PAYLOAD { |x| format::f32_to_f16(x, SATURATE) } else { |x| F16.encode(x, SATURATE) as u16 },
-                    );
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            Self::write(dst, x[0]);
+            Self::write(dst.add(32), x[1]);
+            if CHECKED {
+                // Only integers are checked. One is a value of f16 if it is below 2^16 and no bit is set that f16 has no
+                // room for.
+                for k in 0..4 {
+                    let x = x[k / 2][k % 2];
+                    lost.bits(k, _mm256_castps_si256(x), 0x1fff);
+                    lost.large(k, x, 65_536.0);
                 }
+            } else if any_nan_in(x) {
+                mend(dst, &{ x }, if PAYLOAD { None } else { Some(F16.nan_code() as i32) });
             }
         }
     }
 }
 
-/// Writes what NaN become. A function of its own: in every kernel it took more room than the rest, and registers of the loop.
+/// Whether there is a NaN among both groups.
+#[inline(always)]
+unsafe fn any_nan_in(x: [Floats; 2]) -> bool {
+    // SAFETY: the features of `run`, which every caller has.
+    unsafe {
+        let nan = |x: Floats| _mm256_cmp_ps::<_CMP_UNORD_Q>(x[0], x[1]);
+        _mm256_movemask_ps(_mm256_or_ps(nan(x[0]), nan(x[1]))) != 0
+    }
+}
+
+/// Writes what NaN become: a code with their sign, or in `f16` the top of their payload. A function of its own: in every kernel it
+/// took more room than the rest, and registers of the loop. In vectors, because some arrays are full of NaN.
 ///
 /// # Safety
 ///
-/// `dst` is writable for sixteen values, at any alignment.
+/// `dst` is writable for 32 values, at any alignment, on a machine with AVX2.
 #[cold]
 #[inline(never)]
-unsafe fn mend(dst: *mut u8, x: &[f32; 16], encode: fn(f32) -> u16) {
-    for (i, &x) in x.iter().enumerate().filter(|(_, x)| x.is_nan()) {
-        // SAFETY: one of the caller's values.
-        unsafe { dst.cast::<u16>().add(i).write_unaligned(encode(x)) };
+#[target_feature(enable = "avx2")]
+unsafe fn mend(dst: *mut u8, x: &[Floats; 2], code: Option<i32>) {
+    for (group, x) in x.iter().enumerate() {
+        let (mut codes, mut which) = ([_mm256_setzero_si256(); 2], [_mm256_setzero_si256(); 2]);
+        for k in 0..2 {
+            let bits = _mm256_castps_si256(x[k]);
+            let payload = _mm256_and_si256(_mm256_srli_epi32::<13>(bits), _mm256_set1_epi32(0x3ff));
+            // What was only in the lower bits must not become infinity.
+            let none = _mm256_cmpeq_epi32(payload, _mm256_setzero_si256());
+            let payload = _mm256_sub_epi32(_mm256_or_si256(payload, _mm256_set1_epi32(0x7c00)), none);
+            let code = code.map_or(payload, |code| _mm256_set1_epi32(code));
+            let sign = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(0x8000));
+            codes[k] = _mm256_or_si256(code, sign);
+            which[k] = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x[k], x[k]));
+        }
+        let which = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(which[0], which[1]));
+        // SAFETY: sixteen of the caller's values; loads and stores take any alignment.
+        unsafe {
+            let at = dst.add(32 * group);
+            _mm256_storeu_si256(at.cast(), _mm256_blendv_epi8(_mm256_loadu_si256(at.cast()), packed(codes), which));
+        }
     }
+}
+
+/// Sixteen values of 16 bits, of which there is one in each lane of 32.
+#[inline(always)]
+unsafe fn packed(codes: [__m256i; 2]) -> __m256i {
+    // SAFETY: the features of `run`, which every caller has.
+    unsafe { _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1])) }
 }
 
 /// Writes sixteen values of 16 bits, one in each lane of 32.
@@ -86,10 +116,7 @@ unsafe fn mend(dst: *mut u8, x: &[f32; 16], encode: fn(f32) -> u16) {
 #[inline(always)]
 unsafe fn store(dst: *mut u8, codes: [__m256i; 2]) {
     // SAFETY: the caller's guarantee; stores take any alignment.
-    unsafe {
-        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(codes[0], codes[1]));
-        _mm256_storeu_si256(dst.cast(), packed);
-    }
+    unsafe { _mm256_storeu_si256(dst.cast(), packed(codes)) }
 }
 
 /// `bf16` of values that all have their equal there, as bytes do: the upper half of the `f32`.
@@ -118,7 +145,6 @@ impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
         for (group, x) in x.into_iter().enumerate() {
             // SAFETY: the caller's guarantee.
             unsafe {
-                let dst = dst.add(32 * group);
                 let inside = if SATURATE { clamp(x, f32::from_bits(0x7f7f_0000)) } else { x };
                 let mut codes = [_mm256_setzero_si256(); 2];
                 for k in 0..2 {
@@ -133,10 +159,13 @@ impl<const SATURATE: bool> Put for ToBf16<SATURATE> {
                         codes[k] = _mm256_srli_epi32::<16>(rounded);
                     }
                 }
-                store(dst, codes);
-                if !CHECKED && any_nan(x) {
-                    mend(dst, &spill(x), |x| BF16.encode(x, SATURATE) as u16);
-                }
+                store(dst.add(32 * group), codes);
+            }
+        }
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            if !CHECKED && any_nan_in(x) {
+                mend(dst, &{ x }, Some(BF16.nan_code() as i32));
             }
         }
     }

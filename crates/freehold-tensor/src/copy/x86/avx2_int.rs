@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx2::{Floats, MAGIC, Put, spill};
+use super::avx2::{Floats, MAGIC, Put};
 use super::avx2_loss::{Losses, Step};
 
 /// The limits of what is not limited.
@@ -91,7 +91,7 @@ unsafe fn narrow<L: Losses, const CHECKED: bool>(
                 outside(i[k], 2 * at + k, (lo, hi), lost);
             }
         } else if any_least(i) {
-            return saturated(&spill(x).map(f64::from));
+            return saturated(&{ x });
         }
         i
     }
@@ -108,24 +108,35 @@ unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, (lo, hi): (i32
         let halves = |k: usize| _mm256_set_m128i(_mm256_cvttpd_epi32(x[k + 1]), _mm256_cvttpd_epi32(x[k]));
         let i = [halves(0), halves(2)];
         if any_least(i) {
-            let mut lanes = [0.0; 16];
-            for (k, x) in x.into_iter().enumerate() {
-                _mm256_storeu_pd(lanes.as_mut_ptr().add(k * 4), x);
-            }
-            return saturated(&lanes);
+            return saturated_wide(&{ x });
         }
         i
     }
 }
 
-/// One by one. A function of its own: in every kernel it took more room than the rest.
+/// Saturated, NaN as 0. A function of its own: most loops never need it.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-unsafe fn saturated(x: &[f64; 16]) -> [__m256i; 2] {
-    let i = x.map(|x| x as i32);
-    // SAFETY: sixteen integers; loads take any alignment.
-    unsafe { [_mm256_loadu_si256(i.as_ptr().cast()), _mm256_loadu_si256(i.as_ptr().add(8).cast())] }
+unsafe fn saturated(x: &Floats) -> [__m256i; 2] {
+    x.map(|x| {
+        let number = _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_ORD_Q>(x, x));
+        // MIN is what the processor gives for all that is out of range; its complement is MAX.
+        let over = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(2_147_483_648.0));
+        _mm256_xor_si256(_mm256_cvttps_epi32(number), _mm256_castps_si256(over))
+    })
+}
+
+/// As [`saturated`], of `f64`.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+unsafe fn saturated_wide(x: &Doubles) -> [__m256i; 2] {
+    let i = x.map(|x| {
+        let number = _mm256_and_pd(x, _mm256_cmp_pd::<_CMP_ORD_Q>(x, x));
+        _mm256_cvttpd_epi32(_mm256_min_pd(number, _mm256_set1_pd(i32::MAX.into())))
+    });
+    [_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])]
 }
 
 /// Whether some integer is MIN, which is what the processor gives for NaN and for all that is out of range.
