@@ -16,17 +16,8 @@ const LONGEST: usize = 256;
 /// ```
 /// use freehold_ledger::{Derivation, Edge, HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const COPY: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
-/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::COPY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let copy = HolderDesc { framework: Label::FREEHOLD, address: 0x2000, alloc: None, ..ARRAY };
@@ -49,17 +40,8 @@ pub enum Derivation {
 /// ```
 /// use freehold_ledger::{Derivation, Edge, HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const SHARE: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
-/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::SHARE;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, ..ARRAY };

@@ -11,12 +11,7 @@ use crate::Label;
 /// ```
 /// use freehold_ledger::{HolderId, Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let id = Ledger::new(Level::Records).open(&ARRAY, None);
 /// assert_eq!(HolderId::from_raw(id.get()), id);
 /// let none = Ledger::new(Level::Off).open(&ARRAY, None);
@@ -85,12 +80,7 @@ impl fmt::Debug for HolderId {
 /// ```
 /// use freehold_ledger::{HolderId, Label, Ledger, Level, Party};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// assert_eq!(ledger.party(array), Party { id: array, framework: Label::NUMPY, site: Label::NONE });
@@ -116,12 +106,7 @@ impl Party {
 /// ```
 /// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// ledger.open(&ARRAY, None);
 /// ledger.open(&HolderDesc { role: Role::Holder, ..ARRAY }, None);
@@ -153,12 +138,7 @@ bitflags::bitflags! {
     /// ```
     /// use freehold_ledger::{HolderDesc, HolderFlags, Ledger, Level};
     ///
-    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-    /// #     use {freehold_ledger::*, freehold_tensor::*};
-    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-    /// # };
+    /// # use freehold_ledger::example::ARRAY;
     /// let ledger = Ledger::new(Level::Records);
     /// let id = ledger.open(&HolderDesc { flags: HolderFlags::READ_ONLY | HolderFlags::EXPORTED, ..ARRAY }, None);
     /// assert!(ledger.update_flags(id, HolderFlags::CONSUMED, HolderFlags::EXPORTED));
@@ -207,17 +187,8 @@ impl HolderFlags {
 /// ```
 /// use freehold_ledger::{Counter, Edge, Ledger, Level, Sync};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const SHARE: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
-/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::SHARE;
 /// let ledger = Ledger::new(Level::Records);
 /// ledger.open(&ARRAY, Some(&Edge { sync: Sync::Host, ..SHARE }));
 /// assert_eq!(ledger.counted(Counter::HostWaits), 1);
@@ -306,12 +277,7 @@ pub struct HolderDesc<'a> {
 /// use freehold_ledger::{Edge, HolderDesc, Label, Ledger, Level, Sync};
 /// use freehold_tensor::{Code, Steps, Verdict};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let copied = Edge {

@@ -30,12 +30,7 @@ pub use open::Describe;
 /// ```
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let view = ledger.open(&HolderDesc { role: Role::Holder, framework: Label::TORCH, ..ARRAY }, None);
@@ -76,12 +71,7 @@ pub struct Ledger {
 /// ```
 /// use freehold_ledger::{Ledger, Level, Mark};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let mark = ledger.mark();
@@ -148,12 +138,7 @@ impl Ledger {
     /// ```
     /// use freehold_ledger::{Ledger, Level};
     ///
-    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-    /// #     use {freehold_ledger::*, freehold_tensor::*};
-    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-    /// # };
+    /// # use freehold_ledger::example::ARRAY;
     /// let ledger = Ledger::new(Level::Records);
     /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
     /// ledger.set_level(Level::Off);

@@ -66,6 +66,8 @@ mod chain;
 mod clock;
 mod conflict;
 mod counter;
+#[doc(hidden)]
+pub mod example;
 mod findings;
 mod history;
 mod holder;

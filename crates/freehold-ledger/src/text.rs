@@ -10,12 +10,7 @@ use crate::{HolderFlags, Ledger, Role};
 /// ```
 /// use freehold_ledger::{Ledger, Level, TextOptions};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// ledger.open(&ARRAY, None);
 /// let stable = ledger.text_report_with(TextOptions::STABLE);

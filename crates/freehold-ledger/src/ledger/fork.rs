@@ -16,12 +16,7 @@ impl Ledger {
     /// ```
     /// use freehold_ledger::{Ledger, Level};
     ///
-    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-    /// #     use {freehold_ledger::*, freehold_tensor::*};
-    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-    /// # };
+    /// # use freehold_ledger::example::ARRAY;
     /// let ledger = Ledger::new(Level::Records);
     /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
     /// ledger.before_fork();

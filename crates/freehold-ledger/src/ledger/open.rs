@@ -18,12 +18,7 @@ use crate::{Counter, Edge, HolderDesc, HolderId, Level, Sync, clock, history};
 /// ```
 /// use freehold_ledger::{Describe, Edge, HolderDesc, Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// #[derive(Clone, Copy)]
 /// struct At(u64);
 ///
@@ -207,17 +202,8 @@ impl Ledger {
     /// use freehold_ledger::Ledger;
     /// # use freehold_ledger::Level;
     ///
-    /// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-    /// #     use {freehold_ledger::*, freehold_tensor::*};
-    /// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-    /// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-    /// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-    /// # };
-    /// # const COPY: freehold_ledger::Edge<'_> = {
-    /// #     use {freehold_ledger::*, freehold_tensor::*};
-    /// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
-    /// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
-    /// # };
+    /// # use freehold_ledger::example::ARRAY;
+    /// # use freehold_ledger::example::COPY;
     /// let ledger = Ledger::new(Level::Records);
     /// let array = ledger.open(&ARRAY, None);
     /// ledger.copied(array, &ARRAY, &COPY); // 24 B

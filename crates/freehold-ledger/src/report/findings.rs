@@ -11,17 +11,8 @@ use crate::HolderId;
 /// ```
 /// use freehold_ledger::{HolderId, Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const COPY: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
-/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::COPY;
 /// let ledger = Ledger::new(Level::Records);
 /// ledger.copied(HolderId::NONE, &ARRAY, &COPY);
 /// let findings = ledger.snapshot().findings;
@@ -49,17 +40,8 @@ pub struct Findings {
 /// ```
 /// use freehold_ledger::{HolderId, Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const COPY: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
-/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::COPY;
 /// let ledger = Ledger::new(Level::Records);
 /// (0..3).for_each(|_| ledger.copied(HolderId::NONE, &ARRAY, &COPY)); // 24 B each, for CA01
 /// let copies = &ledger.snapshot().findings.copies[0];
@@ -98,17 +80,8 @@ pub struct CopyGroup {
 /// ```
 /// use freehold_ledger::{Edge, Ledger, Level, Sync, WaitGroup};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const SHARE: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
-/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::SHARE;
 /// let ledger = Ledger::new(Level::Records);
 /// for _ in 0..2 { // NumPy to PyTorch
 ///     ledger.open(&ARRAY, Some(&Edge { sync: Sync::Host, ..SHARE }));
@@ -136,12 +109,7 @@ pub struct WaitGroup {
 /// ```
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, alloc: Some((0x1000, 2 << 20)), ..ARRAY };
 /// ledger.open(&view, None);
@@ -173,12 +141,7 @@ pub struct PinnedReport {
 /// ```
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level, PinnedHolder, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let view = HolderDesc { role: Role::Holder, framework: Label::TORCH, alloc: Some((0x1000, 2 << 20)), ..ARRAY };
 /// let id = ledger.open(&view, None);
@@ -205,12 +168,7 @@ pub struct PinnedHolder {
 /// ```
 /// use freehold_ledger::{HolderDesc, HolderFlags, Ledger, Lent, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let state = |flags| {
 ///     let ledger = Ledger::new(Level::Records);
 ///     ledger.open(&HolderDesc { role: Role::Holder, flags, ..ARRAY }, None);
@@ -236,12 +194,7 @@ pub enum Lent {
 /// ```
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// ledger.mark();
@@ -292,12 +245,7 @@ pub struct LentReport {
 /// ```
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let view = ledger.open(&HolderDesc { role: Role::Holder, framework: Label::TORCH, ..ARRAY }, None);
@@ -331,12 +279,7 @@ pub struct FrameworkStats {
 /// ```
 /// use freehold_ledger::{Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Sites); // which keeps a history
 /// let array = ledger.open(&ARRAY, None);
 /// ledger.close(array);
@@ -361,12 +304,7 @@ pub struct PeakReport {
 /// ```
 /// use freehold_ledger::{Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Sites);
 /// let array = ledger.open(&ARRAY, None);
 /// ledger.close(array);

@@ -44,12 +44,7 @@ pub type Name = &'static str;
 /// ```
 /// use freehold_ledger::{Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let holder = ledger.holder(array).expect("it is open");
@@ -131,12 +126,7 @@ pub struct HolderReport {
 /// ```
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let first = HolderDesc { role: Role::Holder, framework: Label::TORCH, shape: &[1], ..ARRAY };
 /// for holder in [ARRAY, first] {
@@ -184,12 +174,7 @@ impl BufferReport {
 /// ```
 /// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let view = HolderDesc { role: Role::Holder, strides: &[2], alloc: None, ..ARRAY };
 /// let [even, odd, third] = [0x1000, 0x1004, 0x1008].map(|address| ledger.open(&HolderDesc { address, ..view }, None));
@@ -219,17 +204,8 @@ pub struct AliasReport {
 /// use freehold_ledger::{HolderDesc, Label, Ledger, Level};
 /// use freehold_tensor::{Code, Steps};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const COPY: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
-/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::COPY;
 /// let ledger = Ledger::new(Level::Records);
 /// let copy = ledger.open(&HolderDesc { framework: Label::FREEHOLD, ..ARRAY }, Some(&COPY)); // NumPy to PyTorch
 /// ledger.close(copy);
@@ -318,12 +294,7 @@ pub struct HazardHolder {
 /// ```
 /// use freehold_ledger::{Ledger, Level, Snapshot};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let snapshot = ledger.snapshot();

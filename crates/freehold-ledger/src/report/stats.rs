@@ -11,12 +11,7 @@ use crate::Level;
 /// ```
 /// use freehold_ledger::{Ledger, Level};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// ledger.close(array);
@@ -56,12 +51,7 @@ pub struct Stats {
 /// ```
 /// use freehold_ledger::{HolderDesc, Ledger, Level, Role};
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// let array = ledger.open(&ARRAY, None); // f32[3] of NumPy's at 0x1000
 /// let view = ledger.open(&HolderDesc { role: Role::Holder, ..ARRAY }, None);
@@ -86,12 +76,7 @@ pub struct LiveStats {
 /// use freehold_ledger::{DeviceStats, Ledger, Level};
 /// use freehold_tensor::Device;
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
 /// let ledger = Ledger::new(Level::Records);
 /// ledger.open(&ARRAY, None);
 /// let on = DeviceStats { device: Device::CPU, holders: 1, buffers: 1, bytes: 12 };
@@ -116,17 +101,8 @@ pub struct DeviceStats {
 /// use freehold_ledger::{HandoverStats, Ledger, Level};
 /// use freehold_tensor::Verdict;
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const SHARE: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Share,
-/// #         steps: Steps::empty(), reasons: &[], bytes: 0, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::SHARE;
 /// let ledger = Ledger::new(Level::Records);
 /// for _ in 0..2 { // NumPy to PyTorch
 ///     ledger.open(&ARRAY, Some(&SHARE));
@@ -155,17 +131,8 @@ pub struct HandoverStats {
 /// use freehold_ledger::{CopiedStats, HolderId, Ledger, Level};
 /// use freehold_tensor::Code;
 ///
-/// # const ARRAY: freehold_ledger::HolderDesc<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     HolderDesc { role: Role::Owner, framework: Label::NUMPY, site: Label::NONE, device: Device::CPU,
-/// #         address: 0x1000, dtype: DType::F32, padded: false, unit: StrideUnit::Elements, shape: &[3],
-/// #         strides: &[1], alloc: Some((0x1000, 12)), flags: HolderFlags::empty() }
-/// # };
-/// # const COPY: freehold_ledger::Edge<'_> = {
-/// #     use {freehold_ledger::*, freehold_tensor::*};
-/// #     Edge { from: HolderId::NONE, from_framework: Label::NUMPY, to: Label::TORCH, verdict: Verdict::Copy,
-/// #         steps: Steps::CAST, reasons: &[Code::CA01], bytes: 24, sync: Sync::None }
-/// # };
+/// # use freehold_ledger::example::ARRAY;
+/// # use freehold_ledger::example::COPY;
 /// let ledger = Ledger::new(Level::Records);
 /// ledger.copied(HolderId::NONE, &ARRAY, &COPY); // 24 B, for CA01
 /// assert_eq!(ledger.stats().copied, [CopiedStats { code: Some(Code::CA01), count: 1, bytes: 24 }]);
