@@ -22,4 +22,4 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch
 # Property tests are emulated too: a tenth of the cases.
 export PROPTEST_CASES=${PROPTEST_CASES:-600}
 # qemu-user 7.2 itself aborts in the forked child of a process that has threads.
-exec cargo nextest run -p freehold-tensor --target $TRIPLE --no-fail-fast -E 'not test(a_forked_child)' "$@"
+exec cargo nextest run --profile watched -p freehold-tensor --target $TRIPLE --no-fail-fast -E 'not test(a_forked_child)' "$@"

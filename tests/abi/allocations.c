@@ -19,7 +19,7 @@ void *aligned_alloc(size_t align, size_t size) { return ++calls, __libc_memalign
 int posix_memalign(void **out, size_t align, size_t size) { return ++calls, *out = __libc_memalign(align, size), *out == NULL ? 12 : 0; }
 
 static float values[6];
-static int64_t shape[2] = {2, 3};
+static int64_t shape[2] = {2, 3}, compact[2] = {3, 1};
 
 static void no_deleter(DLManagedTensorVersioned *self) { (void)self; }
 
@@ -30,13 +30,13 @@ typedef struct {
   long borrow, import, out, round_trip;
 } counts;
 
-static counts count(int32_t level) {
+static counts count(int32_t level, int64_t *strides) {
   counts found = {0};
   long start;
   fh_error *err = NULL;
   fh_tensor *t = NULL, *held = NULL;
   DLManagedTensorVersioned *out = NULL, in = {.version = {1, 3}, .deleter = no_deleter};
-  in.dl_tensor = (DLTensor){values, {kDLCPU, 0}, 2, {kDLFloat, 32, 1}, shape, NULL, 0};
+  in.dl_tensor = (DLTensor){values, {kDLCPU, 0}, 2, {kDLFloat, 32, 1}, shape, strides, 0};
   OK(fh_ledger_set_level(NULL, level, &err));
   OK(fh_import_versioned(NULL, &in, "torch", &held, &err));
   for (int round = 0; round < 2; ++round) {
@@ -76,12 +76,14 @@ int main(void) {
   CHECK(child >= 0);
   setenv("FREEHOLD_HOST_CACHE", child == 0 ? "0" : "16M", 1);
   for (int32_t level = FH_LEDGER_OFF; level <= FH_LEDGER_RECORDS; level += FH_LEDGER_RECORDS) {
-    const counts found = count(level);
-    const long once = child == 0 ? TIMES : 0;
-    CHECK_EQ(found.borrow, once);
-    CHECK_EQ(found.import, once);
-    CHECK_EQ(found.out, once);
-    CHECK_EQ(found.round_trip, 2 * once);
+    for (int with = 0; with < 2; ++with) {
+      const counts found = count(level, with ? compact : NULL);
+      const long once = child == 0 ? TIMES : 0;
+      CHECK_EQ(found.borrow, once);
+      CHECK_EQ(found.import, once);
+      CHECK_EQ(found.out, once);
+      CHECK_EQ(found.round_trip, 2 * once);
+    }
   }
   if (child != 0) {
     CHECK_EQ(waitpid(child, &status, 0), child);

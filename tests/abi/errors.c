@@ -78,6 +78,9 @@ static void pointers(void) {
   BAD(fh_view_borrow(NULL, NULL, 0, &out, &err));
   BAD(fh_view_borrow(NULL, ODD, 0, &out, &err));
   BAD(fh_view_borrow(NULL, &view, 0, NULL, &err));
+  BAD(fh_view_borrow(NULL, &view, 0, ODD, &err));
+  BAD(fh_view_borrow(ODD, &view, 0, &out, &err));
+  BAD(fh_view_borrow(NULL, &view, FH_FLAG_LEGACY, &out, &err));
   BAD(fh_view_borrow(NULL, &view, 1u << 31, &out, &err));
   BAD(fh_view_borrow(NULL, &view, FH_FLAG_FROZEN, &out, &err));
   BAD(fh_tensor_new(NULL, dtype_of(kDLFloat, 32), on_cpu(), 1, NULL, NULL, &out, &err));

@@ -76,6 +76,16 @@ static void given_back(void) {
   fh_error *err = NULL;
   fh_tensor *t = NULL;
   fh_decision *d = NULL;
+  fh_tensor *view = NULL;
+  DLTensor dl;
+  OK(fh_tensor_dl(made.tensor, &dl, &err));
+  /* Twice: the thread is warm then. */
+  for (int i = 0; i < 2; ++i) {
+    OK(fh_view_borrow(NULL, &dl, 0, &view, &err));
+    CHECK_EQ((uintptr_t)view % 2, 1);
+    fh_tensor_release(view);
+    WRONG(fh_decide(view, NULL, NULL, &d, &err), "which was given back");
+  }
   CHECK(fh_tensor_retain(made.tensor) == made.tensor);
   fh_tensor_release(made.tensor);
   OK(fh_decide(made.tensor, NULL, NULL, &d, &err));

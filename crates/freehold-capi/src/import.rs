@@ -185,7 +185,7 @@ pub unsafe extern "C" fn fh_view_borrow(
 /// What a caller may say of a tensor that is only looked at, as far as it is usual: see [`Tensor::borrowed_at_hand`].
 const LOOK: u32 = CLAIMS.difference(Traits::PADDED.union(Traits::BYTE_STRIDES)).bits();
 
-/// Whether both are aligned to eight bytes, and not NULL, nor in the upper half of the addresses. `false` says nothing.
+/// Whether both are aligned to eight bytes, and neither NULL nor above 2^63. `false` says nothing.
 #[inline(always)]
 fn are_places(a: *const u64, b: *const u64) -> bool {
     let (a, b) = (a.addr(), b.addr());

@@ -74,7 +74,7 @@ pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dim
     if ndim > MAX_PLAIN_NDIM {
         return None;
     }
-    // One sign for both: NULL, and an address in the upper half.
+    // One sign for both: NULL, and an address above 2^63.
     let before = |p: *const i64| p.addr().wrapping_sub(1);
     if (before(shape) | before(strides)) >> (usize::BITS - 1) != 0 {
         return None;

@@ -64,8 +64,9 @@ impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD>
 unsafe fn any_nan_in(x: [Floats; 2]) -> bool {
     // SAFETY: the features of `run`, which every caller has.
     unsafe {
-        let nan = |x: Floats| _mm256_cmp_ps::<_CMP_UNORD_Q>(x[0], x[1]);
-        _mm256_movemask_ps(_mm256_or_ps(nan(x[0]), nan(x[1]))) != 0
+        let first = _mm256_cmp_ps::<_CMP_UNORD_Q>(x[0][0], x[0][1]);
+        let second = _mm256_cmp_ps::<_CMP_UNORD_Q>(x[1][0], x[1][1]);
+        _mm256_movemask_ps(_mm256_or_ps(first, second)) != 0
     }
 }
 
@@ -74,7 +75,7 @@ unsafe fn any_nan_in(x: [Floats; 2]) -> bool {
 ///
 /// # Safety
 ///
-/// `dst` is writable for 32 values, at any alignment, on a machine with AVX2.
+/// `dst` holds 32 values that were just written, at any alignment, and is writable for them, on a machine with AVX2.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]

@@ -105,8 +105,10 @@ unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, (lo, hi): (i32
         if CHECKED {
             return narrow_by_sum(x, (lo, hi), lost);
         }
-        let halves = |k: usize| _mm256_set_m128i(_mm256_cvttpd_epi32(x[k + 1]), _mm256_cvttpd_epi32(x[k]));
-        let i = [halves(0), halves(2)];
+        let mut i = [_mm256_setzero_si256(); 2];
+        for k in 0..2 {
+            i[k] = _mm256_set_m128i(_mm256_cvttpd_epi32(x[2 * k + 1]), _mm256_cvttpd_epi32(x[2 * k]));
+        }
         if any_least(i) {
             return saturated_wide(&{ x });
         }
@@ -118,24 +120,28 @@ unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, (lo, hi): (i32
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-unsafe fn saturated(x: &Floats) -> [__m256i; 2] {
-    x.map(|x| {
-        let number = _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_ORD_Q>(x, x));
+fn saturated(x: &Floats) -> [__m256i; 2] {
+    // By loops, here and below: closures are not always inlined.
+    let mut i = [_mm256_setzero_si256(); 2];
+    for k in 0..2 {
+        let number = _mm256_and_ps(x[k], _mm256_cmp_ps::<_CMP_ORD_Q>(x[k], x[k]));
         // MIN is what the processor gives for all that is out of range; its complement is MAX.
-        let over = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(2_147_483_648.0));
-        _mm256_xor_si256(_mm256_cvttps_epi32(number), _mm256_castps_si256(over))
-    })
+        let over = _mm256_cmp_ps::<_CMP_GE_OQ>(x[k], _mm256_set1_ps(2_147_483_648.0));
+        i[k] = _mm256_xor_si256(_mm256_cvttps_epi32(number), _mm256_castps_si256(over));
+    }
+    i
 }
 
 /// As [`saturated`], of `f64`.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-unsafe fn saturated_wide(x: &Doubles) -> [__m256i; 2] {
-    let i = x.map(|x| {
-        let number = _mm256_and_pd(x, _mm256_cmp_pd::<_CMP_ORD_Q>(x, x));
-        _mm256_cvttpd_epi32(_mm256_min_pd(number, _mm256_set1_pd(i32::MAX.into())))
-    });
+fn saturated_wide(x: &Doubles) -> [__m256i; 2] {
+    let mut i = [_mm_setzero_si128(); 4];
+    for k in 0..4 {
+        let number = _mm256_and_pd(x[k], _mm256_cmp_pd::<_CMP_ORD_Q>(x[k], x[k]));
+        i[k] = _mm256_cvttpd_epi32(_mm256_min_pd(number, _mm256_set1_pd(i32::MAX.into())));
+    }
     [_mm256_set_m128i(i[1], i[0]), _mm256_set_m128i(i[3], i[2])]
 }
 
