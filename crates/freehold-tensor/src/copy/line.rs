@@ -32,7 +32,8 @@ pub(super) unsafe fn line(
     // SAFETY: the caller's guarantees, for the elements that the vectors left over.
     unsafe {
         let done = if dst_step == step && n * size >= 64 { vectors(level, size, dst, src, src_step, n) } else { 0 };
-        let (dst, src) = (dst.offset(done as isize * dst_step), src.offset(done as isize * src_step));
+        // Behind the last element there may be no memory to point into.
+        let (dst, src) = (dst.wrapping_offset(done as isize * dst_step), src.wrapping_offset(done as isize * src_step));
         let n = n - done;
         match size {
             1 => words::<u8>(dst, dst_step, src, src_step, n),
@@ -72,7 +73,8 @@ unsafe fn words<T: Copy>(dst: *mut u8, dst_step: isize, src: *const u8, src_step
                 }
             }
             let done = (n - rest) as isize;
-            each::<T>(dst.offset(done * dst_step), dst_step, src.offset(done * step), step, rest);
+            // As above, where there is no rest.
+            each::<T>(dst.wrapping_offset(done * dst_step), dst_step, src.wrapping_offset(done * step), step, rest);
         } else {
             each::<T>(dst, dst_step, src, src_step, n);
         }

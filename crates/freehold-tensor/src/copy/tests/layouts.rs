@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::property::{Placement, check, compact, config, options, placement};
-use crate::copy::CopyOptions;
 use crate::copy::level::Level;
 use crate::copy::way::tuning::Tuning;
-use crate::{DType, KNOWN_DTYPES};
+use crate::copy::{CopyOptions, Lazy, Operand, copy};
+use crate::{DType, KNOWN_DTYPES, Layout, StrideUnit};
 
 /// Few elements, and enough for whole vectors and tiles, in two to four dimensions.
 fn shape() -> impl Strategy<Value = Vec<i64>> {
@@ -158,6 +158,45 @@ fn named_layouts_match_the_oracle_on_every_level() {
                     level.force(|| Tuning { stream_all, threads: None, no_short: true, ask_ahead: false }.during(run));
                 }
             }
+        }
+    }
+}
+
+/// Lines with gaps, in memory that ends with the last element: where Miri says of a pointer that it is beyond.
+#[test]
+fn a_line_with_gaps_reaches_no_further_than_its_last_element() {
+    fn spread<T: Copy + PartialEq + std::fmt::Debug>(dtype: DType, values: &[T], none: T) {
+        let n = values.len();
+        let (shape, gap) = ([n as i64], 5);
+        let operand = |data: *mut T, stride: &'static i64| Operand {
+            data: data.cast(),
+            dtype,
+            layout: Layout { shape: &shape, strides: std::slice::from_ref(stride) },
+            unit: StrideUnit::Elements,
+            traits: Lazy::empty(),
+        };
+        let apart = || vec![none; (n - 1) * gap + 1].into_boxed_slice();
+        let (mut source, mut between, mut target) =
+            (Box::<[T]>::from(values), apart(), vec![none; n].into_boxed_slice());
+        let (from, to) = (operand(source.as_mut_ptr(), &1), operand(target.as_mut_ptr(), &1));
+        let with_gaps = operand(between.as_mut_ptr(), &5);
+        // SAFETY: each layout reaches the elements of its own memory.
+        unsafe {
+            copy(&with_gaps, &from, &CopyOptions::default()).expect("a dtype is itself");
+            copy(&to, &with_gaps, &CopyOptions::default()).expect("a dtype is itself");
+        }
+        assert_eq!(&target[..], values);
+    }
+    for level in Level::available() {
+        for n in (1..20).chain([24, 32, 40, 64]) {
+            let values: Vec<u8> = (1..=n).collect();
+            level.force(|| {
+                spread(DType::U8, &values, 0);
+                spread(DType::U16, &values.iter().map(|&x| x.into()).collect::<Vec<u16>>(), 0);
+                spread(DType::F32, &values.iter().map(|&x| x.into()).collect::<Vec<f32>>(), 0.0);
+                spread(DType::F64, &values.iter().map(|&x| x.into()).collect::<Vec<f64>>(), 0.0);
+                spread(DType::C128, &values.iter().map(|&x| [x.into(), 0.5]).collect::<Vec<[f64; 2]>>(), [0.0; 2]);
+            });
         }
     }
 }
