@@ -2,8 +2,8 @@
 # The one test command. Usage: scripts/test.sh [step...]; without steps, all of them, in the order below.
 #
 # Every step runs, also after a failure, and the last lines are one verdict a step; where there are processors for it, two steps
-# run at a time. What cannot be run here (clang and
-# valgrind need root to install) is a SKIP with its reason; with CI=true or FREEHOLD_NO_SKIP=1 a skip fails the run.
+# run at a time. What cannot be run here (clang, valgrind and what emulates aarch64 need root to install) is a SKIP with its reason;
+# with CI=true or FREEHOLD_NO_SKIP=1 a skip fails the run.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 

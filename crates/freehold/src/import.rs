@@ -168,7 +168,7 @@ impl Tensor {
     ) -> Result<Tensor, (Error, Owner)> {
         if !trace::listens()
             // SAFETY: forwarded from the caller.
-            && let Some(valid) = unsafe { plain_view::<Draft>(tensor, options.traits) }
+            && let Some(valid) = unsafe { plain_view(tensor, options.traits) }
         {
             return Ok(Self::build(valid, Place::default(), options.traits, owner, options));
         }
@@ -425,7 +425,7 @@ unsafe fn described(tensor: *const DLTensor, options: &ImportOptions) -> Result<
 ///
 /// As [`Tensor::from_dltensor`].
 #[inline(always)]
-unsafe fn plain_view<Dims: Ground>(tensor: *const DLTensor, traits: Traits) -> Option<Valid<Dims>> {
+unsafe fn plain_view(tensor: *const DLTensor, traits: Traits) -> Option<Valid> {
     if tensor.is_null() || !tensor.is_aligned() || traits.intersects(validate::NOT_PLAIN) {
         return None;
     }
