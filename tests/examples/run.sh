@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the examples of docs/examples in C and C++ against the installed library, by pkg-config and by CMake. What each
-# prints is compared with its file in tests/examples/expected; UPDATE=1 writes those. Usage: tests/examples/run.sh [c|knn|python...]
-# By name only: rust, which the tests of the crates run too, and candle, which takes minutes to compile.
+# prints is compared with its file in tests/examples/expected; UPDATE=1 writes those. Usage: tests/examples/run.sh [c|knn|python|rust...]
+# The Rust one is built from packed crates. By name only: candle, which takes minutes to compile.
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -80,7 +80,27 @@ example_python() {
     PYTHONPATH=$work/by_hand same pybind11_module installed "$PYTHON" "$EXAMPLES/python/try_module.py" pybind11_module
 }
 
-example_rust() { same rust cargo run --quiet -p freehold-example; }
+# As their users get them: every crate packed, unpacked elsewhere, and the example in a workspace of its own, with the packed
+# crates in the place of the registry's. `cargo package` gives the example a manifest that names nothing of this repository.
+example_rust() {
+    local crate crates=(freehold freehold-capi freehold-device freehold-ledger freehold-tensor) packed=$work/packed patch=()
+    quietly cargo package --no-verify --allow-dirty --target-dir "$packed" -p freehold-example "${crates[@]/#/-p}"
+    for crate in freehold-example "${crates[@]}"; do
+        tar -xzf "$packed/package/$crate-$(version).crate" -C "$work"
+        mv "$work/$crate-$(version)" "$work/$crate"
+    done
+    for crate in "${crates[@]}"; do
+        patch+=(--config "patch.crates-io.$crate.path='$work/$crate'")
+        [ -f "$work/$crate/LICENSE-MIT" ] && [ -f "$work/$crate/LICENSE-APACHE" ] || die "$crate is packed without its licences"
+    done
+    export CARGO_PROFILE_DEV_DEBUG=0
+    same rust cargo "${patch[@]}" run --quiet --manifest-path "$work/freehold-example/Cargo.toml"
+    # `cargo build` alone gives the C library.
+    quietly cargo "${patch[@]}" build --manifest-path "$work/freehold-capi/Cargo.toml" --message-format=json
+    grep -q '"filenames":\[[^]]*/libfreehold_capi\.so"' "$work/log" || die "freehold-capi, packed, gives no shared library"
+    echo "ok: freehold-capi, packed"
+    unset CARGO_PROFILE_DEV_DEBUG
+}
 example_candle() { same candle cargo run --quiet -p freehold-example --features candle --bin with_candle; }
 
 have pkg-config || { echo "SKIP: pkg-config is not installed"; exit 0; }
@@ -90,6 +110,6 @@ export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 ask_pkg_config
 
 wanted=("$@")
-if [ ${#wanted[@]} -eq 0 ]; then wanted=(c knn python); fi
+if [ ${#wanted[@]} -eq 0 ]; then wanted=(c knn python rust); fi
 for name in "${wanted[@]}"; do "example_$name"; done
 echo "$ran passed, 0 failed"
