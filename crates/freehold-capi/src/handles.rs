@@ -230,6 +230,22 @@ fn misuse(failure: &crate::guard::Failure) {
     tracing::warn!(target: "freehold", note = text.lines().next().unwrap_or_default(), "freehold.misuse");
 }
 
+/// A handle that is the address of something of ours, of whatever kind, if it is not used wrongly; `None` says nothing.
+#[inline(always)]
+pub(crate) fn address<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
+    // The sign and the bits that a multiple of eight has not, next to each other. NULL has the sign, as what is above 2^63.
+    if handle.addr().wrapping_sub(8).rotate_left(1) & 0b1111 != 0 {
+        return None;
+    }
+    // SAFETY: NULL did not come here.
+    let at = unsafe { NonNull::new_unchecked(handle) };
+    if align_of::<T>() > 8 && !at.is_aligned() {
+        return None;
+    }
+    // In builds with debug assertions an address is not taken for a handle where there are tickets.
+    if cfg!(debug_assertions) && checked() { None } else { Some(at) }
+}
+
 /// What an address of the right kind names; `None` says nothing.
 ///
 /// # Safety
@@ -237,11 +253,7 @@ fn misuse(failure: &crate::guard::Failure) {
 /// As [`find`].
 #[inline]
 pub(crate) unsafe fn plain<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
-    let at = NonNull::new(handle).filter(|at| at.is_aligned())?;
-    // In builds with debug assertions an address is not taken for a handle where there are tickets.
-    if cfg!(debug_assertions) && checked() {
-        return None;
-    }
+    let at = address(handle)?;
     // SAFETY: the caller says that something of ours is there, and all of that begins with its kind.
     let kind = unsafe { at.cast::<u8>().add(Tensor::HANDLE_KIND_OFFSET).cast::<u16>().read() };
     (kind == T::KIND).then_some(at)

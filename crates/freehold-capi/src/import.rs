@@ -167,12 +167,13 @@ pub unsafe extern "C" fn fh_view_borrow(
 ) -> fh_status {
     // SAFETY: as in `view_borrow`. What makes no call cannot panic.
     unsafe {
-        if !is_plain(runtime) {
+        // What the first of all views asks was asked when this thread let go of the one that comes again: see `runtime_of`.
+        if !runtime.is_null() {
             return view_borrow(runtime, tensor, flags, out, error);
         }
         if are_places(out.cast(), tensor.cast())
             && flags & !LOOK == 0
-            && let Some(view) = Tensor::borrowed_at_hand(tensor, Label::C, Traits::from_bits_retain(flags))
+            && let Some(view) = Tensor::borrowed_at_hand(tensor, Traits::from_bits_retain(flags))
         {
             out.write(view.into_handle().cast().as_ptr());
             return FH_OK;
@@ -188,8 +189,8 @@ const LOOK: u32 = CLAIMS.difference(Traits::PADDED.union(Traits::BYTE_STRIDES)).
 /// Whether both are aligned to eight bytes, and neither NULL nor above 2^63. `false` says nothing.
 #[inline(always)]
 fn are_places(a: *const u64, b: *const u64) -> bool {
-    let (a, b) = (a.addr(), b.addr());
-    (a | b).is_multiple_of(8) && (a.wrapping_sub(1) | b.wrapping_sub(1)) >> (usize::BITS - 1) == 0
+    // The sign and the bits that a multiple of eight has not, next to each other.
+    ((a.addr().wrapping_sub(8)) | (b.addr().wrapping_sub(8))).rotate_left(1) & 0b1111 == 0
 }
 
 /// What [`fh_view_borrow`] does where that takes a call; see [`import_versioned`]. Of C, so that [`fh_view_borrow`] ends with it.

@@ -121,10 +121,15 @@ pub unsafe extern "C" fn fh_tensor_retain(tensor: *mut fh_tensor) -> *mut fh_ten
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fh_tensor_release(tensor: *mut fh_tensor) {
     // SAFETY: the header asks for NULL or a tensor that the caller has a hold on and gives up.
-    let Some(handle) = (unsafe { handles::plain(tensor) }) else { return unsafe { release_ticket(tensor) } };
-    // SAFETY: as above.
-    if let Some(last) = unsafe { Tensor::from_handle(handle.cast()) }.release_at_hand() {
-        end(last);
+    unsafe {
+        let Some(handle) = handles::address(tensor) else { return release_ticket(tensor) };
+        if Tensor::release_at_hand(handle.cast()) {
+            return;
+        }
+        let Some(handle) = handles::plain(tensor) else { return release_ticket(tensor) };
+        if let Some(last) = Tensor::from_handle(handle.cast()).let_go() {
+            end(last);
+        }
     }
 }
 

@@ -26,24 +26,23 @@ pub struct DType {
 
 macro_rules! dtypes {
     ($($index:literal $name:ident = ($code:literal, $bits:literal), $long:literal, $short:literal;)*) => {
-        /// By bits, and among them by code, the bytes of a plain element; 0 for what is not plain. A table, as this is asked at every
-/// hand-over.
-static PLAIN_SIZES: [u8; 256 * PLAIN_CODES] = {
+        /// By bits, the codes with which they make a plain element, each a bit. A table, as this is asked at every hand-over.
+static PLAIN: [u8; 256] = {
     // By code: the widths in bytes, each a bit of its own value.
     const WIDTHS: [u8; PLAIN_CODES] = [0b1111, 0b1111, 0b1110, 0, 0b0010, 0b11100, 0b0001, 0];
-    let mut sizes = [0; 256 * PLAIN_CODES];
+    let mut codes = [0; 256];
     let mut code = 0;
     while code < WIDTHS.len() {
         let mut size = 1;
         while size <= 16 {
             if WIDTHS[code] & size != 0 {
-                sizes[size as usize * 8 * PLAIN_CODES + code] = size;
+                codes[size as usize * 8] |= 1 << code;
             }
             size *= 2;
         }
         code += 1;
     }
-    sizes
+    codes
 };
 const PLAIN_CODES: usize = 8;
 
@@ -236,17 +235,31 @@ impl DType {
         }
     }
 
-    /// Bytes of one element of the dtypes that nearly every tensor has, which need no further check: one lane of an integer,
-    /// float, bfloat, complex or bool of a power of two bytes. `None` says nothing.
+    /// The dtype whose fields, in the order of `DLDataType`, are the bytes of a word in memory, if it is one of those that nearly
+    /// every tensor has and that need no further check: one lane of an integer, float, bfloat, complex or bool of a power of two
+    /// bytes, of which there are at most 16. `None` says nothing.
+    ///
+    /// ```
+    /// use freehold_tensor::DType;
+    ///
+    /// let [one, more] = 1u16.to_ne_bytes();
+    /// assert_eq!(DType::plain_from_word(u32::from_ne_bytes([2, 32, one, more])), Some(DType::F32));
+    /// assert_eq!(DType::plain_from_word(u32::from_ne_bytes([2, 24, one, more])), None);
+    /// ```
     #[inline]
-    pub const fn plain_size(self) -> Option<usize> {
-        if self.lanes != 1 || self.code as usize >= PLAIN_CODES {
+    pub const fn plain_from_word(word: u32) -> Option<DType> {
+        const ONE: [u8; 2] = 1_u16.to_ne_bytes();
+        // The same numbers on every machine, but for the lanes.
+        let fields = u32::from_le(word);
+        // No code is above the last plain one, and there is one lane.
+        if fields & u32::from_le_bytes([!(PLAIN_CODES as u8 - 1), 0, 0xFF, 0xFF])
+            != u32::from_le_bytes([0, 0, ONE[0], ONE[1]])
+            || PLAIN[(fields >> 8 & 0xFF) as usize] as u32 >> (fields & (u32::BITS - 1)) & 1 == 0
+        {
             return None;
         }
-        match PLAIN_SIZES[self.bits as usize * PLAIN_CODES + self.code as usize] {
-            0 => None,
-            size => Some(size as usize),
-        }
+        // SAFETY: four bytes without padding, of which every value is one.
+        Some(unsafe { std::mem::transmute::<u32, DType>(word) })
     }
 
     /// Checks the fields of a dtype that came from a foreign struct: known code, bits that the code allows, at
@@ -378,6 +391,24 @@ mod tests {
         assert_eq!(DType { code: 6, bits: 1, lanes: 1 }.validate().unwrap_err().field, "dtype.bits");
         assert_eq!(DType::F32.with_lanes(4).to_string(), "f32x4");
         assert_eq!(DType::BOOL.to_string(), "bool");
+    }
+
+    #[test]
+    fn what_is_plain_is_valid_and_of_whole_bytes() {
+        let mut plain = Vec::new();
+        for (code, bits) in (0..=u16::MAX).map(|both| both.to_le_bytes().into()) {
+            for lanes in [0, 1, 2, 256, 257, u16::MAX] {
+                let [low, high] = u16::to_ne_bytes(lanes);
+                let Some(dtype) = DType::plain_from_word(u32::from_ne_bytes([code, bits, low, high])) else { continue };
+                assert_eq!(dtype, DType { code, bits, lanes });
+                assert_eq!(dtype.validate(), Ok(()));
+                assert!(dtype.size().is_some_and(|size| size * 8 == bits.into() && size <= 16));
+                plain.push(dtype);
+            }
+        }
+        let expected =
+            KNOWN_DTYPES.iter().filter(|dtype| dtype.code < 7 && !dtype.is_sub_byte() && dtype.size() != Some(32));
+        assert!(expected.clone().all(|dtype| plain.contains(dtype)), "{plain:?}");
     }
 
     #[test]

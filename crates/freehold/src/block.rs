@@ -1,7 +1,8 @@
 //! Small blocks of memory for handles and exports, kept by the thread that freed them last.
 //!
 //! A handover makes one or two allocations of about one size that live for a moment. Kept in a list of the thread, they
-//! cost a third of a call of the allocator, and a borrowed view calls it not at all once the thread is warm.
+//! cost a third of a call of the allocator, and a borrowed view calls it not at all once the thread is warm. Views that C looked
+//! through have a list of their own, on which they keep what most have in common (see [`crate::handle::look`]).
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -22,12 +23,33 @@ const KEPT: u32 = 64;
 /// Checked builds and Miri see every allocation and every use of freed memory.
 const KEEPS: bool = !cfg!(any(debug_assertions, miri));
 
-/// What a thread keeps, linked through the blocks themselves.
+/// What a thread keeps, linked through the first words of the blocks themselves.
 struct Cache {
-    head: Cell<*mut u8>,
+    /// Blocks of which nothing else is known.
+    any: List,
+    /// Blocks that are as [`keep_view`] got them but for the first word.
+    views: List,
     /// How many more blocks there is room for.
     room: Cell<u32>,
     asked: Cell<bool>,
+}
+
+struct List {
+    head: Cell<*mut u8>,
+}
+
+impl List {
+    const fn new() -> List {
+        List { head: Cell::new(ptr::null_mut()) }
+    }
+
+    #[inline(always)]
+    fn pop(&self) -> Option<NonNull<u8>> {
+        let block = NonNull::new(self.head.get())?;
+        // SAFETY: a block on the list holds the address of the next, which `Cache::put` wrote there.
+        self.head.set(unsafe { block.cast::<*mut u8>().read() });
+        Some(block)
+    }
 }
 
 /// Gives back what the thread keeps when it ends.
@@ -65,50 +87,47 @@ impl Drop for End {
 
 impl Cache {
     const fn new() -> Cache {
-        Cache { head: Cell::new(ptr::null_mut()), room: Cell::new(0), asked: Cell::new(false) }
+        Cache { any: List::new(), views: List::new(), room: Cell::new(0), asked: Cell::new(false) }
     }
 
     #[inline(always)]
     fn take(&self) -> Option<NonNull<u8>> {
-        let block = self.pop()?;
+        self.take_from(&self.any)
+    }
+
+    #[inline(always)]
+    fn take_from(&self, list: &List) -> Option<NonNull<u8>> {
+        let block = list.pop()?;
         self.room.set(self.room.get() + 1);
         Some(block)
     }
 
     #[inline(always)]
     fn peek(&self) -> Option<Kept<'_>> {
-        Some(Kept { cache: self, block: NonNull::new(self.head.get())? })
-    }
-
-    #[inline(always)]
-    fn pop(&self) -> Option<NonNull<u8>> {
-        let block = NonNull::new(self.head.get())?;
-        // SAFETY: a block on the list holds the address of the next, which `put` wrote there.
-        self.head.set(unsafe { block.cast::<*mut u8>().read() });
-        Some(block)
+        Some(Kept { cache: self, block: NonNull::new(self.any.head.get())? })
     }
 
     /// Gives back what is kept.
     fn empty(&self) {
-        while let Some(block) = self.pop() {
+        while let Some(block) = self.any.pop().or_else(|| self.views.pop()) {
             // SAFETY: what is on the list has this layout and nobody else has it.
             unsafe { dealloc(block.as_ptr(), BLOCK) };
         }
     }
 
-    /// Keeps a block; `false` where there is no room.
+    /// Keeps a block on one of the lists; `false` where there is no room.
     ///
     /// # Safety
     ///
     /// * The block has the layout [`BLOCK`], and nothing uses it.
     #[inline(always)]
-    unsafe fn put(&self, block: NonNull<u8>) -> bool {
+    unsafe fn put(&self, list: &List, block: NonNull<u8>) -> bool {
         if self.room.get() == 0 {
             return false;
         }
         // SAFETY: the block is large enough and aligned, and the caller says that nothing uses it.
-        unsafe { block.cast::<*mut u8>().write(self.head.get()) };
-        self.head.set(block.as_ptr());
+        unsafe { block.cast::<*mut u8>().write(list.head.get()) };
+        list.head.set(block.as_ptr());
         self.room.set(self.room.get() - 1);
         true
     }
@@ -167,7 +186,7 @@ impl Kept<'_> {
     #[inline(always)]
     pub(crate) unsafe fn take(self) -> NonNull<u8> {
         // SAFETY: by the caller's word it is still at the head, and holds the address of the next.
-        self.cache.head.set(unsafe { self.block.cast::<*mut u8>().read() });
+        self.cache.any.head.set(unsafe { self.block.cast::<*mut u8>().read() });
         self.cache.room.set(self.cache.room.get() + 1);
         self.block
     }
@@ -190,7 +209,8 @@ pub(crate) fn acquire(layout: Layout) -> NonNull<u8> {
 fn acquire_otherwise(layout: Layout) -> NonNull<u8> {
     if KEEPS
         && layout.size() <= SIZE
-        && let Some(block) = cache().take()
+        && let cache = cache()
+        && let Some(block) = cache.take().or_else(|| cache.take_from(&cache.views))
     {
         return block;
     }
@@ -205,7 +225,27 @@ fn acquire_otherwise(layout: Layout) -> NonNull<u8> {
 #[inline(always)]
 pub(crate) unsafe fn keep(block: NonNull<u8>, layout: Layout) -> bool {
     // SAFETY: a block of at most `SIZE` bytes was acquired as `BLOCK`; the rest is the caller's word.
-    KEEPS && layout.size() <= SIZE && cache_at_hand().is_some_and(|cache| unsafe { cache.put(block) })
+    KEEPS && layout.size() <= SIZE && cache_at_hand().is_some_and(|cache| unsafe { cache.put(&cache.any, block) })
+}
+
+/// The last block that [`keep_view`] kept.
+#[inline(always)]
+pub(crate) fn take_view() -> Option<NonNull<u8>> {
+    if !KEEPS {
+        return None;
+    }
+    cache_at_hand().and_then(|cache| cache.take_from(&cache.views))
+}
+
+/// As [`keep`], for [`take_view`]: of all but the first word, what is in the block stays.
+///
+/// # Safety
+///
+/// * As for [`release`], with a layout of at most [`SIZE`] bytes.
+#[inline(always)]
+pub(crate) unsafe fn keep_view(block: NonNull<u8>) -> bool {
+    // SAFETY: as in `keep`.
+    KEEPS && cache_at_hand().is_some_and(|cache| unsafe { cache.put(&cache.views, block) })
 }
 
 /// Gives memory back.
@@ -232,7 +272,7 @@ unsafe fn release_otherwise(block: NonNull<u8>, layout: Layout) {
         let cache = cache();
         cache.ask();
         // SAFETY: as in `release`.
-        if unsafe { cache.put(block) } {
+        if unsafe { cache.put(&cache.any, block) } {
             return;
         }
     }
@@ -264,7 +304,7 @@ mod tests {
         let mut kept = Vec::new();
         for &block in &blocks {
             // SAFETY: just allocated, and used by nobody.
-            if unsafe { cache.put(block) } {
+            if unsafe { cache.put(&cache.any, block) } {
                 kept.push(block);
             } else {
                 // SAFETY: as above; the cache did not take it.
@@ -275,7 +315,7 @@ mod tests {
         let last = cache.take().expect("full");
         assert_eq!(Some(&last), kept.last());
         // SAFETY: taken from the cache.
-        assert!(unsafe { cache.put(last) });
+        assert!(unsafe { cache.put(&cache.any, last) });
         // A block may be written to behind the list's word while it is still on the list; given up, it is as it was.
         let before = cache.room.get();
         for take in [false, true] {
@@ -291,12 +331,42 @@ mod tests {
                 // SAFETY: it was just taken, and what was written is there.
                 unsafe {
                     assert_eq!(block.add(8).cast::<u64>().read(), 7);
-                    assert!(cache.put(block));
+                    assert!(cache.put(&cache.any, block));
                 }
             }
         }
         cache.empty();
         assert!(cache.take().is_none() && cache.peek().is_none());
+    }
+
+    #[test]
+    fn views_have_a_list_of_their_own_and_a_share_of_the_room() {
+        let cache = Cache::new();
+        cache.ask();
+        let blocks: Vec<_> = (0..KEPT + 1).map(|_| fresh_block()).collect();
+        for (i, &block) in blocks.iter().enumerate() {
+            let list = if i % 2 == 0 { &cache.views } else { &cache.any };
+            // SAFETY: just allocated, longer than that, and used by nobody.
+            unsafe {
+                block.add(8).cast::<usize>().write(i);
+                assert_eq!(cache.put(list, block), i < KEPT as usize);
+            }
+        }
+        // SAFETY: the cache had no room for it.
+        unsafe { dealloc(blocks[KEPT as usize].as_ptr(), BLOCK) };
+        for i in (KEPT as usize - 6..KEPT as usize).rev() {
+            let list = if i % 2 == 0 { &cache.views } else { &cache.any };
+            assert_eq!(cache.take_from(list), Some(blocks[i]));
+            // SAFETY: just taken, and behind the list's word it is as it was.
+            unsafe {
+                assert_eq!(blocks[i].add(8).cast::<usize>().read(), i);
+                dealloc(blocks[i].as_ptr(), BLOCK);
+            }
+        }
+        assert_eq!(cache.room.get(), 6);
+        // What is lost here Miri finds.
+        cache.empty();
+        assert!(cache.any.pop().is_none() && cache.views.pop().is_none());
     }
 
     fn fresh_block() -> NonNull<u8> {

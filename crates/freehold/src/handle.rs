@@ -8,13 +8,15 @@ use crate::block::{self, Kept};
 use crate::count::Count;
 use crate::tensor::Inner;
 
+pub(crate) mod look;
+
 /// What handles point to. Shape and strides, `ndim` values each, follow.
 #[repr(C)]
 struct Node {
     count: Count,
     ndim: u8,
-    /// Whether [`Inner::is_bare`], until the facts change.
-    bare: bool,
+    /// Whether it is a look, of few dimensions: see [`Inner::is_look`].
+    look: bool,
     /// For a C interface that must tell its handles apart; nothing here reads it.
     kind: u16,
     inner: Inner,
@@ -24,10 +26,9 @@ struct Node {
 pub(crate) const KIND: u16 = 0x4654;
 pub(crate) const KIND_OFFSET: usize = std::mem::offset_of!(Node, kind);
 
-// Six dimensions fit a kept block.
-const _: () = assert!(size_of::<Node>() + 6 * 2 * size_of::<i64>() <= block::SIZE && align_of::<Node>() == 8);
+const _: () = assert!(align_of::<Node>() == 8);
 
-fn layout(ndim: usize) -> AllocLayout {
+const fn layout(ndim: usize) -> AllocLayout {
     let size = size_of::<Node>() + ndim * 2 * size_of::<i64>();
     // SAFETY: the alignment is a power of two, and the size of at most 64 dimensions is far from overflow.
     unsafe { AllocLayout::from_size_align_unchecked(size, align_of::<Node>()) }
@@ -177,9 +178,9 @@ impl Draft {
         let Draft { node, ndim } = self;
         std::mem::forget(self);
         const { assert!(freehold_tensor::MAX_NDIM <= u8::MAX as usize) };
-        let bare = inner.is_bare();
+        let look = ndim <= look::MAX_NDIM && inner.is_look();
         // SAFETY: the block is ours, large enough and aligned for a node.
-        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u8, bare, kind: KIND, inner }) };
+        unsafe { node.as_ptr().write(Node { count: Count::one(), ndim: ndim as u8, look, kind: KIND, inner }) };
         Handle(node)
     }
 }
@@ -234,7 +235,7 @@ impl Handle {
         }
         // SAFETY: the only handle is borrowed exclusively, so that nobody reads the node and no other handle can be made.
         let node = unsafe { &mut *self.0.as_ptr() };
-        node.bare = false;
+        node.look = false;
         Some(&mut node.inner)
     }
 
@@ -245,19 +246,6 @@ impl Handle {
         let last = self.node().count.sub();
         std::mem::forget(self);
         last.then(|| LastHandle(node))
-    }
-
-    /// Lets go where that takes no call: of one of several handles, and of the last one of what is bare. What is left to end
-    /// comes back.
-    #[inline(always)]
-    pub(crate) fn release_at_hand(self) -> Option<LastHandle> {
-        if !self.is_sole() {
-            return self.let_go();
-        }
-        let node = std::mem::ManuallyDrop::new(self).0;
-        // SAFETY: acquired by a draft for `ndim`; the last handle was given up, and what is bare needs no drop.
-        let gone = unsafe { (*node.as_ptr()).bare && block::keep(node.cast(), layout((*node.as_ptr()).ndim as usize)) };
-        (!gone).then(|| LastHandle(node))
     }
 
     /// As a pointer that keeps the count.

@@ -18,6 +18,7 @@ use crate::canary::Watch;
 use crate::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned, DLTensor, ForeignCapsule};
 use crate::export::{self, Returned};
 use crate::flow::{self, Flow};
+use crate::handle::look::EndedLook;
 use crate::handle::{Draft, Ground, Loan};
 use crate::tensor::{Allocation, CapsuleOwner, Inner, Owner, Tensor};
 use crate::validate::{self, Valid};
@@ -181,7 +182,7 @@ impl Tensor {
     }
 
     /// The straight line of [`Tensor::from_dltensor`] for a look at memory that nobody frees, on the process's own runtime, where
-    /// the thread keeps a block for it: it makes no call. `None` says nothing.
+    /// the thread keeps one that [`Tensor::release_at_hand`] ended: it makes no call. `None` says nothing.
     ///
     /// # Safety
     ///
@@ -189,15 +190,16 @@ impl Tensor {
     /// * `traits` has neither [`Traits::PADDED`] nor [`Traits::BYTE_STRIDES`].
     #[doc(hidden)]
     #[inline(always)]
-    pub unsafe fn borrowed_at_hand(tensor: *const DLTensor, framework: Label, traits: Traits) -> Option<Tensor> {
+    pub unsafe fn borrowed_at_hand(tensor: *const DLTensor, traits: Traits) -> Option<Tensor> {
         debug_assert!(
             !tensor.is_null() && tensor.is_aligned() && !traits.intersects(validate::NOT_PLAIN),
             "the caller's word"
         );
         // SAFETY: forwarded from the caller; nothing is called in between.
-        let valid = unsafe { validate::plain::<Loan>(tensor)?.take() };
-        let lean = Lean { runtime: Runtime::global(), framework, site: Label::NONE, alloc: &None, quiet: true };
-        Some(Self::build_from(valid, Place::default(), traits, Owner::Borrowed, lean, || None))
+        unsafe {
+            let Valid { data, dtype, dims, .. } = validate::plain::<EndedLook>(tensor)?;
+            Some(Tensor(dims.again(data, dtype, traits)))
+        }
     }
 
     #[inline]

@@ -13,7 +13,7 @@ use freehold_tensor::{Extent, Strided};
 use crate::canary::Watch;
 use crate::dlpack::ForeignCapsule;
 use crate::flow::Flow;
-use crate::handle::{self, Draft, Handle, LastHandle};
+use crate::handle::{self, Draft, Handle, LastHandle, look};
 use crate::{DType, Device, Label, Layout, Runtime, StrideUnit, TensorDesc, Traits};
 
 mod end;
@@ -410,11 +410,24 @@ impl Tensor {
         self.0.into_raw().cast()
     }
 
-    /// Lets go where that takes no call. What is left to end comes back.
+    /// Lets go of a handle where that takes no call and nothing else is to be given back; `false` if nothing was done.
+    ///
+    /// # Safety
+    ///
+    /// * `handle` came from [`Tensor::into_handle`], and its count is passed on if `true` comes back; or something else is there,
+    ///   of which eight bytes can be read and are aligned.
     #[doc(hidden)]
     #[inline(always)]
-    pub fn release_at_hand(self) -> Option<LastHold> {
-        self.0.release_at_hand().map(LastHold)
+    pub unsafe fn release_at_hand(handle: NonNull<c_void>) -> bool {
+        // SAFETY: forwarded from the caller.
+        unsafe { look::keep(handle.cast()) }
+    }
+
+    /// Lets go; gives the tensor back if this was the last handle.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn let_go(self) -> Option<LastHold> {
+        self.0.let_go().map(LastHold)
     }
 
     /// The tensor behind a handle.

@@ -56,6 +56,7 @@ pub(crate) const NOT_PLAIN: Traits = Traits::PADDED.union(Traits::BYTE_STRIDES);
 pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dims>> {
     /// The sum of as many products of two such numbers, times the largest element, is below 2^63.
     const BITS: u32 = 28;
+    const LARGEST: i64 = 16;
     /// A kept block has room for them.
     const MAX_PLAIN_NDIM: usize = 6;
     /// By dimensions: such sizes, and one more, make less than 2^63 elements.
@@ -83,8 +84,12 @@ pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dim
     // dropped is not read.
     let mut draft = ManuallyDrop::new(unsafe { Dims::room(ndim) }?);
     let place = draft.place();
-    let (mut steps, mut last) = (0, 0_i64);
-    for i in 0..ndim {
+    let (mut steps, mut strides_seen, mut last) = (0, 0, 0_i64);
+    // Ended in the middle, because a loop that is not is made one of vectors, which costs more than two or three dimensions.
+    for i in 0..MAX_PLAIN_NDIM {
+        if i >= ndim {
+            break;
+        }
         // SAFETY: shape and strides have `ndim` values by the caller's word, and the draft room for them.
         let (n, s) = unsafe {
             let (n, s) = (shape.add(i).read_unaligned(), strides.add(i).read_unaligned());
@@ -94,29 +99,28 @@ pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dim
         };
         // How many steps there are along the dimension: -1 where there are no elements. A negative number has high bits.
         let n = n.wrapping_sub(1);
-        // At once, because a loop that can end early is not made one of vectors, which costs more than two or three dimensions.
-        if (n | s) >> BITS != 0 {
-            // By value, so that what is accepted stays in registers.
-            ManuallyDrop::into_inner(draft).abandon();
-            return None;
-        }
         steps |= n;
-        last += n * s;
+        strides_seen |= s;
+        last = last.wrapping_add(n.wrapping_mul(s));
     }
+    // By value, so that what is accepted stays in registers.
     let dims = ManuallyDrop::into_inner(draft);
-    // SAFETY: forwarded from the caller.
-    let (data, dtype) = unsafe { ((*t).data, dtype_from((*t).dtype)) };
-    // 0 where the dtype is not plain; never negative.
-    let bytes = (last + 1) * dtype.plain_size().unwrap_or(0) as i64;
-    let start = data.addr() as i64;
-    // The sign of each says no: of nothing, of NULL, and of what is not below 2^63.
-    let wrong = (bytes - 1) | start.wrapping_sub(1) | start.wrapping_add(bytes);
-    // Whether the elements can be counted; without a look at each size where all are small.
-    let counted = || dims.shape().iter().try_fold(1, |n: i64, &m| n.checked_mul(m)).is_some();
-    if wrong < 0 || (steps as u32 >= SMALL[ndim] && !counted()) {
+    if (steps | strides_seen) >> BITS != 0 {
         dims.abandon();
         return None;
     }
+    // SAFETY: forwarded from the caller.
+    let (data, dtype) = unsafe { ((*t).data, (&raw const (*t).dtype).cast::<u32>().read_unaligned()) };
+    let dtype = DType::plain_from_word(dtype);
+    let start = data.addr() as i64;
+    // The sign of each says no: of NULL, and of what would not end below 2^63 if its elements were the largest.
+    let wrong = start.wrapping_sub(1) | start.wrapping_add(LARGEST).wrapping_add(last * LARGEST);
+    // Whether the elements can be counted; without a look at each size where all are small.
+    let counted = || dims.shape().iter().try_fold(1, |n: i64, &m| n.checked_mul(m)).is_some();
+    let Some(dtype) = dtype.filter(|_| wrong >= 0 && ((steps as u32) < SMALL[ndim] || counted())) else {
+        dims.abandon();
+        return None;
+    };
     Some(Valid { data: data.cast(), byte_offset: 0, device: Device::CPU, dtype, dims })
 }
 

@@ -1,7 +1,7 @@
 //! The end of a tensor: its record first, then its memory.
 
 use super::{Inner, Owner};
-use crate::Layout;
+use crate::{Device, Label, Layout};
 
 impl Inner {
     /// Whether it is a capsule or a view on the process's own ledger, of which nothing else is to be given back.
@@ -13,10 +13,18 @@ impl Inner {
             && matches!(self.owner, Owner::Capsule(_) | Owner::Borrowed)
     }
 
-    /// Whether there is nothing to end or to drop: a look at memory that nobody frees, without a record.
+    /// Whether it is a view of host memory that nobody frees, without a record, of which nothing but the address, the dtype, the
+    /// traits and the dimensions differs from any other. A caller in C looks at it: others have faster ways to look.
     #[inline(always)]
-    pub(crate) fn is_bare(&self) -> bool {
-        self.is_plain() && matches!(self.owner, Owner::Borrowed) && !self.owns_record
+    pub(crate) fn is_look(&self) -> bool {
+        self.is_plain()
+            && matches!(self.owner, Owner::Borrowed)
+            && !self.owns_record
+            && self.holder.is_none()
+            && self.framework == Label::C
+            && self.device == Device::CPU
+            && self.byte_offset == 0
+            && self.alloc.known().is_none()
     }
 
     /// Ends and drops what [`Inner::is_plain`]. It cannot panic: a deleter is a function of C.
