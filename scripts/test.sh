@@ -53,7 +53,8 @@ step_snapshots() {
 }
 
 # The crates whose unsafe code can run without foreign code. Tests that read files or start processes say so themselves
-# with cfg!(miri), and so do those that would take minutes when interpreted.
+# with cfg!(miri), and so do those that would take minutes when interpreted. All tests of a binary in one process: each starts for
+# five seconds, and a process for each test, as nextest has, took three times as long.
 step_miri() {
     if ! cargo +nightly miri --version >/dev/null 2>&1; then
         skip "miri is not installed, and without rustup it cannot be added"
@@ -61,8 +62,8 @@ step_miri() {
     fi
     # A backtrace of an expected panic, interpreted, takes longer than the test.
     MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=3 RUST_BACKTRACE=0 \
-        cargo +nightly miri nextest run -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --features freehold/ndarray \
-        --no-fail-fast
+        cargo +nightly miri test -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --features freehold/ndarray \
+        --lib --tests --no-fail-fast -- -Z unstable-options --report-time
 }
 
 # Every order in which the threads of the models of the ledger and of a tensor's count can run. The flag changes every crate, hence the folder.
@@ -73,7 +74,8 @@ step_loom() {
 }
 
 # The same crates with real threads, watched for data races. The standard library is built with the watching too. Left out: the
-# device's kernels, which have no threads here, and the long suites of copies, whose races the tests' driver looks for.
+# device's kernels, which have no threads here, and the long suites of copies, whose races the tests' driver looks for. The crate of the
+# C interface is built with them, so that they share what is compiled, for the programs in C.
 step_tsan() {
     if ! cargo +nightly --version >/dev/null 2>&1; then
         skip "there is no nightly toolchain, and without rustup it cannot be added"
@@ -83,8 +85,8 @@ step_tsan() {
     local flags='-Zsanitizer=thread -Clink-arg=-Wl,--export-dynamic-symbol=__tsan_*'
     TSAN_OPTIONS=allocator_may_return_null=1 CARGO_TARGET_DIR=$TARGET/tsan RUSTFLAGS=$flags \
         cargo +nightly nextest run --profile watched -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" \
-        --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-ledger -p freehold-device -p freehold --no-fail-fast \
-        -E 'not (binary(cuda_kernels) | binary(cuda_transfers) | binary(cuda_roads))' || return 1
+        --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-ledger -p freehold-device -p freehold -p freehold-capi \
+        --no-fail-fast -E 'not (package(freehold-capi) | binary(cuda_kernels) | binary(cuda_transfers) | binary(cuda_roads))' || return 1
     if ! have clang; then
         skip "clang is not installed"
         return

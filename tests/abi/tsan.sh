@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The C interface under ThreadSanitizer, both sides of it: the library is built with it (nightly Rust, the standard library too), and so are
-# the programs. Four threads share handles and hand them on. Usage: tests/abi/tsan.sh; scripts/test.sh tsan runs it with its flags.
+# the programs. Four threads share handles and hand them on. scripts/test.sh tsan builds the library and runs this with its flags.
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -10,9 +10,8 @@ HOST=$(rustc -vV | sed -n 's/^host: //p')
 TSAN_CALLS=${TSAN_CALLS:-100000}
 mkdir -p "$BUILD"
 
-cargo +nightly build --quiet -Zbuild-std --target "$HOST" --profile test \
-    --config 'profile.test.package.freehold-tensor.opt-level=1' -p freehold-capi --lib
-archive=$TARGET/$HOST/debug/libfreehold_capi.a
+# Cargo gives only what it was asked for its plain name.
+archive=$(ls -t "$TARGET/$HOST"/debug/deps/libfreehold_capi*.a | head -1)
 runtime=$(echo "$(rustc +nightly --print sysroot)/lib/rustlib/$HOST/lib/"librustc-*_rt.tsan.a)
 [ -f "$archive" ] && [ -f "$runtime" ] || die "no $archive, or no $runtime"
 read -ra natives <<<"$(native_libraries)"

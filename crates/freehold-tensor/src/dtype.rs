@@ -396,7 +396,16 @@ mod tests {
     #[test]
     fn what_is_plain_is_valid_and_of_whole_bytes() {
         let mut plain = Vec::new();
-        for (code, bits) in (0..=u16::MAX).map(|both| both.to_le_bytes().into()) {
+        // Interpreted, of the codes and widths that are none only some.
+        let step = if cfg!(miri) { 7 } else { 1 };
+        let all = (0..=7).chain((8..=u8::MAX).step_by(step)).flat_map(|code| {
+            (0..=64)
+                .step_by(step.min(4))
+                .chain((65..=u8::MAX).step_by(step))
+                .chain([8, 128])
+                .map(move |bits| (code, bits))
+        });
+        for (code, bits) in all {
             for lanes in [0, 1, 2, 256, 257, u16::MAX] {
                 let [low, high] = u16::to_ne_bytes(lanes);
                 let Some(dtype) = DType::plain_from_word(u32::from_ne_bytes([code, bits, low, high])) else { continue };

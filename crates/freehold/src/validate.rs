@@ -227,7 +227,9 @@ mod tests {
 
     #[test]
     fn the_short_way_says_what_the_long_one_does() {
-        let sizes = [-1, 0, 1, 2, 3, 1 << 27, 1 << 28, (1 << 28) + 1, 1 << 30, 1 << 61, i64::MAX, i64::MIN];
+        let sizes = [-1, 0, 3, 1 << 28, i64::MAX, 1, 2, 1 << 27, (1 << 28) + 1, 1 << 30, 1 << 61, i64::MIN];
+        // Interpreted, three of a hundred.
+        let sizes = &sizes[..if cfg!(miri) { 4 } else { sizes.len() }];
         let mut memory = 0_u64;
         let data = (&raw mut memory).cast();
         let high = std::ptr::without_provenance_mut(i64::MAX as usize - 64);
@@ -258,9 +260,9 @@ mod tests {
             assert_eq!((valid.data, valid.byte_offset, valid.device, valid.dtype), (same.data, 0, same.device, dtype));
             assert_eq!(valid.layout(), same.layout());
         };
-        for a in sizes {
-            for b in sizes {
-                for s in sizes {
+        for &a in sizes {
+            for &b in sizes {
+                for &s in sizes {
                     compare(&mut [a, b], &mut [s, 1], data, 0, DType::F32, Device::CPU);
                     compare(&mut [b, a], &mut [1, s], high, 0, DType::F64, Device::CPU);
                 }

@@ -30,6 +30,7 @@ pub(super) trait CastTo<D: Prim>: Prim {
 macro_rules! int_to_int {
     ($s:ident $mark:ident: $($d:ident)*) => { $(impl CastTo<$d> for $s {
         const EXACT: bool = <$s>::MIN as i128 >= <$d>::MIN as i128 && <$s>::MAX as i128 <= <$d>::MAX as i128;
+        const BY_HAND_AVX2: bool = <$s>::BITS == 64 && <$d>::BITS < 64;
         const CHECKED_BY_HAND_AVX2: bool = <$s>::BITS > <$d>::BITS;
         #[inline(always)]
         fn cast(self) -> $d {

@@ -340,7 +340,8 @@ fn every_pair_matches_the_oracle_on_one_run() {
             }
             for on_loss in [OnLoss::Error, OnLoss::Allow] {
                 for saturate in [false, true] {
-                    if cfg!(miri) && saturate {
+                    // And of their ways to convert one each.
+                    if cfg!(miri) && (saturate || (on_loss == OnLoss::Error) == i.is_multiple_of(2)) {
                         continue;
                     }
                     let n = if cfg!(miri) { 3 } else { 777 };

@@ -364,6 +364,9 @@ pub(super) fn direct(from: Scalar, to: Scalar, mode: Mode) -> Option<Kernel> {
         (Int(signed, bits), Int(to_signed, to_bits)) if checked => {
             return avx2_narrow::direct((signed, bits), (to_signed, to_bits));
         }
+        (Int(signed, 64), Int(to_signed, to_bits)) => {
+            return avx2_narrow::saturating(signed, (to_signed, to_bits));
+        }
         (Single, Half | Bfloat) => to_half::<F32>(to, mode),
         (Half, Bfloat) => to_half::<F16<false>>(to, mode),
         (Double, Bfloat) => to_half::<F64>(to, mode),

@@ -97,13 +97,13 @@ unsafe fn narrow<L: Losses, const CHECKED: bool>(
     }
 }
 
-/// As [`narrow`], of `f64`.
+/// As [`narrow`], of `f64`. Where losses are checked, as [`pairs`] leaves them.
 #[inline(always)]
-unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, (lo, hi): (i32, i32), lost: &mut L) -> [__m256i; 2] {
+unsafe fn narrow_wide<L: Losses, const CHECKED: bool>(x: Doubles, limits: (i32, i32), lost: &mut L) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
         if CHECKED {
-            return narrow_by_sum(x, (lo, hi), lost);
+            return pairs(sums(x, limits, lost));
         }
         let mut i = [_mm256_setzero_si256(); 2];
         for k in 0..2 {
@@ -159,7 +159,7 @@ unsafe fn any_least(i: [__m256i; 2]) -> bool {
 /// To add 1.5 x 2^52 rounds to an integer and leaves it in the low bits; what is out of range, infinite or NaN leaves other bits
 /// above. To convert there and back takes twice as long.
 #[inline(always)]
-unsafe fn narrow_by_sum<L: Losses>(x: Doubles, (lo, hi): (i32, i32), lost: &mut L) -> [__m256i; 2] {
+unsafe fn sums<L: Losses>(x: Doubles, (lo, hi): (i32, i32), lost: &mut L) -> Doubles {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
         let (mut sum, magic) = (x, _mm256_set1_pd(MAGIC));
@@ -170,22 +170,31 @@ unsafe fn narrow_by_sum<L: Losses>(x: Doubles, (lo, hi): (i32, i32), lost: &mut 
             let above = _mm256_sub_epi64(_mm256_castpd_si256(sum[k]), least);
             lost.bits_64(k, above, !u64::from(hi.wrapping_sub(lo) as u32));
         }
-        low_halves(sum)
+        sum
     }
 }
 
-/// The low 32 bits of each.
+/// The low 32 bits of each, two of a vector and two of the next at a time.
+#[inline(always)]
+unsafe fn pairs(x: Doubles) -> [__m256i; 2] {
+    // SAFETY: the features of `avx2::run`, which every caller has.
+    unsafe {
+        let mut pairs = [_mm256_setzero_si256(); 2];
+        for k in 0..2 {
+            let (a, b) = (_mm256_castpd_ps(x[2 * k]), _mm256_castpd_ps(x[2 * k + 1]));
+            pairs[k] = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+        }
+        pairs
+    }
+}
+
+/// The low 32 bits of each, in their own order.
 #[inline(always)]
 unsafe fn low_halves(x: Doubles) -> [__m256i; 2] {
     // SAFETY: the features of `avx2::run`, which every caller has.
     unsafe {
-        let mut halves = [_mm256_setzero_si256(); 2];
-        for k in 0..2 {
-            let (a, b) = (_mm256_castpd_ps(x[2 * k]), _mm256_castpd_ps(x[2 * k + 1]));
-            let both = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
-            halves[k] = _mm256_permute4x64_epi64::<0b11_01_10_00>(both);
-        }
-        halves
+        let [a, b] = pairs(x);
+        [_mm256_permute4x64_epi64::<0b11_01_10_00>(a), _mm256_permute4x64_epi64::<0b11_01_10_00>(b)]
     }
 }
 
@@ -278,29 +287,37 @@ unsafe fn store_bytes(dst: *mut u8, bytes: __m256i) {
     }
 }
 
-/// The same of sixteen, which come twice.
+/// The same of sixteen, which come twice: out of words that were packed out of [`narrow_wide`]'s integers.
 #[inline(always)]
-unsafe fn store_half(dst: *mut u8, bytes: __m256i) {
+unsafe fn store_half<const CHECKED: bool>(dst: *mut u8, bytes: __m256i) {
     // SAFETY: 16 bytes of the caller's, at any alignment, on a machine with the features of `avx2::run`.
     unsafe {
         let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
-        _mm_storeu_si128(dst.cast(), _mm_unpacklo_epi32(low, high));
+        let all = if CHECKED { _mm_unpacklo_epi16(low, high) } else { _mm_unpacklo_epi32(low, high) };
+        _mm_storeu_si128(dst.cast(), all);
     }
+}
+
+/// Stores words that were packed out of [`narrow_wide`]'s integers.
+#[inline(always)]
+unsafe fn store_few<const CHECKED: bool>(dst: *mut u8, words: __m256i) {
+    // SAFETY: the caller's guarantee; pairs of words lie as bytes do that were packed twice.
+    unsafe { if CHECKED { store_bytes(dst, words) } else { store_words(dst, words) } }
 }
 
 narrow! {
     i8 dst i lost store_bytes(dst, _mm256_packs_epi16(bytes::<L, CHECKED, true>(i[0], 0, lost), bytes::<L, CHECKED, true>(i[1], 1, lost))),
-        one store_half(dst, _mm256_packs_epi16(words(one), words(one)));
+        one store_half::<CHECKED>(dst, _mm256_packs_epi16(words(one), words(one)));
     u8 dst i lost store_bytes(dst, _mm256_packus_epi16(bytes::<L, CHECKED, false>(i[0], 0, lost), bytes::<L, CHECKED, false>(i[1], 1, lost))),
-        one store_half(dst, _mm256_packus_epi16(words(one), words(one)));
+        one store_half::<CHECKED>(dst, _mm256_packus_epi16(words(one), words(one)));
     i16 dst i lost {
         store_words(dst, words(i[0]));
         store_words(dst.add(32), words(i[1]));
-    }, one store_words(dst, words(one));
+    }, one store_few::<CHECKED>(dst, words(one));
     u16 dst i lost {
         store_words(dst, unsigned_words(i[0]));
         store_words(dst.add(32), unsigned_words(i[1]));
-    }, one store_words(dst, unsigned_words(one));
+    }, one store_few::<CHECKED>(dst, unsigned_words(one));
 }
 
 #[inline(always)]
@@ -322,7 +339,12 @@ impl Integer for i32 {
     #[inline(always)]
     unsafe fn put_wide<L: Losses, const CHECKED: bool>(dst: *mut u8, x: Doubles, lost: &mut L) {
         // SAFETY: the caller's guarantee.
-        unsafe { store(dst, narrow_wide::<L, CHECKED>(x, ALL, lost)) }
+        unsafe {
+            if CHECKED {
+                return store(dst, low_halves(sums(x, ALL, lost)));
+            }
+            store(dst, narrow_wide::<L, CHECKED>(x, ALL, lost))
+        }
     }
 }
 
@@ -339,7 +361,7 @@ impl Integer for u32 {
         unsafe {
             if CHECKED {
                 // All bits: as many as there are from 0 to -1.
-                return store(dst, narrow_by_sum(x, (0, -1), lost));
+                return store(dst, low_halves(sums(x, (0, -1), lost)));
             }
             let mut bits = x;
             for k in 0..4 {

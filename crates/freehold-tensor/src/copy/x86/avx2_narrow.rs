@@ -1,12 +1,13 @@
-//! Integers to narrower ones with AVX2, where losses are checked.
+//! Integers to narrower ones with AVX2.
 //!
-//! What has no equal is lost, so that packing needs no care for it: integers are cut or saturated, whichever is an instruction. The
-//! compiler does as well where they are to be saturated (`ops`).
+//! Where losses are checked, what has no equal is lost, so that packing needs no care for it: integers are cut or saturated, whichever
+//! is an instruction. Where they are to be saturated, the compiler does as well (`ops`), but for those of 64 bits, for which there is
+//! no such instruction: they are looked at as where losses are checked, and saturated where one does not fit.
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::avx2_loss::{Gather, Losses, Step};
+use super::avx2_loss::{Any, Gather, Losses, Step};
 use crate::copy::kernel::Kernel;
 use crate::copy::vector::kernels;
 
@@ -32,13 +33,11 @@ int!(i8 u8 i16 u16 i32 u32 i64 u64);
 struct Narrow<S, D>(PhantomData<(S, D)>);
 
 impl<S: Int, D: Int> Narrow<S, D> {
-    /// The least value that both types have,
+    /// The least value that both types have, and the largest,
     const LO: i128 = if S::MIN > D::MIN { S::MIN } else { D::MIN };
-    /// and the bits that are 0 in every one above it that both have: there are 2^k of them.
-    const BEYOND: u64 = {
-        let hi = if S::MAX < D::MAX { S::MAX } else { D::MAX };
-        !((hi - Self::LO) as u64) & (u64::MAX >> (64 - 8 * S::SIZE))
-    };
+    const HI: i128 = if S::MAX < D::MAX { S::MAX } else { D::MAX };
+    /// and the bits that are 0 in every one above the least that both have: there are 2^k of them.
+    const BEYOND: u64 = !((Self::HI - Self::LO) as u64) & (u64::MAX >> (64 - 8 * S::SIZE));
 
     /// Values of vector `k` that are not above the least, or too far.
     #[inline(always)]
@@ -147,6 +146,65 @@ impl<S: Int, D: Int> Step for Narrow<S, D> {
             pack::<S, D>(dst, x);
         }
     }
+}
+
+/// From a type of 64 bits to a narrower one, saturated.
+struct Saturate<S, D>(PhantomData<(S, D)>);
+
+impl<S: Int, D: Int> Step for Saturate<S, D> {
+    const N: usize = 32 / D::SIZE;
+    const SRC: usize = 8;
+    const DST: usize = D::SIZE;
+    const CHECKED: bool = false;
+    #[inline(always)]
+    unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, _: &mut L) {
+        const { assert!(S::SIZE == 8) };
+        // SAFETY: the caller's guarantees; loads take any alignment.
+        unsafe {
+            let (mut x, mut beyond) = ([_mm256_setzero_si256(); 8], Any::none());
+            for (k, x) in x[..8 / D::SIZE].iter_mut().enumerate() {
+                *x = _mm256_loadu_si256(src.add(k * 32).cast());
+                Narrow::<S, D>::look(k, *x, &mut beyond);
+            }
+            if beyond.all() != 0 {
+                x = saturated::<S, D>(&{ x });
+            }
+            pack::<S, D>(dst, x);
+        }
+    }
+}
+
+/// A function of its own: most loops never need it.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn saturated<S: Int, D: Int>(x: &[__m256i; 8]) -> [__m256i; 8] {
+    // Integers without a sign are compared as those with one that are as far from the least.
+    let shift = _mm256_set1_epi64x(if S::MIN == 0 { i64::MIN } else { 0 });
+    let (lo, hi) = (_mm256_set1_epi64x(Narrow::<S, D>::LO as i64), _mm256_set1_epi64x(Narrow::<S, D>::HI as i64));
+    let mut inside = *x;
+    for inside in &mut inside[..8 / D::SIZE] {
+        let over = _mm256_cmpgt_epi64(_mm256_xor_si256(*inside, shift), _mm256_xor_si256(hi, shift));
+        let under = _mm256_cmpgt_epi64(_mm256_xor_si256(lo, shift), _mm256_xor_si256(*inside, shift));
+        *inside = _mm256_blendv_epi8(_mm256_blendv_epi8(*inside, hi, over), lo, under);
+    }
+    inside
+}
+
+/// The kernel from an integer type of 64 bits to a narrower one, saturated.
+pub(super) fn saturating(signed: bool, to: (bool, u8)) -> Option<Kernel> {
+    fn from<S: Int>(to: (bool, u8)) -> Option<Kernel> {
+        Some(match to {
+            (true, 8) => run::<Gather<Saturate<S, i8>>>(),
+            (false, 8) => run::<Gather<Saturate<S, u8>>>(),
+            (true, 16) => run::<Gather<Saturate<S, i16>>>(),
+            (false, 16) => run::<Gather<Saturate<S, u16>>>(),
+            (true, 32) => run::<Gather<Saturate<S, i32>>>(),
+            (false, 32) => run::<Gather<Saturate<S, u32>>>(),
+            _ => return None,
+        })
+    }
+    if signed { from::<i64>(to) } else { from::<u64>(to) }
 }
 
 /// The kernel from one integer type to a narrower one, where losses are checked.
