@@ -53,8 +53,8 @@ step_snapshots() {
 }
 
 # The crates whose unsafe code can run without foreign code. Tests that read files or start processes say so themselves
-# with cfg!(miri), and so do those that would take minutes when interpreted. All tests of a binary in one process: each starts for
-# five seconds, and a process for each test, as nextest has, took three times as long.
+# with cfg!(miri), and so do those that would take minutes when interpreted. All tests of a binary in one process: one takes five
+# seconds to start, and a process for each test, as nextest has, took three times as long. Nothing ends a test that hangs.
 step_miri() {
     if ! cargo +nightly miri --version >/dev/null 2>&1; then
         skip "miri is not installed, and without rustup it cannot be added"

@@ -8,6 +8,7 @@ enum { ALIVE = 24, ROUNDS = 20000, MAX_NDIM = 8 };
 
 typedef struct {
   fh_tensor *tensor, *held_too;
+  DLManagedTensorVersioned *lent;
   DLTensor asked;
   int64_t shape[MAX_NDIM], strides[MAX_NDIM];
   uint32_t flags;
@@ -22,15 +23,19 @@ static uint32_t below(uint32_t n) {
   return (uint32_t)((state >> 16) % n);
 }
 
-static void check_slot(const slot *s) {
-  DLTensor got;
-  fh_error *err = NULL;
-  OK(fh_tensor_dl(s->tensor, &got, &err));
+static void check_dl(const slot *s, DLTensor got) {
   CHECK(got.data == s->asked.data && got.byte_offset == 0);
   CHECK(got.device.device_type == s->asked.device.device_type && got.device.device_id == 0);
   CHECK(memcmp(&got.dtype, &s->asked.dtype, sizeof got.dtype) == 0);
   CHECK_EQ(got.ndim, s->asked.ndim);
   for (int32_t i = 0; i < got.ndim; ++i) CHECK(got.shape[i] == s->shape[i] && got.strides[i] == s->strides[i]);
+}
+
+static void check_slot(const slot *s) {
+  DLTensor got;
+  fh_error *err = NULL;
+  OK(fh_tensor_dl(s->tensor, &got, &err));
+  check_dl(s, got);
   CHECK_EQ(fh_tensor_flags(s->tensor), s->flags);
   CHECK((fh_tensor_id(s->tensor) != 0) == s->owned);
 }
@@ -56,6 +61,7 @@ static void fill(slot *s) {
     CHECK((uintptr_t)s->tensor % 8 == 0);
   }
   if (below(4) == 0) s->held_too = fh_tensor_retain(s->tensor);
+  if (below(4) == 0) OK(fh_export_versioned(s->tensor, version_of(1, 3), "someone", &s->lent, &err));
 }
 
 static void empty(slot *s) {
@@ -65,6 +71,36 @@ static void empty(slot *s) {
   }
   fh_tensor_release(s->tensor);
   s->tensor = NULL;
+  if (s->lent != NULL) {
+    /* It keeps the view. */
+    check_dl(s, s->lent->dl_tensor);
+    s->lent->deleter(s->lent);
+  }
+}
+
+/* Where blocks are kept, a view comes again as a view, and nothing else gets its block. */
+static void again(void) {
+  const char *cache = getenv("FREEHOLD_HOST_CACHE");
+  int64_t shape[] = {3};
+  DLTensor dl = {memory, on_cpu(), 1, dtype_of(kDLFloat, 64), shape, shape, 0};
+  fh_error *err = NULL;
+  fh_tensor *first = NULL, *other = NULL, *t = NULL;
+  if (cache != NULL && strcmp(cache, "0") == 0) return;
+  /* Two blocks of which nothing is known: one for the first view, and one for what is not a view. */
+  OK(fh_import_raw(NULL, &dl, NULL, NULL, &other, &err));
+  OK(fh_import_raw(NULL, &dl, NULL, NULL, &t, &err));
+  fh_tensor_release(other);
+  fh_tensor_release(t);
+  for (int i = 0; i < 3; ++i) {
+    OK(fh_view_borrow(NULL, &dl, 0, &first, &err));
+    fh_tensor_release(first);
+  }
+  OK(fh_import_raw(NULL, &dl, NULL, NULL, &other, &err));
+  CHECK(other != first);
+  OK(fh_view_borrow(NULL, &dl, 0, &t, &err));
+  CHECK(t == first);
+  fh_tensor_release(t);
+  fh_tensor_release(other);
 }
 
 static void refused(void) {
@@ -86,13 +122,13 @@ static void refused(void) {
 static void *all(void *slots) {
   slot *s = (slot *)slots;
   for (int round = 0; round < ROUNDS; ++round) {
-    slot *one = s + below(ALIVE);
+    /* One at a time, as most callers have it, and many. */
+    slot *one = s + below(round % 2000 < 1000 ? 1 : ALIVE);
     if (one->tensor != NULL) {
       check_slot(one);
       empty(one);
     }
-    /* Runs of one at a time, as most callers have, and many at a time. */
-    if (below(round % 2000 < 1000 ? 8 : 2) != 0) fill(one);
+    if (below(4) != 0) fill(one);
     if (below(64) == 0) refused();
   }
   return NULL;
@@ -101,6 +137,7 @@ static void *all(void *slots) {
 int main(void) {
   static slot slots[ALIVE];
   pthread_t thread;
+  again();
   all(slots);
   /* What one thread made another gives back, and keeps. */
   CHECK_EQ(pthread_create(&thread, NULL, all, slots), 0);

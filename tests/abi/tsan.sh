@@ -10,8 +10,7 @@ HOST=$(rustc -vV | sed -n 's/^host: //p')
 TSAN_CALLS=${TSAN_CALLS:-100000}
 mkdir -p "$BUILD"
 
-# Cargo gives only what it was asked for its plain name.
-archive=$(ls -t "$TARGET/$HOST"/debug/deps/libfreehold_capi*.a | head -1)
+archive=$TARGET/$HOST/debug/deps/libfreehold_capi.a
 runtime=$(echo "$(rustc +nightly --print sysroot)/lib/rustlib/$HOST/lib/"librustc-*_rt.tsan.a)
 [ -f "$archive" ] && [ -f "$runtime" ] || die "no $archive, or no $runtime"
 read -ra natives <<<"$(native_libraries)"

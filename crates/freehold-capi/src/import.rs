@@ -167,10 +167,10 @@ pub unsafe extern "C" fn fh_view_borrow(
 ) -> fh_status {
     // SAFETY: as in `view_borrow`. What makes no call cannot panic.
     unsafe {
-        // What the first of all views asks was asked when this thread let go of the one that comes again: see `runtime_of`.
         if !runtime.is_null() {
             return view_borrow(runtime, tensor, flags, out, error);
         }
+        // What `runtime_of` would ask was asked when the view was made that the thread kept, and its handle was an address.
         if are_places(out.cast(), tensor.cast())
             && flags & !LOOK == 0
             && let Some(view) = Tensor::borrowed_at_hand(tensor, Traits::from_bits_retain(flags))

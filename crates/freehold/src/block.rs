@@ -2,7 +2,7 @@
 //!
 //! A handover makes one or two allocations of about one size that live for a moment. Kept in a list of the thread, they
 //! cost a third of a call of the allocator, and a borrowed view calls it not at all once the thread is warm. Views that C looked
-//! through have a list of their own, on which they keep what most have in common (see [`crate::handle::look`]).
+//! through have a list of their own, on which they keep what all have in common (see [`crate::handle::look`]).
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -242,6 +242,7 @@ pub(crate) fn take_view() -> Option<NonNull<u8>> {
 /// # Safety
 ///
 /// * As for [`release`], with a layout of at most [`SIZE`] bytes.
+/// * A look that ended is in the block ([`crate::handle::look`]).
 #[inline(always)]
 pub(crate) unsafe fn keep_view(block: NonNull<u8>) -> bool {
     // SAFETY: as in `keep`.

@@ -15,7 +15,7 @@ pub(crate) mod look;
 struct Node {
     count: Count,
     ndim: u8,
-    /// Whether it is a look, of few dimensions: see [`Inner::is_look`].
+    /// Whether it is a look ([`Inner::is_look`]) of few dimensions. Whoever may change its facts says that it is none.
     look: bool,
     /// For a C interface that must tell its handles apart; nothing here reads it.
     kind: u16,

@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use freehold_tensor::{MAX_NDIM, compact_strides};
 
 use crate::dlpack::{DLTensor, device_from, dtype_from};
-use crate::handle::{Draft, Ground, Loan};
+use crate::handle::{Draft, Ground, Loan, look};
 use crate::tensor::unit_of;
 use crate::{DType, Device, DeviceKind, FieldError, Layout, Traits};
 
@@ -56,9 +56,10 @@ pub(crate) const NOT_PLAIN: Traits = Traits::PADDED.union(Traits::BYTE_STRIDES);
 pub(crate) unsafe fn plain<Dims: Ground>(t: *const DLTensor) -> Option<Valid<Dims>> {
     /// The sum of as many products of two such numbers, times the largest element, is below 2^63.
     const BITS: u32 = 28;
+    /// Bytes of the largest plain element.
     const LARGEST: i64 = 16;
     /// A kept block has room for them.
-    const MAX_PLAIN_NDIM: usize = 6;
+    const MAX_PLAIN_NDIM: usize = look::MAX_NDIM;
     /// By dimensions: such sizes, and one more, make less than 2^63 elements.
     const SMALL: [u32; MAX_PLAIN_NDIM + 1] = [1 << BITS, 1 << BITS, 1 << BITS, 1 << 20, 1 << 15, 1 << 12, 1 << 10];
     // No field is read twice, and each when it is needed: all of them at once do not fit the registers.
