@@ -111,13 +111,14 @@ mod tests {
     static mut MEMORY: [f64; 64] = [0.0; 64];
 
     fn tensor(device: Device, owner: Owner, options: &ImportOptions, dims: &mut [i64]) -> Tensor {
+        let (ndim, dims) = (dims.len() as i32, dims.as_mut_ptr());
         let t = DLTensor {
             data: (&raw mut MEMORY).cast(),
             device: device_to(device),
-            ndim: dims.len() as i32,
+            ndim,
             dtype: dtype_to(DType::F32),
-            shape: dims.as_mut_ptr(),
-            strides: dims.as_mut_ptr(),
+            shape: dims,
+            strides: dims,
             byte_offset: 0,
         };
         // SAFETY: the memory is a static's, and the dimensions live; for the strides they have, all fit in it.
