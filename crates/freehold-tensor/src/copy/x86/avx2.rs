@@ -48,6 +48,8 @@ pub(super) const fn groups(size: usize) -> usize {
 /// `dst` is writable for as many values, at any alignment, on a machine with the features of [`run`].
 pub(super) trait Put {
     const SIZE: usize;
+    /// Whether every integer that is rounded to an `f32` is a loss here anyway, as it is beyond all values of the type.
+    const SMALL: bool = false;
     /// What has no equal is a loss if `CHECKED`, and anything may be written for it then.
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L);
 }
@@ -64,10 +66,12 @@ impl<G: Get, P: Put, const CHECKED: bool> Step for Via<G, P, CHECKED> {
     unsafe fn step<L: Losses>(dst: *mut u8, src: *const u8, lost: &mut L) {
         // SAFETY: the caller's guarantees.
         unsafe {
-            let first = G::get::<L, CHECKED>(src, 0, lost);
-            let second =
-                if groups(P::SIZE) == 2 { G::get::<L, CHECKED>(src.add(16 * G::SIZE), 1, lost) } else { first };
-            P::put::<L, CHECKED>(dst, [first, second], lost);
+            let mut x = [[_mm256_setzero_ps(); 2]; 2];
+            for at in 0..groups(P::SIZE) {
+                let src = src.add(16 * at * G::SIZE);
+                x[at] = if P::SMALL { G::get::<L, false>(src, at, lost) } else { G::get::<L, CHECKED>(src, at, lost) };
+            }
+            P::put::<L, CHECKED>(dst, x, lost);
         }
     }
 }

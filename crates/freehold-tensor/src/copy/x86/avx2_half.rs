@@ -38,6 +38,7 @@ impl<const SATURATE: bool, const PAYLOAD: bool> ToF16<SATURATE, PAYLOAD> {
 
 impl<const SATURATE: bool, const PAYLOAD: bool> Put for ToF16<SATURATE, PAYLOAD> {
     const SIZE: usize = 2;
+    const SMALL: bool = true;
     #[inline(always)]
     unsafe fn put<L: Losses, const CHECKED: bool>(dst: *mut u8, x: [Floats; 2], lost: &mut L) {
         // SAFETY: the caller's guarantee.
