@@ -67,9 +67,9 @@ impl<G: Get, P: Put, const CHECKED: bool> Step for Via<G, P, CHECKED> {
         // SAFETY: the caller's guarantees.
         unsafe {
             let mut x = [[_mm256_setzero_ps(); 2]; 2];
-            for at in 0..groups(P::SIZE) {
+            for (at, x) in x[..groups(P::SIZE)].iter_mut().enumerate() {
                 let src = src.add(16 * at * G::SIZE);
-                x[at] = if P::SMALL { G::get::<L, false>(src, at, lost) } else { G::get::<L, CHECKED>(src, at, lost) };
+                *x = if P::SMALL { G::get::<L, false>(src, at, lost) } else { G::get::<L, CHECKED>(src, at, lost) };
             }
             P::put::<L, CHECKED>(dst, x, lost);
         }
