@@ -43,10 +43,12 @@ pub(crate) unsafe fn keep(handle: NonNull<u8>) -> bool {
     let node = handle.cast::<Node>();
     // SAFETY: the word of a node that has other handles is not written to.
     let word_there = u32::from_le(unsafe { word_of(node).read() });
+    if word_there.wrapping_sub(word(0)) > MAX_NDIM as u32 {
+        return false;
+    }
     // SAFETY: only a node has this kind, and a look's has so few dimensions. Nobody else has a handle, nothing needs a drop, and its
     // facts are those of all looks, or it would not be marked as one.
-    word_there.wrapping_sub(word(0)) <= MAX_NDIM as u32
-        && unsafe { (*node.as_ptr()).count.is_one() && block::keep_view(handle) }
+    unsafe { (*node.as_ptr()).count.is_one() && block::keep_view(handle) }
 }
 
 /// A look that ended, off the thread's list, with the facts that all have in common.
