@@ -54,7 +54,7 @@ step_snapshots() {
 
 # The crates whose unsafe code can run without foreign code. Tests that read files or start processes say so themselves
 # with cfg!(miri), and so do those that would take minutes when interpreted. All tests of a binary in one process: one takes five
-# seconds to start, and a process for each test, as nextest has, took three times as long. Nothing ends a test that hangs.
+# seconds to start, and a process for each test, as nextest has, took three times as long. A test that hangs ends with all of them.
 step_miri() {
     if ! cargo +nightly miri --version >/dev/null 2>&1; then
         skip "miri is not installed, and without rustup it cannot be added"
@@ -62,8 +62,15 @@ step_miri() {
     fi
     # A backtrace of an expected panic, interpreted, takes longer than the test.
     MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" PROPTEST_CASES=3 RUST_BACKTRACE=0 \
-        cargo +nightly miri test -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold --features freehold/ndarray \
-        --lib --tests --no-fail-fast -- -Z unstable-options --report-time
+        timeout 45m cargo +nightly miri test -p freehold-tensor -p freehold-ledger -p freehold-device -p freehold \
+        --features freehold/ndarray --lib --tests --no-fail-fast -- -Z unstable-options --report-time &
+    # For the trap: what `timeout` starts is no part of this script's group.
+    echo $! >"$LOGS/miri.pid"
+    wait $!
+    local status=$?
+    rm -f "$LOGS/miri.pid"
+    if [ $status -eq 124 ]; then echo "Miri was not done after 45 minutes"; fi
+    return $status
 }
 
 # Every order in which the threads of the models of the ledger and of a tensor's count can run. The flag changes every crate, hence the folder.
@@ -148,6 +155,7 @@ case " ${steps[*]} " in
 esac
 . scripts/lib.sh
 mkdir -p "$LOGS"
+rm -f "$LOGS/miri.pid"
 
 # What a step's log says about how many tests ran: the closing line of nextest or pytest, or the sum of cargo test's.
 closing_line() {
@@ -187,7 +195,7 @@ BESIDE=() LANE=
 if [ $# -eq 0 ] && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then BESIDE=(miri loom tsan aarch64 free-threaded); fi
 beside() { case " ${BESIDE[*]-} " in *" $1 "*) ;; *) return 1 ;; esac; }
 # Nothing goes on when this script is stopped.
-trap 'trap - INT TERM; kill 0' INT TERM
+trap 'trap - INT TERM; if [ -f "$LOGS/miri.pid" ]; then kill "$(cat "$LOGS/miri.pid")"; fi; kill 0' INT TERM
 
 for step in "${steps[@]}"; do rm -f "$LOGS/$step.verdict"; done
 for step in "${steps[@]}"; do

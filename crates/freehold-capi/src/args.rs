@@ -14,6 +14,13 @@ pub(crate) fn invalid(name: &str, value: impl Display, must: &str) -> Failure {
     Failure::from(Error::argument(name, value, must))
 }
 
+/// Whether both are aligned to eight bytes, and neither NULL nor above 2^63. `false` says nothing.
+#[inline(always)]
+pub(crate) fn are_places<A, B>(a: *const A, b: *const B) -> bool {
+    // The sign and the bits that a multiple of eight has not, next to each other.
+    ((a.addr().wrapping_sub(8)) | (b.addr().wrapping_sub(8))).rotate_left(1) & 0b1111 == 0
+}
+
 #[cold]
 pub(crate) fn bad_pointer(address: usize, align: usize, name: &str) -> Failure {
     if address == 0 {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use freehold::Tensor;
 
-use crate::args::{bad_pointer, invalid};
+use crate::args::{are_places, bad_pointer, invalid};
 use crate::guard::Outcome;
 
 /// What a handle may name.
@@ -233,11 +233,10 @@ fn misuse(failure: &crate::guard::Failure) {
 /// A handle that is the address of something of ours, of whatever kind, if it is not used wrongly; `None` says nothing.
 #[inline(always)]
 pub(crate) fn address<T: Handle>(handle: *mut T) -> Option<NonNull<T>> {
-    // The sign and the bits that a multiple of eight has not, next to each other. NULL has the sign, as what is above 2^63.
-    if handle.addr().wrapping_sub(8).rotate_left(1) & 0b1111 != 0 {
+    if !are_places(handle, handle) {
         return None;
     }
-    // SAFETY: NULL did not come here.
+    // SAFETY: NULL is no place.
     let at = unsafe { NonNull::new_unchecked(handle) };
     if align_of::<T>() > 8 && !at.is_aligned() {
         return None;

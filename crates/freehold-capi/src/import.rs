@@ -6,7 +6,7 @@ use std::ptr;
 use freehold::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLTensor};
 use freehold::{ImportOptions, Label, Owner, Runtime, Tensor, Traits};
 
-use crate::args::{invalid, known_label, known_output, label, output};
+use crate::args::{are_places, invalid, known_label, known_output, label, output};
 use crate::error::{FH_OK, fh_error, fh_status};
 use crate::guard::{Failure, Outcome, guard};
 use crate::options::{self, Sized32, check_reserved};
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn fh_view_borrow(
             return view_borrow(runtime, tensor, flags, out, error);
         }
         // What `runtime_of` would ask was asked when the view was made that the thread kept, and its handle was an address.
-        if are_places(out.cast(), tensor.cast())
+        if are_places(out, tensor)
             && flags & !LOOK == 0
             && let Some(view) = Tensor::borrowed_at_hand(tensor, Traits::from_bits_retain(flags))
         {
@@ -185,13 +185,6 @@ pub unsafe extern "C" fn fh_view_borrow(
 
 /// What a caller may say of a tensor that is only looked at, as far as it is usual: see [`Tensor::borrowed_at_hand`].
 const LOOK: u32 = CLAIMS.difference(Traits::PADDED.union(Traits::BYTE_STRIDES)).bits();
-
-/// Whether both are aligned to eight bytes, and neither NULL nor above 2^63. `false` says nothing.
-#[inline(always)]
-fn are_places(a: *const u64, b: *const u64) -> bool {
-    // The sign and the bits that a multiple of eight has not, next to each other.
-    ((a.addr().wrapping_sub(8)) | (b.addr().wrapping_sub(8))).rotate_left(1) & 0b1111 == 0
-}
 
 /// What [`fh_view_borrow`] does where that takes a call; see [`import_versioned`]. Of C, so that [`fh_view_borrow`] ends with it.
 ///
